@@ -1,0 +1,50 @@
+"""What holds for every test and doctest: quiet, without a screen, without a network."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+LOCAL_HOSTS = {"", "localhost", "127.0.0.1", "::1"}
+
+
+class NetworkBlockedError(OSError):
+    """A test tried to leave this machine."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Refuse every connection and name look-up beyond this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+        patch.setattr(socket, "getaddrinfo", guarded(socket.getaddrinfo))
+        yield
+
+
+def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `call` through to this machine only; code under test sees a network that is down."""
+
+    def local_call(*args: Any, **kwargs: Any) -> Any:
+        # connect(socket, address) or getaddrinfo(host, port); a Unix address is one string.
+        is_connect = isinstance(args[0], socket.socket)
+        address = args[1][0] if is_connect and isinstance(args[1], tuple) else args[0]
+        if isinstance(address, str | bytes) and os.fsdecode(address) not in LOCAL_HOSTS:
+            raise NetworkBlockedError(f"Tests reach no network; {address!r} was asked for.")
+        return call(*args, **kwargs)
+
+    return local_call
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures() -> Iterator[None]:
+    """Close the pictures that a test has left open."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

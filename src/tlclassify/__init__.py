@@ -1,0 +1,61 @@
+"""Transfer-learning image classifiers as scikit-learn estimators, on Keras 3."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlclassify.backbones import (
+        Backbone,
+        Scaling,
+        get_backbone,
+        list_backbones,
+        register_backbone,
+    )
+    from tlclassify.classifier import TransferClassifier
+    from tlclassify.evaluation import EvaluationReport, evaluate
+    from tlclassify.features import FeatureExtractor
+    from tlclassify.heads import Head, list_heads
+    from tlclassify.training import Stage
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Backbone",
+    "EvaluationReport",
+    "FeatureExtractor",
+    "Head",
+    "Scaling",
+    "Stage",
+    "TransferClassifier",
+    "evaluate",
+    "get_backbone",
+    "list_backbones",
+    "list_heads",
+    "register_backbone",
+]
+
+_HOMES = {
+    "Backbone": "backbones",
+    "EvaluationReport": "evaluation",
+    "FeatureExtractor": "features",
+    "Head": "heads",
+    "Scaling": "backbones",
+    "Stage": "training",
+    "TransferClassifier": "classifier",
+    "evaluate": "evaluation",
+    "get_backbone": "backbones",
+    "list_backbones": "backbones",
+    "list_heads": "heads",
+    "register_backbone": "backbones",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Keras and TensorFlow take seconds to import, so a name is looked up when it is used.
+    if name in _HOMES:
+        return getattr(import_module(f"tlclassify.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'tlclassify' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,247 @@
+"""Run the frozen part of a network once per image and keep its output.
+
+With a `cache_dir`, outputs live in immutable segment files: ``.npy`` records of an image's
+SHA-256, a checksum and its output, in a folder named after the network's own digest. A later run
+takes every image that it finds there, whatever subset or order it asks for, so folds, grid points
+and later sessions share one pass. A segment appears under its name only when it is whole, and a
+record whose checksum fails counts as absent: what is left by a killed process, a full disk or a
+second process is never read as a result.
+"""
+
+import errno
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from tlclassify.fingerprints import fingerprint_model
+from tlclassify.images import ImageSource
+
+MEMORY_LIMIT_BYTES = 512 * 2**20
+SEGMENT_ROWS = 4096
+_STALE_SECONDS = 24 * 3600
+_PROGRESS_DELAY_SECONDS = 1.0
+
+
+def run_batches(
+    model: keras.Model, source: ImageSource, *, batch_size: int, progress: Any = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a model's output batch by batch, in inference mode.
+
+    A short batch is filled up to the next power of two, so that a graph is compiled for few
+    sizes only, whatever sizes are asked for.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From uint8 RGB.
+    source : ImageSource
+    batch_size : int
+        Images run at once.
+    progress : tqdm, optional
+        Told of the images done.
+    """
+    for batch in source.batches(batch_size):
+        n = len(batch)
+        n_filled = min(batch_size, 1 << (n - 1).bit_length())
+        if n < n_filled:
+            batch = np.concatenate([batch, np.zeros((n_filled - n, *batch.shape[1:]), np.uint8)])  # noqa: PLW2901
+        yield np.asarray(model.predict_on_batch(batch)[:n], dtype=np.float32)
+        if progress is not None:
+            progress.update(n)
+
+
+def compute_activations(
+    model: keras.Model,
+    source: ImageSource,
+    *,
+    batch_size: int = 64,
+    cache_dir: str | Path | None = None,
+    verbose: int = 0,
+) -> NDArray[np.float32]:
+    """Return the output of `model` for every image, from `cache_dir` where it is there already.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From uint8 RGB to the output at the cut.
+    source : ImageSource
+    batch_size : int, default 64
+        Images run at once.
+    cache_dir : path, optional
+        Where outputs are kept from call to call. None: only for this call, in memory or, past
+        512 MiB, in a temporary memory-mapped file.
+    verbose : int, default 0
+        1 shows a progress bar for work of more than a second.
+
+    Returns
+    -------
+    ndarray of shape (n_images, ...), float32
+
+    Raises
+    ------
+    OSError
+        If `cache_dir` cannot be written to or has too little room; the message has the sizes.
+    """
+    label = f"{model.name}: features"
+    if cache_dir is None:
+        with _progress(len(source), label, verbose) as progress:
+            outputs = run_batches(model, source, batch_size=batch_size, progress=progress)
+            return _collect(outputs, (len(source), *model.output_shape[1:]))
+    store = _Store(Path(cache_dir) / fingerprint_model(model), model.output_shape[1:])
+    digests = [row.tobytes() for row in source.digests()]
+    missing = store.missing(digests)
+    with _progress(len(missing), label, verbose) as progress:
+        for start in range(0, len(missing), SEGMENT_ROWS):
+            rows = missing[start : start + SEGMENT_ROWS]
+            outputs = run_batches(
+                model, source.take(np.array(rows)), batch_size=batch_size, progress=progress
+            )
+            store.write([digests[row] for row in rows], outputs)
+    return _collect(store.read(digests), (len(digests), *model.output_shape[1:]))
+
+
+def _progress(total: int, label: str, verbose: int) -> Any:
+    return tqdm(
+        total=total, desc=label, unit="image", disable=not verbose, delay=_PROGRESS_DELAY_SECONDS
+    )
+
+
+def _collect(
+    parts: Iterator[NDArray[np.float32]], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Put the parts into one array: in memory, or past the limit in a temporary file."""
+    n_bytes = int(np.prod(shape)) * 4
+    if n_bytes <= MEMORY_LIMIT_BYTES:
+        array = np.empty(shape, dtype=np.float32)
+        start = 0
+        for part in parts:
+            array[start : start + len(part)] = part
+            start += len(part)
+        return array
+    folder = Path(tempfile.gettempdir())
+    _check_room(folder, n_bytes, "the folder for temporary files (TMPDIR)")
+    with _clear_disk_errors(folder, n_bytes), tempfile.TemporaryFile(dir=folder) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).tobytes())
+        file.flush()
+        # The mapping keeps the unnamed file alive; its room is freed with the array.
+        return np.memmap(file, dtype=np.float32, mode="r", shape=shape)  # type: ignore[call-overload, no-any-return]
+
+
+class _Store:
+    """The segment files of one network."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self.folder = folder
+        self.record = np.dtype(
+            [("image", np.uint8, 32), ("checksum", np.uint32), ("output", np.float32, shape)]
+        )
+        self.segments: list[NDArray[Any]] = []
+        self.places: dict[bytes, tuple[int, int]] = {}
+        for path in sorted(folder.glob("*.npy")):
+            self._open(path)
+
+    def missing(self, digests: list[bytes]) -> list[int]:
+        """Return the first row of every image that is not stored."""
+        first: dict[bytes, int] = {}
+        for row, digest in enumerate(digests):
+            if digest not in self.places:
+                first.setdefault(digest, row)
+        return list(first.values())
+
+    def write(self, digests: list[bytes], outputs: Iterator[NDArray[np.float32]]) -> None:
+        """Write a segment; it gets its name when it is whole."""
+        n_bytes = len(digests) * self.record.itemsize
+        path = self.folder / f"{sha256(b''.join(digests)).hexdigest()}.npy"
+        with _clear_disk_errors(self.folder, n_bytes):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_stale()
+            _check_room(self.folder, n_bytes, "cache_dir")
+            file = tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False)  # noqa: SIM115
+        try:
+            with _clear_disk_errors(self.folder, n_bytes), file:
+                self._write_records(file, digests, outputs)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+        self._open(path)
+
+    def read(self, digests: list[bytes]) -> Iterator[NDArray[np.float32]]:
+        """Yield the outputs of the given images in order."""
+        for start in range(0, len(digests), SEGMENT_ROWS):
+            places = [self.places[digest] for digest in digests[start : start + SEGMENT_ROWS]]
+            yield np.stack([self.segments[number]["output"][row] for number, row in places])
+
+    def _write_records(
+        self, file: IO[bytes], digests: list[bytes], outputs: Iterator[NDArray[np.float32]]
+    ) -> None:
+        header = {"descr": self.record.descr, "fortran_order": False, "shape": (len(digests),)}
+        np.lib.format.write_array_header_2_0(file, header)
+        start = 0
+        for output in outputs:
+            records = np.empty(len(output), dtype=self.record)
+            images = b"".join(digests[start : start + len(output)])
+            records["image"] = np.frombuffer(images, np.uint8).reshape(-1, 32)
+            records["output"] = output
+            records["checksum"] = [zlib.crc32(row.tobytes()) for row in output]
+            file.write(records.tobytes())
+            start += len(output)
+
+    def _open(self, path: Path) -> None:
+        try:
+            segment = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return
+        if segment.dtype != self.record or segment.ndim != 1:
+            return
+        images = segment["image"].tobytes()
+        number = len(self.segments)
+        for row, (checksum, output) in enumerate(
+            zip(segment["checksum"], segment["output"], strict=True)
+        ):
+            if zlib.crc32(output.tobytes()) == checksum:
+                self.places[images[32 * row : 32 * row + 32]] = (number, row)
+        self.segments.append(segment)
+
+    def _remove_stale(self) -> None:
+        for path in self.folder.glob("*.tmp"):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def _check_room(folder: Path, n_bytes: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise OSError(errno.ENOSPC, f"{name} has {_megabytes(free)} free of {_megabytes(n_bytes)} needed")
+
+
+@contextmanager
+def _clear_disk_errors(folder: Path, n_bytes: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # OSError picks the subclass by the number, so PermissionError stays one.
+        raise OSError(
+            error.errno,
+            f"{error.strerror}. Stored activations of {_megabytes(n_bytes)} could not be written "
+            f"to {folder}; nothing was left behind. Free some room, or choose another cache_dir "
+            "(None keeps them in memory)",
+        ) from error
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.1f} MiB"

@@ -1,0 +1,325 @@
+"""The estimator: a head on a backbone, trained on stored activations."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from tlclassify._validation import check_labels, number_problem, raise_problems
+from tlclassify.activations import compute_activations, run_batches
+from tlclassify.backbones import Backbone, get_backbone, seeded
+from tlclassify.features import (
+    build_frozen,
+    open_for_backbone,
+    reopen_images,
+    run_problems,
+)
+from tlclassify.heads import Head, HeadBuilder, build_head, get_head
+from tlclassify.images import ImageSource
+from tlclassify.splitting import check_targets, check_weights, split_rows
+from tlclassify.training import Examples, Stage, check_stage, run_stage
+
+__all__ = ["TransferClassifier"]
+
+_HEAD_BATCH_SIZE = 1024
+
+
+class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classify images with a head trained on a pretrained backbone.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default "mobilenet"
+        A registered name; `list_backbones` shows them.
+    weights : {"pretrained"}, path or None, default "pretrained"
+        The backbone's published weights, a file, or random ones.
+    image_size : int, optional
+        Pixels a side at which the backbone sees the images. By default the row's policy:
+        96 for smaller images, else the nearest multiple of 32 up to the native size.
+    head : Head, str or callable, default Head()
+        The head; the name of a preset; or a function (feature_map, n_classes) ->
+        probabilities of Keras tensors.
+    augmentation : None
+        Reserved for augmented views; only None in this version.
+    head_stage : Stage, default Stage()
+        How the head is trained.
+    fine_tune_stage : None
+        Reserved for training the backbone's upper layers; only None in this version.
+    validation_fraction : float in [0, 1), default 0.1
+        Share of the images, stratified by class and at least one a class, that measures each
+        epoch. 0: none; the training loss then decides which epoch is best.
+    class_weight : None, "balanced" or dict, default None
+        Weights by label; "balanced" weighs classes against their frequency.
+    batch_size : int, default 64
+        Images run through the network at once.
+    cache_dir : path, optional
+        Where activations are kept, so that no image is run twice: not by another head, fold or
+        grid point, and not by a later session.
+    callbacks : sequence of keras.callbacks.Callback, optional
+        Told of every epoch of training.
+    random_state : int, RandomState or None
+        Seed of the split, the head's weights, the order of images and dropout.
+    verbose : int, default 1
+        1 shows progress bars for work of more than a second; 0 is silent.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted; columns of `predict_proba` are in this order.
+    model_ : keras.Model
+        The whole: raw uint8 RGB of shape (n, height, width, 3) to probabilities.
+    history_ : list of dict
+        One row an epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate,
+        seconds.
+    image_shape_ : (height, width, 3)
+        What arrays must have in later calls; files are brought to it.
+    n_features_ : int
+        Width of the features that the head reads.
+    pixel_range_ : {255, 1}
+        The value of white in floating-point pixels.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(120, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X[:90], y[:90])
+    >>> clf.predict_proba(X[90:]).shape
+    (30, 3)
+    >>> clf.score(X[90:], y[90:]) > 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "mobilenet",
+        *,
+        weights: str | Path | None = "pretrained",
+        image_size: int | None = None,
+        head: str | Head | HeadBuilder = Head(),  # noqa: B008 - never written to, see set_params
+        augmentation: None = None,
+        head_stage: Stage = Stage(),  # noqa: B008
+        fine_tune_stage: None = None,
+        validation_fraction: float = 0.1,
+        class_weight: str | Mapping[Any, float] | None = None,
+        batch_size: int = 64,
+        cache_dir: str | Path | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 1,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.head = head
+        self.augmentation = augmentation
+        self.head_stage = head_stage
+        self.fine_tune_stage = fine_tune_stage
+        self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
+        self.batch_size = batch_size
+        self.cache_dir = cache_dir
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def set_params(self, **params: Any) -> "TransferClassifier":
+        """Set parameters, ``head__dropout`` and the like included.
+
+        A part that is reached into is replaced by a copy first: it may be a shared default, or
+        belong to another classifier. A preset's name becomes the preset.
+        """
+        for name in {key.partition("__")[0] for key in params if "__" in key}:
+            part = params.get(name, getattr(self, name, None))
+            if name == "head" and isinstance(part, str):
+                part = get_head(part)
+            if isinstance(part, BaseEstimator):
+                setattr(self, name, clone(part))
+                params.pop(name, None)
+        super().set_params(**params)
+        return self
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        validation_data: tuple[Any, ArrayLike] | None = None,
+    ) -> "TransferClassifier":
+        """Run the backbone once over the images and train the head on what it says.
+
+        Parameters
+        ----------
+        X : array-like
+            Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
+            floating point in [0, 1] or [0, 255]; or n file paths. Never changed.
+        y : array-like of shape (n,)
+            Labels: strings or integers.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the images in training, zero or more.
+        validation_data : (X, y), optional
+            Images and labels that measure each epoch, instead of a share of `X`.
+
+        Returns
+        -------
+        TransferClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, the images or the labels are not as above.
+        OSError
+            If image files cannot be read, all of them named, or `cache_dir` cannot be written.
+        """
+        head, stage, row = self._check_parameters()
+        source = open_for_backbone(X, row, self.image_size)
+        labels = check_labels(y, n_samples=len(source))
+        classes, targets = check_targets(labels)
+        weights = check_weights(sample_weight, self.class_weight, labels, classes)
+        random = check_random_state(self.random_state)
+        seeds = [int(seed) for seed in random.randint(2**31 - 1, size=3)]
+        share = 0.0 if validation_data is not None else self.validation_fraction
+        training_rows, validation_rows = split_rows(targets, classes, share, seeds[0])
+        frozen = build_frozen(
+            row,
+            head,
+            source,
+            image_size=self.image_size,
+            weights=self.weights,
+            random_state=seeds[1],
+        )
+        features = self._run_frozen(frozen, source)
+        training = Examples(
+            features,
+            targets,
+            sample_weight=weights,
+            rows=training_rows,
+            batch_size=stage.batch_size,
+            seed=seeds[2],
+        )
+        validation = None
+        if validation_data is not None:
+            validation = self._open_validation(validation_data, frozen, source, classes)
+        elif len(validation_rows):
+            validation = Examples(
+                features, targets, rows=validation_rows, batch_size=_HEAD_BATCH_SIZE
+            )
+        with seeded(seeds[2]):
+            top = build_head(head, features.shape[1:], len(classes))
+        history = run_stage(
+            top,
+            stage,
+            name="head",
+            training=training,
+            validation=validation,
+            callbacks=self.callbacks or (),
+            verbose=self.verbose,
+        )
+        self._frozen, self._head = frozen, top
+        self.model_ = keras.Model(frozen.input, top(frozen.output), name="classifier")
+        self.history_ = history
+        self.classes_ = classes
+        self.image_shape_ = (*source.shape, 3)
+        self.n_features_ = int(features.shape[-1])
+        self.pixel_range_ = source.pixel_range
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : array-like
+            Images as for `fit`, of the same shape and range.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+            Columns in the order of `classes_`; rows sum to 1.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` has not been called.
+        """
+        check_is_fitted(self, "model_")
+        source = reopen_images(X, self.image_shape_, self.pixel_range_)
+        if self.cache_dir is None:
+            return np.concatenate(
+                list(run_batches(self.model_, source, batch_size=self.batch_size))
+            )
+        features = self._run_frozen(self._frozen, source)
+        return np.concatenate(
+            [
+                np.asarray(self._head.predict_on_batch(features[start : start + _HEAD_BATCH_SIZE]))
+                for start in range(0, len(features), _HEAD_BATCH_SIZE)
+            ]
+        )
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each image.
+
+        Parameters
+        ----------
+        X : array-like
+            Images as for `fit`, of the same shape and range.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels of the type seen in `fit`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+
+    def _check_parameters(self) -> tuple[Head | HeadBuilder, Stage, Backbone]:
+        for name in ("augmentation", "fine_tune_stage"):
+            if getattr(self, name) is not None:
+                raise NotImplementedError(
+                    f"{name} must be None in this version; received {getattr(self, name)!r}. "
+                    "The head alone is trained, on stored activations."
+                )
+        fraction = number_problem(
+            "validation_fraction", self.validation_fraction, low=0, high=1, high_included=False
+        )
+        raise_problems([*run_problems(self.image_size, self.batch_size), fraction])
+        stage = check_stage(self.head_stage, name="head_stage")
+        return get_head(self.head), stage, get_backbone(self.backbone)
+
+    def _run_frozen(self, frozen: keras.Model, source: ImageSource) -> NDArray[np.float32]:
+        return compute_activations(
+            frozen,
+            source,
+            batch_size=self.batch_size,
+            cache_dir=self.cache_dir,
+            verbose=self.verbose,
+        )
+
+    def _open_validation(
+        self,
+        validation_data: tuple[Any, ArrayLike],
+        frozen: keras.Model,
+        source: ImageSource,
+        classes: NDArray[Any],
+    ) -> Examples:
+        X, y = validation_data
+        name = "validation_data[0]"
+        images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
+        labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
+        _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
+        features = self._run_frozen(frozen, images)
+        return Examples(features, targets, batch_size=_HEAD_BATCH_SIZE)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags

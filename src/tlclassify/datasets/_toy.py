@@ -1,0 +1,146 @@
+"""Small image sets that need no download: real digits and drawn shapes."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.utils import check_random_state
+
+from tlclassify._validation import number_problem, raise_problems
+from tlclassify.datasets._records import LabelledImages
+
+_BRIGHTEST_DIGIT = 16
+_Coordinates = NDArray[np.float64]
+
+# Each says which points of a plane belong to a shape that fills the square from -1 to 1.
+_SHAPES: dict[str, Callable[[_Coordinates, _Coordinates], NDArray[np.bool_]]] = {
+    "circle": lambda x, y: x**2 + y**2 <= 1,
+    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) <= 0.9,
+    "triangle": lambda x, y: (np.abs(x) <= (1 + y) / 2) & (y <= 1),
+    "cross": lambda x, y: (
+        (np.minimum(np.abs(x), np.abs(y)) <= 0.3) & (np.maximum(np.abs(x), np.abs(y)) <= 1)
+    ),
+    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.8) <= 0.2,
+    "diamond": lambda x, y: np.abs(x) + np.abs(y) <= 1,
+}
+
+
+def load_digits_rgb(*, image_size: int = 32) -> LabelledImages:
+    """Return scikit-learn's handwritten digits as RGB images.
+
+    The 1,797 digits of 8 by 8 pixels come with scikit-learn; they are brought from [0, 16] to
+    [0, 255], enlarged by bilinear interpolation, and given three equal channels.
+
+    Parameters
+    ----------
+    image_size : int, default=32
+        Height and width in pixels.
+
+    Returns
+    -------
+    LabelledImages
+        `X` of shape (1797, image_size, image_size, 3) and dtype uint8, in [0, 255]; `y` of shape
+        (1797,) and dtype int64, in [0, 9]; `class_names` from "0" to "9".
+
+    Raises
+    ------
+    ValueError
+        If `image_size` is not a positive integer.
+
+    Examples
+    --------
+    >>> from tlclassify.datasets import load_digits_rgb
+    >>> load_digits_rgb(image_size=16)
+    LabelledImages(1797 images of 16x16x3, 10 classes)
+    """
+    raise_problems([number_problem("image_size", image_size, integer=True, low=1)])
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / _BRIGHTEST_DIGIT)).astype(np.uint8)
+    X = np.empty((len(pixels), image_size, image_size, 3), dtype=np.uint8)
+    for row, digit in enumerate(pixels):
+        resized = Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BILINEAR)
+        X[row] = np.asarray(resized)[:, :, None]
+    names = tuple(str(name) for name in digits.target_names)
+    return LabelledImages(X=X, y=digits.target.astype(np.int64), class_names=names)
+
+
+def make_shapes(
+    n_samples: int = 100,
+    *,
+    n_classes: int = 3,
+    image_size: int = 32,
+    noise: float = 0.05,
+    random_state: int | RandomState | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """Draw images of shapes at random places, sizes and colours.
+
+    The classes are, in this order, circle, square, triangle, cross, ring and diamond, as equal
+    in number as can be.
+
+    Parameters
+    ----------
+    n_samples : int, default=100
+        How many images; at least one per class.
+    n_classes : int, default=3
+        How many shapes, from 2 to 6.
+    image_size : int, default=32
+        Height and width in pixels, at least 8.
+    noise : float, default=0.05
+        Standard deviation of the normal noise on each value, as a fraction of 255.
+    random_state : int, RandomState or None, default=None
+        An int draws the same images each time.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, image_size, image_size, 3) and dtype uint8
+        RGB images in [0, 255].
+    y : ndarray of shape (n_samples,) and dtype str
+        The name of the shape in each image.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range; all that are, are reported together.
+
+    Examples
+    --------
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(6, random_state=0)
+    >>> X.shape, X.dtype
+    ((6, 32, 32, 3), dtype('uint8'))
+    >>> sorted(set(y.tolist()))
+    ['circle', 'square', 'triangle']
+    """
+    fewest = number_problem("n_classes", n_classes, integer=True, low=2, high=len(_SHAPES))
+    low = 2 if fewest else n_classes
+    raise_problems(
+        [
+            fewest,
+            number_problem("n_samples", n_samples, integer=True, low=low),
+            number_problem("image_size", image_size, integer=True, low=8),
+            number_problem("noise", noise, low=0, high=1),
+        ]
+    )
+    rng = check_random_state(random_state)
+    names = np.array(list(_SHAPES)[:n_classes])
+    y = rng.permutation(names[np.arange(n_samples) % n_classes])
+    X = np.empty((n_samples, image_size, image_size, 3), dtype=np.uint8)
+    for row, name in enumerate(y):
+        X[row] = _draw(str(name), image_size, noise, rng)
+    return X, y
+
+
+def _draw(name: str, size: int, noise: float, rng: RandomState) -> NDArray[np.uint8]:
+    radius = rng.uniform(0.2, 0.45) * size
+    center_x, center_y = rng.uniform(radius, size - radius, size=2)
+    grid = np.arange(size) + 0.5
+    inside = _SHAPES[name]((grid[None, :] - center_x) / radius, (grid[:, None] - center_y) / radius)
+    background = rng.uniform(0, 256, size=3)
+    # On a circle of 256 values this is never closer than 96 in any channel.
+    foreground = (background + rng.uniform(96, 160, size=3)) % 256
+    image = np.where(inside[:, :, None], foreground, background)
+    image += rng.normal(scale=noise * 255, size=image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,222 @@
+"""Images to embeddings: the frozen part of a classifier, alone and as a transformer."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+
+from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify.activations import compute_activations
+from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
+from tlclassify.heads import Head, HeadBuilder, build_pooling
+from tlclassify.images import ImageSource, longer_side, open_images
+
+__all__ = ["FeatureExtractor"]
+
+
+class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Turn images into embeddings with a frozen backbone.
+
+    There is nothing to learn: `fit` looks at the images' shape and range and builds the network,
+    and `transform` does so itself when `fit` was not called.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default "mobilenet"
+        A registered name; `list_backbones` shows them.
+    weights : {"pretrained"}, path or None, default "pretrained"
+        The backbone's published weights, a file, or random ones.
+    image_size : int, optional
+        Pixels a side at which the backbone sees the images. By default the row's policy:
+        96 for smaller images, else the nearest multiple of 32 up to the native size.
+    pooling : {"avg", "max", "flatten"}, default "avg"
+        How a feature map becomes a vector.
+    batch_size : int, default 64
+        Images run at once.
+    cache_dir : path, optional
+        Where embeddings are kept, so that no image is run twice.
+    random_state : int, RandomState or None
+        Seed of random weights.
+    verbose : int, default 1
+        1 shows a progress bar for work of more than a second; 0 is silent.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        uint8 RGB of shape (n, height, width, 3) to float32 (n, n_features_).
+    n_features_ : int
+        Width of an embedding.
+    image_shape_ : (height, width, 3)
+        What `transform` expects of arrays; files are brought to it.
+    pixel_range_ : {255, 1}
+        The value of white in floating-point pixels.
+
+    Examples
+    --------
+    >>> from tlclassify import FeatureExtractor
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(20, random_state=0)
+    >>> FeatureExtractor("mobilenet_micro").transform(X).shape
+    (20, 512)
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "mobilenet",
+        *,
+        weights: str | Path | None = "pretrained",
+        image_size: int | None = None,
+        pooling: str = "avg",
+        batch_size: int = 64,
+        cache_dir: str | Path | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 1,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.pooling = pooling
+        self.batch_size = batch_size
+        self.cache_dir = cache_dir
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":  # noqa: ARG002 - scikit-learn's signature
+        """Build the network for images such as these.
+
+        Parameters
+        ----------
+        X : array-like
+            Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
+            floating point in [0, 1] or [0, 255]; or n file paths.
+        y : ignored
+
+        Returns
+        -------
+        FeatureExtractor
+            Itself.
+        """
+        raise_problems([*run_problems(self.image_size, self.batch_size)])
+        check_choice("pooling", self.pooling, ("avg", "max", "flatten"))
+        row = get_backbone(self.backbone)
+        source = open_for_backbone(X, row, self.image_size)
+        self.model_ = build_frozen(
+            row,
+            Head(pooling=self.pooling),
+            source,
+            image_size=self.image_size,
+            weights=self.weights,
+            random_state=draw_seed(self.random_state),
+        )
+        self.n_features_ = int(self.model_.output_shape[1])
+        self.image_shape_ = (*source.shape, 3)
+        self.pixel_range_ = source.pixel_range
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the embeddings of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images as for `fit`, of the same shape and range.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_), float32
+            Past 512 MiB a memory-mapped temporary file.
+        """
+        if not hasattr(self, "model_"):
+            self.fit(X)
+        return compute_activations(
+            self.model_,
+            reopen_images(X, self.image_shape_, self.pixel_range_),
+            batch_size=self.batch_size,
+            cache_dir=self.cache_dir,
+            verbose=self.verbose,
+        )
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        return tags
+
+
+def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
+    """Return what is wrong with the parameters of running a network."""
+    problems = [number_problem("batch_size", batch_size, integer=True, low=1)]
+    if image_size is not None:
+        problems.append(number_problem("image_size", image_size, integer=True, low=1))
+    return problems
+
+
+def draw_seed(random_state: int | np.random.RandomState | None) -> int | None:
+    """Return a seed for Keras: an integer as it is, a draw from a generator, or None."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return random_state
+
+
+def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:
+    """Check images; files get the size at which the backbone will see them."""
+    source = open_images(X)
+    if not source.is_files:
+        return source
+    size = image_size or choose_image_size(row, longer_side(source))
+    return replace(source, file_shape=(size, size))
+
+
+def reopen_images(
+    X: Any, image_shape: tuple[int, int, int], pixel_range: int, *, name: str = "X"
+) -> ImageSource:
+    """Check images against those seen in fit; files are brought to their shape.
+
+    Raises
+    ------
+    ValueError
+        If arrays have another height or width.
+    """
+    source = replace(
+        open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2]
+    )
+    if source.shape != image_shape[:2]:
+        height, width = image_shape[:2]
+        raise ValueError(
+            f"{name} must hold images of {height}x{width} pixels as in fit; received "
+            f"{source.shape[0]}x{source.shape[1]}. Resize them, or pass file paths, which are "
+            "resized while they are read."
+        )
+    return source
+
+
+def build_frozen(
+    row: Backbone,
+    head: Head | HeadBuilder,
+    source: ImageSource,
+    *,
+    image_size: int | None,
+    weights: str | Path | None,
+    random_state: int | None,
+) -> keras.Model:
+    """Build the network from raw images to the output at the head's cut."""
+    backbone = build_backbone(
+        row,
+        image_shape=source.shape,
+        image_size=image_size,
+        weights=weights,
+        random_state=random_state,
+    )
+    backbone.trainable = False
+    return keras.Model(backbone.input, build_pooling(head, backbone.output), name=row.name)

@@ -1,0 +1,201 @@
+"""The configurable head: what turns a backbone's features into class probabilities."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from sklearn.base import BaseEstimator, clone
+
+from tlclassify._validation import check_choice, number_problem, raise_problems
+
+__all__ = ["Head", "HeadBuilder", "build_head", "build_pooling", "get_head", "list_heads"]
+
+HeadBuilder = Callable[[Any, int], Any]
+"""A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor."""
+
+_ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
+_POOLINGS = ("avg", "max", "flatten")
+
+
+class Head(BaseEstimator):  # type: ignore[misc]
+    """Pooling, hidden layers and a softmax layer, as parameters.
+
+    Parameters
+    ----------
+    hidden_units : sequence of int, default ()
+        Units of each hidden layer; none: a linear head.
+    dropout : float or sequence of float in [0, 1), default 0.0
+        Fraction dropped after each hidden layer, one value for all or one each; for a linear
+        head, the fraction of the features dropped.
+    activation : str, default "relu"
+        Activation of the hidden layers, by its Keras name.
+    batch_norm : bool, default False
+        Whether batch normalisation follows each hidden layer's activation.
+    pooling : {"avg", "max", "flatten"}, default "avg"
+        How the feature map (rows, columns, channels) becomes a vector.
+
+    Examples
+    --------
+    >>> from tlclassify import Head
+    >>> Head(hidden_units=(256,), dropout=0.3)
+    Head(dropout=0.3, hidden_units=(256,))
+    """
+
+    def __init__(
+        self,
+        hidden_units: Sequence[int] = (),
+        *,
+        dropout: float | Sequence[float] = 0.0,
+        activation: str = "relu",
+        batch_norm: bool = False,
+        pooling: str = "avg",
+    ) -> None:
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.pooling = pooling
+
+
+_PRESETS = {
+    "linear": Head(),
+    "mlp": Head((256,), dropout=0.3),
+    "article": Head((1024, 512, 256, 128), dropout=(0.0, 0.4, 0.3, 0.2), pooling="flatten"),
+    "article_plain": Head((1024, 512, 256, 128), pooling="flatten"),
+}
+
+
+def list_heads() -> list[str]:
+    """Return the names of the presets.
+
+    Examples
+    --------
+    >>> from tlclassify.heads import list_heads
+    >>> list_heads()
+    ['linear', 'mlp', 'article', 'article_plain']
+    """
+    return list(_PRESETS)
+
+
+def get_head(head: str | Head | HeadBuilder) -> Head | HeadBuilder:
+    """Return a checked head; a preset's name gives a copy of the preset.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or parameters are not valid; all of them are listed.
+    TypeError
+        If `head` is none of the three kinds.
+    """
+    if isinstance(head, str):
+        return clone(_PRESETS[check_choice("head", head, tuple(_PRESETS))])  # type: ignore[no-any-return]
+    if isinstance(head, Head):
+        raise_problems(_problems(head))
+        return head
+    if callable(head):
+        return head
+    raise TypeError(
+        "head must be a Head, the name of a preset or a function (feature_map, n_classes) -> "
+        f"probabilities; received {type(head).__name__}."
+    )
+
+
+def _problems(head: Head) -> list[str | None]:
+    problems: list[str | None] = []
+    if isinstance(head.hidden_units, str) or not isinstance(head.hidden_units, Sequence):
+        return [f"hidden_units must be a sequence of integers; received {head.hidden_units!r}"]
+    for units in head.hidden_units:
+        problems.append(number_problem("hidden_units", units, integer=True, low=1))  # noqa: PERF401
+    expected = max(1, len(head.hidden_units))
+    if isinstance(head.dropout, Sequence) and len(head.dropout) != expected:
+        problems.append(
+            f"dropout must be one number or {expected} of them, one per hidden layer; received "
+            f"{head.dropout!r}"
+        )
+    for rate in _dropout_rates(head):
+        problems.append(number_problem("dropout", rate, low=0, high=1, high_included=False))
+    for name, allowed in (("activation", _ACTIVATIONS), ("pooling", _POOLINGS)):
+        try:
+            check_choice(name, getattr(head, name), allowed)
+        except ValueError as error:
+            problems.append(str(error).rstrip("."))
+    return problems
+
+
+def _dropout_rates(head: Head) -> list[float]:
+    if isinstance(head.dropout, Sequence):
+        return list(head.dropout)
+    return [head.dropout] * max(1, len(head.hidden_units))
+
+
+def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> keras.KerasTensor:
+    """Return the part of the head that has no weights, so that it is run once per image.
+
+    Parameters
+    ----------
+    head : Head or callable
+    feature_map : keras.KerasTensor of shape (None, rows, columns, n_channels)
+
+    Returns
+    -------
+    keras.KerasTensor
+        (None, n_features); for a user's function the feature map itself.
+    """
+    if not isinstance(head, Head):
+        return feature_map
+    if head.pooling == "flatten":
+        return keras.layers.Flatten(name="pooling")(feature_map)
+    if head.pooling == "max":
+        return keras.layers.GlobalMaxPooling2D(name="pooling")(feature_map)
+    return keras.layers.GlobalAveragePooling2D(name="pooling")(feature_map)
+
+
+def build_head(
+    head: Head | HeadBuilder, features_shape: tuple[int, ...], n_classes: int
+) -> keras.Model:
+    """Build the part of the head that has weights.
+
+    Parameters
+    ----------
+    head : Head or callable
+    features_shape : tuple of int
+        Shape of one image's features, as `build_pooling` leaves them.
+    n_classes : int
+
+    Returns
+    -------
+    keras.Model
+        Features to class probabilities, float32 of shape (n, n_classes).
+
+    Raises
+    ------
+    ValueError
+        If a user's function returns anything but a tensor of shape (None, n_classes).
+    """
+    inputs = keras.Input(features_shape, name="features")
+    if isinstance(head, Head):
+        outputs = _hidden_layers(head, inputs)
+        outputs = keras.layers.Dense(n_classes, activation="softmax", name="probabilities")(outputs)
+    else:
+        outputs = head(inputs, n_classes)
+        shape = getattr(outputs, "shape", None)
+        if shape is None or tuple(shape) != (None, n_classes):
+            raise ValueError(
+                f"head must return class probabilities of shape (None, {n_classes}) as a "
+                f"KerasTensor; received {shape or type(outputs).__name__}. End it with "
+                "keras.layers.Dense(n_classes, activation='softmax')."
+            )
+    return keras.Model(inputs, outputs, name="head")
+
+
+def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:
+    rates = _dropout_rates(head)
+    for number, units in enumerate(head.hidden_units):
+        x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number + 1}")(x)
+        if head.batch_norm:
+            x = keras.layers.BatchNormalization(name=f"hidden_{number + 1}_bn")(x)
+        if rates[number]:
+            x = keras.layers.Dropout(rates[number], name=f"dropout_{number + 1}")(x)
+    if not head.hidden_units and rates[0]:
+        x = keras.layers.Dropout(rates[0], name="dropout")(x)
+    return x

@@ -1,0 +1,147 @@
+"""Labels, weights and the split of images, before any network is involved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+
+_N_NAMES_SHOWN = 5
+
+
+def check_targets(
+    labels: NDArray[Any], *, classes: NDArray[Any] | None = None, name: str = "y"
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the sorted classes and each label's place among them.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+    classes : ndarray, optional
+        Classes that the labels must belong to; None: they are found in the labels.
+    name : str
+        The parameter's name, for messages.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    targets : ndarray of shape (n,), int
+
+    Raises
+    ------
+    ValueError
+        If there is only one class, or a label is not among `classes`.
+    """
+    if classes is None:
+        classes, targets = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{name} must hold at least two classes; received only {classes.tolist()}. Add "
+                "images of another class."
+            )
+        return classes, targets
+    unseen = np.setdiff1d(labels, classes)
+    if len(unseen):
+        raise ValueError(
+            f"{name} must hold labels seen in y; received {_listed(unseen)} beside. Drop those "
+            "images or add such images to the training data."
+        )
+    return classes, np.searchsorted(classes, labels)
+
+
+def check_weights(
+    sample_weight: ArrayLike | None,
+    class_weight: str | Mapping[Any, float] | None,
+    labels: NDArray[Any],
+    classes: NDArray[Any],
+) -> NDArray[np.float32] | None:
+    """Return one weight per image, the product of both kinds, or None.
+
+    Raises
+    ------
+    ValueError
+        If weights have another length, are negative or not finite, or name unknown labels.
+    """
+    if class_weight is None and sample_weight is None:
+        return None
+    weights = np.ones(len(labels), dtype=np.float32)
+    if sample_weight is not None:
+        weights = weights * np.asarray(sample_weight, dtype=np.float32)
+        if np.shape(sample_weight) != labels.shape or not np.isfinite(weights).all():
+            raise ValueError(
+                f"sample_weight must be {len(labels)} finite numbers, one per image; received "
+                f"shape {np.shape(sample_weight)}."
+            )
+        if weights.min() < 0 or weights.max() == 0:
+            raise ValueError(
+                "sample_weight must be zero or more, and more than zero somewhere; received "
+                f"values from {weights.min():g} to {weights.max():g}."
+            )
+    if isinstance(class_weight, Mapping):
+        unknown = sorted(set(class_weight) - set(classes.tolist()), key=repr)
+        if unknown:
+            raise ValueError(
+                f"class_weight must name labels in y; received {unknown!r} beside. "
+                f"The labels are {_listed(classes)}."
+            )
+    elif class_weight not in {None, "balanced"}:
+        raise ValueError(
+            "class_weight must be None, 'balanced' or a dict from label to weight; received "
+            f"{class_weight!r}."
+        )
+    if class_weight is not None:
+        weights = weights * compute_sample_weight(class_weight, labels).astype(np.float32)
+    return weights
+
+
+def split_rows(
+    targets: NDArray[np.intp], classes: NDArray[Any], fraction: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split rows into training and validation, stratified by class.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n,), int
+    classes : ndarray of shape (n_classes,)
+        For messages.
+    fraction : float in [0, 1)
+        Share for validation; at least one image a class, unless it is 0.
+    seed : int
+
+    Returns
+    -------
+    training, validation : ndarray of int
+
+    Raises
+    ------
+    ValueError
+        If a class has a single image, or too few are left for training.
+    """
+    rows = np.arange(len(targets))
+    if fraction == 0:
+        return rows, rows[:0]
+    counts = np.bincount(targets)
+    step = "Add images, or pass validation_data or validation_fraction=0."
+    if counts.min() < 2:
+        raise ValueError(
+            "y must hold at least two images of each class for a validation split; received one "
+            f"of {_listed(classes[counts < 2])}. {step}"
+        )
+    n_validation = max(round(fraction * len(rows)), len(classes))
+    if len(rows) - n_validation < len(classes):
+        raise ValueError(
+            f"validation_fraction={fraction:g} must leave an image of each class for training; "
+            f"received {len(rows)} images of {len(classes)} classes. {step}"
+        )
+    training, validation = train_test_split(
+        rows, test_size=n_validation, stratify=targets, random_state=seed
+    )
+    return np.sort(training), np.sort(validation)
+
+
+def _listed(labels: NDArray[Any]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:_N_NAMES_SHOWN].tolist())
+    more = len(labels) - _N_NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,43 @@
+"""Tiny data and a tiny backbone: what most laws are proved on."""
+
+import keras
+import numpy as np
+import pytest
+
+from tlclassify.backbone_rows import SYMMETRIC, Backbone
+
+
+def build_tiny(x):
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="one")(x)
+    x = keras.layers.BatchNormalization(name="one_bn")(x)
+    x = keras.layers.ReLU(name="one_relu")(x)
+    return keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="two")(x)
+
+
+@pytest.fixture
+def tiny():
+    """A backbone of two convolutions: 8 pixels to a 4x4 map of 12 channels."""
+    return Backbone("tiny", build_tiny, SYMMETRIC, native_size=8, small_size=8, min_size=4)
+
+
+@pytest.fixture
+def images():
+    """24 images of 8x8 with three labels that a linear head can tell apart."""
+    rng = np.random.default_rng(0)
+    y = np.array(["cat", "dog", "eel"])[np.arange(24) % 3]
+    X = rng.integers(0, 90, (24, 8, 8, 3), dtype=np.uint8)
+    X[y == "dog", :, :, 0] += 150
+    X[y == "eel", :, :, 2] += 150
+    return X, y
+
+
+@pytest.fixture
+def files(tmp_path, images):
+    """The same images as PNG files."""
+    from PIL import Image
+
+    paths = []
+    for number, image in enumerate(images[0]):
+        paths.append(tmp_path / f"{number:02d}.png")
+        Image.fromarray(image).save(paths[-1])
+    return paths, images[1]

@@ -1,0 +1,342 @@
+"""The laws of the house, read from the source. Each check is also fed a source that breaks it."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tlclassify"
+
+# A module imports from lower layers only; a new module is given its place here.
+LAYERS = {
+    "_validation": 0,
+    "architectures": 1,
+    "augmentation": 1,
+    "fingerprints": 1,
+    "heads": 1,
+    "images": 1,
+    "splitting": 1,
+    "weight_files": 1,
+    "backbone_rows": 2,
+    "backbones": 3,
+    "activations": 3,
+    "features": 4,
+    "training": 4,
+    "classifier": 5,
+    "datasets": 6,
+    "evaluation": 6,
+    "comparison": 7,
+    "displays": 7,
+    "export": 7,
+    "persistence": 7,
+}
+# These stand beside the rest of the house: they import nothing else of it, and no Keras.
+ONLY_FROM = {
+    "datasets": {"_validation"},
+    "evaluation": {"_validation"},
+    "displays": {"evaluation", "_validation"},
+}
+PUBLIC_MODULES = ["tlclassify", "tlclassify.datasets", "tlclassify.displays"]
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_METHODS = 350, 50, 15
+# scikit-learn calls these by position, or by names of its own choosing.
+SCIKIT_LEARN_METHODS = {"fit", "fit_transform", "score", "set_params"}
+POSITIONAL = {"X", "y"}
+IMMUTABLE_CALLS = {"Augmentation", "Head", "Stage"}
+VAGUE_NAME = re.compile(r"(Manager|Helper|Util|Utils|Factory|Base)s?$", re.IGNORECASE)
+UNPICKLERS = {"_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+QUIET_AT_IMPORT = (
+    *(*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom),
+    *(ast.Assign, ast.AnnAssign, ast.If),
+)
+
+
+def imported(tree):
+    """Yield every name that a module imports, anywhere in it, with `from a import b` as a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{a.name}" for a in node.names)
+
+
+def imports_inside_the_package(tree):
+    own = (name.split(".") for name in imported(tree) if name.startswith("tlclassify"))
+    return {parts[1] if len(parts) > 1 else "the package itself" for parts in own}
+
+
+def check_directions(tree, module):
+    """Imports point down, and reach a module rather than the package's front door."""
+    if module == "__init__":
+        return
+    if module not in LAYERS:
+        yield f"{module} has no place in LAYERS"
+        return
+    for other in sorted(imports_inside_the_package(tree) - {module}):
+        allowed = ONLY_FROM.get(module)
+        if other not in LAYERS:
+            yield f"{module} imports {other}, which is no module of LAYERS"
+        elif LAYERS[other] >= LAYERS[module] or (allowed is not None and other not in allowed):
+            yield f"{module} imports {other}: imports point down only"
+
+
+def check_outside_imports(tree, module):
+    """Keras is kept out of three modules, backends and unpicklers out of all."""
+    outside = {name.split(".")[0] for name in imported(tree)}
+    if "" in outside:
+        yield "a relative import"
+    yield from (f"imports {name}" for name in sorted(outside & {"tensorflow", "jax", "torch"}))
+    if module in ONLY_FROM and "keras" in outside:
+        yield f"{module} imports keras"
+    if module != "datasets":
+        yield from (f"imports {name}" for name in sorted(outside & UNPICKLERS))
+    for name in imported(tree):
+        if name.startswith("keras."):
+            yield f"{name}: write it in full from `import keras`"
+
+
+def check_unpickling(tree, module):
+    """Only `pickle.Unpickler`, to be restricted, is used; NumPy and Keras load no code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in UNPICKLERS and node.attr not in {"Unpickler", "UnpicklingError"}:
+                yield f"line {node.lineno}: {node.value.id}.{node.attr}"
+        elif isinstance(node, ast.ImportFrom) and node.module in UNPICKLERS:
+            yield f"line {node.lineno}: from {node.module} import"
+        elif isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "safe_mode"}:
+            safe = node.arg == "safe_mode"
+            if not (isinstance(node.value, ast.Constant) and node.value.value is safe):
+                yield f"line {node.value.lineno}: {node.arg} is not {safe}"
+
+
+def check_module_level(tree, module):
+    """Importing a module defines things and does nothing; matplotlib is imported where used."""
+    for node in tree.body:
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not is_text and not isinstance(node, QUIET_AT_IMPORT):
+            yield f"line {node.lineno}: a statement that runs at import"
+        if isinstance(node, ast.If) and ast.unparse(node.test) != "TYPE_CHECKING":
+            yield f"line {node.lineno}: a condition at import"
+        if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.If)):
+            yield from (
+                f"line {node.lineno}: matplotlib at import"
+                for name in imported(node)
+                if name.startswith("matplotlib")
+            )
+
+
+def code_lines(function):
+    """Count the lines of a function without its docstring."""
+    first = function.body[0]
+    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    text = first.end_lineno - first.lineno + 1 if is_text else 0
+    return function.end_lineno - function.lineno + 1 - text
+
+
+def check_sizes(tree, module):
+    """Functions and classes are small and have names that say something."""
+    for node in ast.walk(tree):
+        if isinstance(node, FUNCTIONS) and code_lines(node) > MAX_FUNCTION_LINES:
+            yield f"{node.name} has {code_lines(node)} lines without its docstring"
+        if isinstance(node, ast.ClassDef):
+            n_methods = sum(isinstance(child, FUNCTIONS) for child in node.body)
+            if n_methods > MAX_METHODS:
+                yield f"{node.name} has {n_methods} methods"
+            if VAGUE_NAME.search(node.name):
+                yield f"{node.name} is a name that says nothing"
+        if isinstance(node, ast.Attribute) and node.attr == "Lambda":
+            yield f"line {node.lineno}: a Lambda layer"
+
+
+def callables(tree):
+    """Yield (qualified name, definition, has a first parameter of its own) of what users call."""
+    for node in tree.body:
+        if isinstance(node, FUNCTIONS):
+            yield node.name, node, False
+        if isinstance(node, ast.ClassDef):
+            for method in (child for child in node.body if isinstance(child, FUNCTIONS)):
+                static = any(ast.unparse(d) == "staticmethod" for d in method.decorator_list)
+                if not method.name.startswith("_") or method.name in {"__init__", "__call__"}:
+                    yield f"{node.name}.{method.name}", method, not static
+
+
+def check_signatures(tree, public_names):
+    """Public parameters are spelled out, typed, and keyword-only after the first."""
+    for name, function, is_method in callables(tree):
+        if name.split(".")[0] not in public_names:
+            continue
+        arguments = function.args
+        positional = [*arguments.posonlyargs, *arguments.args][is_method:]
+        spelled = [*positional, *arguments.kwonlyargs]
+        if function.returns is None or any(a.annotation is None for a in spelled):
+            yield f"{name} is not fully annotated"
+        if function.name not in SCIKIT_LEARN_METHODS:
+            late = [a.arg for a in positional[1:] if a.arg not in POSITIONAL]
+            yield from (f"{name}: {parameter} is not keyword-only" for parameter in late)
+            if arguments.kwarg or arguments.vararg:
+                yield f"{name} has parameters that are not spelled out"
+        for default in [*arguments.defaults, *filter(None, arguments.kw_defaults)]:
+            if is_mutable(default):
+                yield f"{name} has the mutable default {ast.unparse(default)}"
+
+
+def is_mutable(default):
+    if isinstance(default, ast.Call):
+        return ast.unparse(default.func).split(".")[-1] not in IMMUTABLE_CALLS
+    return isinstance(
+        default, (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+    )
+
+
+CHECKS = [
+    check_directions,
+    check_outside_imports,
+    check_unpickling,
+    check_module_level,
+    check_sizes,
+]
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: p.stem)
+def test_source_keeps_the_laws(path):
+    text = path.read_text(encoding="utf-8")
+    tree, module = ast.parse(text), path.relative_to(SOURCE).with_suffix("").parts[0]
+    problems = [problem for check in CHECKS for problem in check(tree, module)]
+    problems += check_signatures(tree, public_objects())
+    if text.count("\n") > MAX_FILE_LINES:
+        problems.append(f"{text.count(chr(10))} lines, more than {MAX_FILE_LINES}")
+    assert not problems, f"{path.name}: " + "; ".join(problems)
+
+
+BAD_SOURCES = [
+    (check_directions, "heads", "from tlclassify.backbones import get_backbone"),
+    (check_directions, "training", "def f():\n    import tlclassify.features"),
+    (check_directions, "displays", "from tlclassify import heads"),
+    (check_directions, "classifier", "from tlclassify import Head"),
+    (check_directions, "classifier", "import tlclassify"),
+    (check_directions, "extras", "import numpy"),
+    (check_outside_imports, "heads", "from . import images"),
+    (check_outside_imports, "heads", "def f():\n    import tensorflow as tf"),
+    (check_outside_imports, "evaluation", "import keras"),
+    (check_outside_imports, "heads", "from keras.layers import Dense"),
+    (check_outside_imports, "persistence", "import joblib"),
+    (check_unpickling, "datasets", "import pickle\npickle.load(file)"),
+    (check_unpickling, "datasets", "from pickle import loads"),
+    (check_unpickling, "activations", "np.load(path, allow_pickle=True)"),
+    (check_unpickling, "activations", "np.load(path, allow_pickle=flag)"),
+    (check_unpickling, "persistence", "keras.saving.load_model(path, safe_mode=False)"),
+    (check_module_level, "backbones", "ROWS = {}\nROWS.update(a=1)"),
+    (check_module_level, "backbones", "if sys.version_info > (3, 11):\n    import tomllib"),
+    (check_module_level, "displays", "from matplotlib import pyplot"),
+    (check_sizes, "heads", "def f():\n" + "    f()\n" * 50),
+    (check_sizes, "heads", "class A:\n" + "    def f(self): ...\n" * 16),
+    (check_sizes, "heads", "class HeadFactory: ..."),
+    (check_sizes, "heads", "keras.layers.Lambda(f)"),
+]
+
+
+@pytest.mark.parametrize(("check", "module", "text"), BAD_SOURCES)
+def test_a_broken_law_is_found(check, module, text):
+    assert list(check(ast.parse(text), module))
+
+
+BAD_SIGNATURES = [
+    "def f(a: int, b: int) -> int: ...",
+    "class A:\n    def __init__(self, a: int, b: int) -> None: ...",
+    "class A:\n    @staticmethod\n    def f(a: A, b: A) -> A: ...",
+    "def f(a: int, *, b) -> int: ...",
+    "def f(a: int): ...",
+    "def f(a: int, **options: int) -> int: ...",
+    "def f(*, a: list = []) -> int: ...",
+    "def f(a: A = np.array(1)) -> int: ...",
+]
+
+
+@pytest.mark.parametrize("text", BAD_SIGNATURES)
+def test_a_bad_public_signature_is_found(text):
+    assert list(check_signatures(ast.parse(text), {"A", "f"}))
+    assert not list(check_signatures(ast.parse(text), {"B", "g"}))
+
+
+GOOD_SOURCE = '''
+"""One line."""
+import keras
+from tlclassify.heads import Head
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+class A:
+    def fit(self, X: A, y: A, sample_weight: A = None) -> A: ...
+    def f(self, X: A, y: A, *, head: Head = Head(), n: tuple = (1, 2)) -> A:
+        """Draw."""
+        import matplotlib
+def _g(a, b, **options): ...
+np.load(path, allow_pickle=False)
+'''.replace("np.load", "_x = np.load")
+
+
+def test_a_good_source_passes():
+    tree = ast.parse(GOOD_SOURCE)
+    assert not [problem for check in CHECKS for problem in check(tree, "training")]
+    assert not list(check_signatures(tree, {"A"}))
+
+
+def loaded_by(statement):
+    """Return which of the heavy libraries a fresh Python has loaded after a statement."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    modules = set(json.loads(answer.stdout.splitlines()[-1]))
+    return modules & {"tensorflow", "jax", "keras", "matplotlib", "sklearn", "scipy", "PIL"}
+
+
+def test_import_loads_nothing_heavy():
+    assert loaded_by("import tlclassify") == set()
+
+
+@pytest.mark.parametrize("module", sorted(ONLY_FROM))
+def test_modules_beside_the_house_load_no_keras(module):
+    heavy = loaded_by(f"import tlclassify.{module}")
+    assert not heavy & {"tensorflow", "jax", "keras", "matplotlib"}
+
+
+def test_loading_something_heavy_is_seen():
+    assert loaded_by("import PIL") == {"PIL"}
+
+
+def public_objects():
+    """Return name: object for the names that the public modules list."""
+    modules = [importlib.import_module(name) for name in PUBLIC_MODULES]
+    return {name: getattr(module, name) for module in modules for name in module.__all__}
+
+
+def documented_objects(text):
+    """Return name: object for every `::: tlclassify.module.name` of an API page."""
+    paths = re.findall(r"^::: (tlclassify\.[\w.]+)\.(\w+)$", text, re.MULTILINE)
+    return {name: getattr(importlib.import_module(module), name) for module, name in paths}
+
+
+def test_public_names_and_api_pages_agree():
+    pages = sorted((ROOT / "docs" / "api").glob("*.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    public, documented = public_objects(), documented_objects(text)
+    assert sorted(documented) == sorted(public)
+    assert all(documented[name] is public[name] for name in public)
+    assert len(re.findall(r"^:::", text, re.MULTILINE)) == len(public)
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_public_names_are_sorted_and_listed_by_dir(name):
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(module.__all__)
+    assert set(module.__all__) <= set(dir(module))
+
+
+def test_types_are_announced():
+    assert (SOURCE / "py.typed").is_file()

@@ -1,0 +1,295 @@
+import gc
+import random
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from tlclassify import activations
+from tlclassify.classifier import TransferClassifier
+from tlclassify.heads import Head
+from tlclassify.training import Stage
+
+QUICK = Stage(epochs=6, learning_rate=0.05, batch_size=8)
+
+
+@pytest.fixture
+def clf(tiny):
+    return TransferClassifier(
+        tiny, weights=None, head_stage=QUICK, random_state=0, verbose=0, validation_fraction=0.2
+    )
+
+
+@pytest.fixture
+def fitted(clf, images):
+    return clf.fit(*images)
+
+
+def test_it_learns(fitted, images):
+    X, y = images
+    assert fitted.score(X, y) >= 0.9
+    assert list(fitted.classes_) == ["cat", "dog", "eel"]
+    assert fitted.image_shape_ == (8, 8, 3)
+    assert fitted.n_features_ == 12
+    assert fitted.pixel_range_ == 255
+    assert fitted.history_[0]["stage"] == "head"
+    assert is_classifier(fitted)
+
+
+def test_probabilities_sum_to_one_and_predict_is_their_maximum(fitted, images):
+    X, _ = images
+    probabilities = fitted.predict_proba(X)
+    assert probabilities.shape == (24, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[probabilities.argmax(1)])
+
+
+def test_the_model_is_whole(fitted, images):
+    X, _ = images
+    assert fitted.model_.input.dtype == "uint8"
+    np.testing.assert_allclose(
+        fitted.model_.predict_on_batch(X), fitted.predict_proba(X), atol=1e-6
+    )
+
+
+def test_the_backbone_is_not_trained(fitted, clf, images):
+    other = clone(clf).set_params(head_stage__epochs=1).fit(*images)
+    for name in ("one", "one_bn", "two"):
+        pairs = zip(
+            fitted.model_.get_layer(name).get_weights(),
+            other.model_.get_layer(name).get_weights(),
+            strict=True,
+        )
+        assert all(np.array_equal(a, b) for a, b in pairs)
+        assert not fitted.model_.get_layer(name).trainable
+
+
+def test_same_seed_same_predictions(clf, fitted, images):
+    X, y = images
+    again = clone(clf).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(again, fitted.predict_proba(X))
+    other = clone(clf).set_params(random_state=1).fit(X, y).predict_proba(X)
+    assert not np.array_equal(other, again)
+
+
+def test_dropout_is_seeded_too(clf, images):
+    X, y = images
+    clf.set_params(head=Head((8,), dropout=0.5))
+    first, second = (clone(clf).fit(X, y).predict_proba(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_global_generators_are_left_alone(clf, images):
+    before = (random.getstate(), np.random.get_state()[1].copy())
+    clf.fit(*images)
+    assert random.getstate() == before[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+
+
+def test_fit_changes_neither_parameters_nor_input(clf, images):
+    X, y = images
+    before_X, before_y, before = X.copy(), y.copy(), str(clf.get_params())
+    clf.fit(X, y)
+    np.testing.assert_array_equal(X, before_X)
+    np.testing.assert_array_equal(y, before_y)
+    assert str(clf.get_params()) == before
+
+
+def test_clone_keeps_every_parameter(clf):
+    params = clf.get_params(deep=False) | {
+        "class_weight": {"cat": 2.0},
+        "cache_dir": "somewhere",
+        "head": Head((3,)),
+        "image_size": 16,
+    }
+    copy = clone(TransferClassifier(**params))
+    assert str(copy.get_params()) == str(TransferClassifier(**params).get_params())
+
+
+def test_shared_defaults_are_never_written_to():
+    first, second = TransferClassifier(), TransferClassifier()
+    first.set_params(head__dropout=0.5, head_stage__epochs=3)
+    assert (first.head.dropout, first.head_stage.epochs) == (0.5, 3)
+    assert (second.head.dropout, second.head_stage.epochs) == (0.0, 100)
+    assert TransferClassifier().head.dropout == 0.0
+
+
+def test_a_preset_can_be_reached_into():
+    clf = TransferClassifier(head="mlp").set_params(head__dropout=0.1)
+    assert (clf.head.hidden_units, clf.head.dropout) == ((256,), 0.1)
+    clf.set_params(head="article", head__activation="gelu")
+    assert (clf.head.pooling, clf.head.activation) == ("flatten", "gelu")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 24])
+def test_batch_size_and_row_order_change_nothing(fitted, images, batch_size):
+    X, _ = images
+    expected = fitted.predict_proba(X)
+    rows = np.random.default_rng(0).permutation(24)
+    fitted.set_params(batch_size=batch_size)
+    np.testing.assert_allclose(fitted.predict_proba(X[rows]), expected[rows], atol=1e-5)
+
+
+def test_a_cache_changes_no_result(clf, fitted, images, tmp_path):
+    X, y = images
+    cached = clone(clf).set_params(cache_dir=tmp_path).fit(X, y)
+    np.testing.assert_allclose(cached.predict_proba(X), fitted.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(
+        cached.model_.predict_on_batch(X), cached.predict_proba(X), atol=1e-5
+    )
+
+
+def test_a_grid_runs_every_image_once(clf, images, tmp_path, monkeypatch):
+    X, y = images
+    counted = []
+    original = activations.run_batches
+
+    def counting(model, source, **options):
+        for batch in original(model, source, **options):
+            counted.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(activations, "run_batches", counting)
+    clf.set_params(cache_dir=tmp_path, head_stage__epochs=2)
+    grid = {"head__dropout": [0.0, 0.2], "head__pooling": ["avg"]}
+    search = GridSearchCV(clf, grid, cv=3, error_score="raise").fit(X, y)
+    assert search.best_estimator_.predict(X[:2]).dtype == y.dtype
+    assert sum(counted) == 24
+
+
+def test_pipeline_and_cross_validation(clf, images):
+    X, y = images
+    pipeline = make_pipeline(FunctionTransformer(lambda x: x[:, ::-1]), clf)
+    scores = cross_val_score(pipeline, X, y, cv=2, error_score="raise")
+    assert scores.shape == (2,)
+
+
+def test_integer_labels_come_back_as_they_came(clf, images):
+    X, y = images
+    labels = np.array([7, -2, 100])[np.unique(y, return_inverse=True)[1]]
+    predicted = clf.fit(X, labels).predict(X)
+    assert predicted.dtype == labels.dtype
+    assert set(predicted) <= {7, -2, 100}
+
+
+def test_files(clf, files, images):
+    paths, y = files
+    clf.fit([str(path) for path in paths], y)
+    np.testing.assert_allclose(
+        clf.predict_proba(paths), clf.predict_proba(images[0]), atol=1e-5
+    )
+
+
+def test_grayscale(clf, images):
+    X, y = images
+    gray = X.mean(axis=3).astype(np.uint8)
+    assert clf.fit(gray, y).predict(gray[..., None]).shape == (24,)
+
+
+def test_validation_data(clf, images):
+    X, y = images
+    clf.fit(X[:15], y[:15], validation_data=(X[15:], y[15:]))
+    assert "val_loss" in clf.history_[0]
+    with pytest.raises(ValueError, match=r"validation_data\[1\] must hold labels seen.*'fox'"):
+        clf.fit(X[:15], y[:15], validation_data=(X[15:17], ["fox", "cat"]))
+    with pytest.raises(ValueError, match=r"validation_data\[0\] must hold images of 8x8"):
+        clf.fit(X[:15], y[:15], validation_data=(X[15:, :4], y[15:]))
+
+
+def test_without_validation(clf, images):
+    clf.set_params(validation_fraction=0).fit(*images)
+    assert "val_loss" not in clf.history_[0]
+
+
+def test_weights_reach_the_training(clf, images):
+    X, y = images
+    plain = clone(clf).fit(X, y).predict_proba(X)
+    ones = clone(clf).fit(X, y, sample_weight=np.ones(24)).predict_proba(X)
+    np.testing.assert_allclose(ones, plain, atol=1e-6)
+    skewed = clone(clf).set_params(class_weight={"cat": 50.0}).fit(X, y).predict_proba(X)
+    assert skewed[:, 0].mean() > plain[:, 0].mean()
+    by_sample = clone(clf).fit(X, y, sample_weight=np.where(y == "cat", 50.0, 1.0))
+    np.testing.assert_allclose(by_sample.predict_proba(X), skewed, atol=1e-6)
+
+
+def test_a_users_head_function(clf, images):
+    def head(feature_map, n_classes):
+        x = keras.layers.GlobalMaxPooling2D()(feature_map)
+        return keras.layers.Dense(n_classes, activation="softmax")(x)
+
+    clf.set_params(head=head).fit(*images)
+    assert clf.predict_proba(images[0]).shape == (24, 3)
+
+
+def test_fitting_again_leaves_no_memory_behind(clf, images):
+    clf.fit(*images).predict(images[0])
+    old = weakref.ref(clf.model_)
+    clf.fit(*images)
+    gc.collect()
+    assert old() is None
+
+
+def test_a_failed_fit_leaves_the_last_one_whole(fitted, images):
+    X, _ = images
+    expected = fitted.predict(X)
+    with pytest.raises(ValueError, match="at least two classes"):
+        fitted.fit(X, ["one"] * 24)
+    np.testing.assert_array_equal(fitted.predict(X), expected)
+
+
+def test_unfitted(clf, images):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        clf.predict(images[0])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"backbone": "mobilnet"}, "mean 'mobilenet'"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be a number in \[0, 1\)"),
+        ({"batch_size": 0, "image_size": 0}, "2 parameters are not valid"),
+        ({"class_weight": "balance"}, "None, 'balanced' or a dict"),
+        ({"class_weight": {"fox": 1}}, r"received \['fox'\] beside. The labels are 'cat', 'dog'"),
+        ({"head": "linar"}, "mean 'linear'"),
+        ({"weights": "gone.h5"}, "gone.h5"),
+    ],
+)
+def test_bad_parameters(clf, images, params, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        clf.set_params(**params).fit(*images)
+
+
+@pytest.mark.parametrize("name", ["augmentation", "fine_tune_stage"])
+def test_what_is_not_there_yet_says_so(clf, images, name):
+    with pytest.raises(NotImplementedError, match=f"{name} must be None in this version"):
+        clf.set_params(**{name: "top"}).fit(*images)
+
+
+def test_bad_labels_and_weights(clf, images):
+    X, y = images
+    with pytest.raises(ValueError, match="23 labels for 24 images"):
+        clf.fit(X, y[:23])
+    with pytest.raises(TypeError, match="mix of int and str"):
+        clf.fit(X, [1, *y[1:]])
+    lonely = y.copy()
+    lonely[0] = "fox"
+    with pytest.raises(ValueError, match="one of 'fox'. Add images, or pass validation_data"):
+        clf.fit(X, lonely)
+    clf.set_params(validation_fraction=0).fit(X, lonely)
+    with pytest.raises(ValueError, match=r"24 finite numbers, one per image; received.*\(3,\)"):
+        clf.fit(X, y, sample_weight=[1, 2, 3])
+    with pytest.raises(ValueError, match="zero or more"):
+        clf.fit(X, y, sample_weight=-np.ones(24))
+
+
+def test_too_few_images_for_a_split(clf, images):
+    X, y = images
+    clf.set_params(validation_fraction=0.9)
+    with pytest.raises(ValueError, match="must leave an image of each class.*received 6 images"):
+        clf.fit(X[:6], y[:6])

@@ -1,0 +1,339 @@
+"""Pictures are views: they show the numbers they were given, whole and legible."""
+
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+
+from tlclassify.displays import (
+    ConfusionDisplay,
+    ImageGridDisplay,
+    LearningCurvesDisplay,
+    PredictionGridDisplay,
+)
+from tlclassify.evaluation import evaluate
+
+LONG = ["miscellaneous household appliance", "ship of the line, $5 to $6", *"abcdefgh"]
+
+
+@pytest.fixture(autouse=True)
+def figures(monkeypatch):
+    """Draw off screen, leave no figure and no setting behind."""
+    plt.switch_backend("Agg")
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("a display must not show itself"))
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+def made_report(names=LONG, n_samples=200):
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(len(names), 0.4), n_samples)
+    y = np.where(rng.random(n_samples) < 0.7, probabilities.argmax(axis=1), 0)
+
+    class Oracle:
+        classes_ = np.array(names)
+
+        def predict_proba(self, X):
+            return probabilities
+
+    return evaluate(Oracle(), np.zeros((n_samples, 1)), np.array(names)[y])
+
+
+def made_images(n_samples=200, shape=(8, 8, 3)):
+    return np.random.default_rng(0).integers(0, 256, (n_samples, *shape), dtype=np.uint8)
+
+
+def made_history(*stages, validation=True):
+    names = [name for name, n_epochs in stages for _ in range(n_epochs)]
+    rows = [
+        {"stage": name, "epoch": i, "loss": 2 / (i + 1), "accuracy": 1 - 1 / (i + 2)}
+        for i, name in enumerate(names)
+    ]
+    extra = [{"val_loss": 2.5 / (i + 1), "val_accuracy": 0.5} for i in range(len(rows))]
+    none = {"val_loss": None, "val_accuracy": None}
+    return [row | (extra[i] if validation else none) for i, row in enumerate(rows)]
+
+
+def texts_outside(figure):
+    """Return the drawn texts that are not wholly on the figure."""
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        draw = Text.draw
+        patch.setattr(Text, "draw", lambda self, r: (drawn.append(self), draw(self, r)))
+        figure.canvas.draw()
+    shown = [text for text in drawn if text.get_visible() and text.get_text().strip()]
+    assert shown
+    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
+    width, height = figure.bbox.size
+    return [
+        (text, box)
+        for text, box in boxes
+        if box.x0 < -0.5 or box.y0 < -0.5 or box.x1 > width + 0.5 or box.y1 > height + 0.5
+    ]
+
+
+def overlapping(labels):
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    return [i for i in range(len(boxes) - 1) if boxes[i].overlaps(boxes[i + 1])]
+
+
+@pytest.mark.parametrize(
+    ("names", "normalize"),
+    [
+        (["cat", "dog"], None),
+        (LONG, None),
+        (LONG, "true"),
+        ([f"household appliance number {i}" for i in range(30)], "true"),
+        ([f"category {i:03d}" for i in range(100)], None),
+        (["x" * 90, "y"], None),
+    ],
+    ids=["2", "10-long", "10-long-normalized", "30", "100", "too-long"],
+)
+def test_confusion_texts_lie_inside_and_apart(names, normalize):
+    display = ConfusionDisplay.from_report(made_report(names), normalize=normalize).plot()
+    assert texts_outside(display.figure_) == []
+    assert overlapping(display.ax_.get_yticklabels()) == []
+    sizes = [label.get_fontsize() for label in display.ax_.get_yticklabels()]
+    assert min(sizes) >= 6
+    values = display.matrix_display_.text_
+    assert (values is None) == (len(names) > 30)
+    for row in [] if values is None else values:
+        assert overlapping([text for text in row if text.get_visible()]) == []
+
+
+def test_confusion_shows_the_numbers_of_the_report():
+    report = made_report()
+    for normalize, matrix, form in [
+        (None, report.confusion_matrix, "d"),
+        ("true", report.confusion_matrix_normalized, ".2f"),
+    ]:
+        display = ConfusionDisplay.from_report(report, normalize=normalize).plot()
+        np.testing.assert_array_equal(display.matrix_display_.im_.get_array(), matrix)
+        shown = [text.get_text() for text in display.matrix_display_.text_.flat]
+        assert shown == [format(value, form) if value else "0" for value in matrix.flat]
+    names = [label.get_text().replace("\\$", "$") for label in display.ax_.get_yticklabels()]
+    assert names == list(report.class_names)
+
+
+def test_confusion_values_stand_out_from_their_cells():
+    report = made_report()
+    display = ConfusionDisplay.from_report(report, normalize="true").plot()
+    shades = display.matrix_display_.im_.to_rgba(report.confusion_matrix_normalized)
+    for text, (*shade, _) in zip(
+        display.matrix_display_.text_.flat, shades.reshape(-1, 4), strict=True
+    ):
+        letters = mpl.colors.to_rgb(text.get_color())
+        assert abs(np.mean(letters) - np.mean(shade)) > 0.3
+
+
+def test_confusion_of_many_classes_names_some():
+    names = [f"category {i:04d}" for i in range(400)]
+    display = ConfusionDisplay(np.eye(400, dtype=int), class_names=names).plot()
+    step = int(display.ax_.get_xlabel().split()[-1].rstrip(")"))
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == names[::step]
+    assert display.figure_.get_size_inches().max() < 25
+
+
+def test_confusion_on_small_axes_drops_values_that_do_not_fit():
+    figure, axes = plt.subplots(1, 2, figsize=(5, 2.5), layout="constrained")
+    display = ConfusionDisplay.from_report(made_report()).plot(axes[0])
+    assert display.ax_ is axes[0]
+    assert display.figure_ is figure
+    assert not any(text.get_visible() for text in display.matrix_display_.text_.flat)
+
+
+def test_confusion_bad_input():
+    with pytest.raises(ValueError, match=r"received shape \(2, 2\) for 3 class names"):
+        ConfusionDisplay(np.eye(2), class_names=list("abc"))
+    with pytest.raises(ValueError, match="normalize must be one of 'true'; received 'pred'"):
+        ConfusionDisplay.from_report(made_report(), normalize="pred")
+
+
+def test_curves_show_the_history():
+    history = made_history(("head", 3), ("top", 4))
+    display = LearningCurvesDisplay(history).plot()
+    for ax, key in zip(display.ax_, ["loss", "accuracy"], strict=True):
+        lines = {line.get_label(): line for line in ax.lines}
+        np.testing.assert_array_equal(lines["Training"].get_xdata(), np.arange(1, 8))
+        np.testing.assert_array_equal(lines["Training"].get_ydata(), [r[key] for r in history])
+        validation = lines["Validation"]
+        np.testing.assert_array_equal(validation.get_ydata(), [r[f"val_{key}"] for r in history])
+        assert validation.get_linestyle() != lines["Training"].get_linestyle()
+        marks = [line.get_xdata()[0] for line in ax.lines if line.get_label().startswith("_")]
+        assert marks == [3.5]
+        assert [text.get_text() for text in ax.texts] == ["head", "top"]
+        assert ax.get_legend() is not None
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_curves_without_validation(validation):
+    history = made_history(("head", 3), validation=validation)
+    if validation:
+        history[1]["val_loss"] = None
+    else:
+        del history[0]["val_loss"]
+    loss = LearningCurvesDisplay(history).plot().ax_[0]
+    assert ("Validation" in [line.get_label() for line in loss.lines]) == validation
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        [("head", 1)],
+        [("head", 5), ("top", 5)],
+        [("head", 60), ("top of the network", 1), ("last two blocks", 2), ("whole", 3)],
+    ],
+)
+def test_curves_texts_lie_inside_and_apart(stages):
+    display = LearningCurvesDisplay(made_history(*stages)).plot()
+    assert texts_outside(display.figure_) == []
+    for ax in display.ax_:
+        assert overlapping(ax.texts) == []
+        assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_curves_from_estimator():
+    class Fitted:
+        history_ = made_history(("head", 2))
+
+    display = LearningCurvesDisplay.from_estimator(Fitted())
+    assert display.history == Fitted.history_
+    with pytest.raises(NotFittedError, match="have history_; object has none"):
+        LearningCurvesDisplay.from_estimator(object())
+
+
+def test_curves_bad_input():
+    with pytest.raises(ValueError, match="at least one epoch"):
+        LearningCurvesDisplay([])
+    with pytest.raises(ValueError, match="row 1 has"):
+        LearningCurvesDisplay([{"loss": 1, "accuracy": 0}, {"loss": 1}])
+    with pytest.raises(ValueError, match="ax must hold 2 Axes for LearningCurvesDisplay; received"):
+        LearningCurvesDisplay(made_history(("head", 1))).plot(plt.figure().subplots())
+
+
+@pytest.mark.parametrize("kind", ["uint8", "255", "1", "gray", "gray1", "paths"])
+def test_images_look_the_same_however_they_come(kind, tmp_path):
+    color = kind not in {"gray", "gray1"}
+    pixels = made_images(3) if color else np.repeat(made_images(3, (8, 8, 1)), 3, axis=3)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    X = {
+        "uint8": pixels,
+        "255": list(pixels.astype("float32")),
+        "1": pixels / 255,
+        "gray": pixels[..., 0],
+        "gray1": pixels[..., :1],
+        "paths": paths,
+    }[kind]
+    display = ImageGridDisplay.from_images(X, ["a", "b", "c"]).plot()
+    for ax, image in zip(display.ax_, pixels, strict=True):
+        shown = ax.images[0].get_array()
+        top = 255 if shown.dtype == np.uint8 else 1
+        np.testing.assert_allclose(shown / top, image / 255, atol=1e-6)
+    assert [ax.get_title() for ax in display.ax_] == ["a", "b", "c"]
+
+
+def test_image_grid_chooses():
+    X, y = made_images(), np.arange(200)
+    first = ImageGridDisplay.from_images(X, y, n_rows=2, n_columns=3)
+    np.testing.assert_array_equal(first.labels, np.arange(6))
+    draws = [
+        ImageGridDisplay.from_images(X, y, select="random", random_state=seed) for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0].labels, draws[1].labels)
+    assert not np.array_equal(draws[0].labels, draws[2].labels)
+    assert len(set(draws[0].labels)) == 18
+    for display in (first, *draws):
+        np.testing.assert_array_equal(display.images, X[display.labels])
+
+
+def test_grid_with_more_cells_than_images():
+    display = ImageGridDisplay.from_images(made_images(5), n_columns=4).plot()
+    assert len(display.ax_) == 5
+    assert sum(ax.axison for ax in display.figure_.axes) == 5
+
+
+def test_prediction_grid_marks_wrong_ones_with_a_word():
+    report, X = made_report(), made_images()
+    display = PredictionGridDisplay.from_report(report, X).plot()
+    wrong = (report.y_true != report.y_pred)[:18]
+    assert 0 < wrong.sum() < 18
+    assert [[t.get_text() for t in ax.texts] for ax in display.ax_] == [
+        ["wrong"] if is_wrong else [] for is_wrong in wrong
+    ]
+    for i, ax in enumerate(display.ax_):
+        caption = " ".join(ax.get_title().replace("\\$", "$").split())
+        chance = report.probabilities[i].max()
+        assert caption == (f"true: {report.y_true[i]} predicted: {report.y_pred[i]} ({chance:.2f})")
+
+
+def test_prediction_grid_shows_the_surest_mistakes_first():
+    report, X = made_report(), made_images()
+    display = PredictionGridDisplay.from_report(report, X, select="wrong", n_rows=2, n_columns=2)
+    assert (display.y_true != display.y_pred).all()
+    mistakes = report.y_true != report.y_pred
+    surest = np.sort(report.probabilities[mistakes].max(axis=1))[::-1]
+    np.testing.assert_array_equal(display.probabilities, surest[:4])
+    row = np.flatnonzero(report.probabilities.max(axis=1) == surest[0])[0]
+    np.testing.assert_array_equal(display.images[0], X[row])
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (16, 6), (6, 16, 1)])
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (2, 4)])
+def test_grid_texts_lie_inside_and_apart(shape, n_rows, n_columns):
+    report, X = made_report(), made_images(shape=shape)
+    size = {"n_rows": n_rows, "n_columns": n_columns}
+    for display in (
+        PredictionGridDisplay.from_report(report, X, **size).plot(),
+        ImageGridDisplay.from_images(X, report.y_true, **size).plot(),
+    ):
+        assert texts_outside(display.figure_) == []
+        for start in range(0, n_rows * n_columns, n_columns):
+            titles = [ax.title for ax in display.ax_[start : start + n_columns]]
+            assert overlapping(titles) == []
+
+
+def test_grid_on_axes_of_the_caller():
+    figure, axes = plt.subplots(2, 2)
+    display = ImageGridDisplay(made_images(4)).plot(axes)
+    assert list(display.ax_) == list(axes.flat)
+    assert display.figure_ is figure
+
+
+def test_grid_bad_input():
+    report, X = made_report(), made_images()
+    with pytest.raises(ValueError, match="y_true of the report must have one value per image"):
+        PredictionGridDisplay.from_report(report, X[1:])
+    with pytest.raises(ValueError, match="y must have one value per image"):
+        ImageGridDisplay.from_images(X, report.y_true[1:])
+    with pytest.raises(ValueError, match="select must be one of 'first', 'random'; received"):
+        ImageGridDisplay.from_images(X, select="wrong")
+    with pytest.raises(ValueError, match="2 parameters are not valid"):
+        ImageGridDisplay.from_images(X, n_rows=0, n_columns=1.5)
+    with pytest.raises(ValueError, match="ax must hold 18 Axes for ImageGridDisplay; received 1"):
+        ImageGridDisplay.from_images(X).plot(plt.figure().subplots())
+    with pytest.raises(ValueError, match="n_columns must be an integer"):
+        ImageGridDisplay(X, n_columns=0).plot()
+    right = made_report(["a", "b"], 1)
+    with pytest.raises(ValueError, match="select='wrong' must leave at least one image"):
+        PredictionGridDisplay.from_report(right, X[:1], select="wrong")
+
+
+def test_without_matplotlib_the_way_on_is_named(monkeypatch):
+    displays = [
+        ConfusionDisplay(np.eye(2), class_names=["a", "b"]),
+        LearningCurvesDisplay(made_history(("head", 1))),
+        ImageGridDisplay(made_images(1)),
+    ]
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    for display in displays:
+        with pytest.raises(ImportError, match=r'pip install "tlclassify\[plot\]"'):
+            display.plot()

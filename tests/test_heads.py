@@ -1,0 +1,112 @@
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from tlclassify.heads import Head, build_head, build_pooling, get_head, list_heads
+
+
+def layers(model):
+    return [type(layer).__name__ for layer in model.layers]
+
+
+def test_the_article_head_is_the_articles():
+    head = get_head("article")
+    assert head.pooling == "flatten"
+    model = build_head(head, (512,), 10)
+    found = [
+        layer.units if isinstance(layer, keras.layers.Dense) else layer.rate
+        for layer in model.layers[1:]
+    ]
+    assert found == [1024, 512, 0.4, 256, 0.3, 128, 0.2, 10]
+
+
+def test_the_plain_article_head_has_no_dropout():
+    model = build_head(get_head("article_plain"), (512,), 10)
+    assert [layer.units for layer in model.layers[1:]] == [1024, 512, 256, 128, 10]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (Head(), ["InputLayer", "Dense"]),
+        (Head(dropout=0.5), ["InputLayer", "Dropout", "Dense"]),
+        (Head((4,), batch_norm=True), ["InputLayer", "Dense", "BatchNormalization", "Dense"]),
+        (Head([4, 3], dropout=0.1), ["InputLayer", *["Dense", "Dropout"] * 2, "Dense"]),
+    ],
+)
+def test_parameters_decide_the_layers(head, expected):
+    assert layers(build_head(get_head(head), (6,), 3)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pooling", "by_hand"),
+    [
+        ("avg", lambda x: x.mean((1, 2))),
+        ("max", lambda x: x.max((1, 2))),
+        ("flatten", lambda x: x.reshape(len(x), -1)),
+    ],
+)
+def test_pooling(pooling, by_hand):
+    maps = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    inputs = keras.Input((3, 4, 5))
+    model = keras.Model(inputs, build_pooling(Head(pooling=pooling), inputs))
+    np.testing.assert_allclose(model.predict_on_batch(maps), by_hand(maps), atol=1e-6)
+
+
+def test_probabilities_sum_to_one():
+    model = build_head(Head((4,), activation="gelu"), (6,), 3)
+    probabilities = model.predict_on_batch(np.random.default_rng(0).normal(size=(5, 6)))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_users_function_gets_the_feature_map():
+    def head(feature_map, n_classes):
+        x = keras.layers.GlobalMaxPooling2D()(feature_map)
+        return keras.layers.Dense(n_classes, activation="softmax")(x)
+
+    inputs = keras.Input((3, 3, 5))
+    assert build_pooling(get_head(head), inputs) is inputs
+    assert build_head(head, (3, 3, 5), 4).output_shape == (None, 4)
+
+
+@pytest.mark.parametrize("result", [lambda x, n: x, lambda x, n: None])
+def test_a_users_function_must_return_probabilities(result):
+    with pytest.raises(ValueError, match=r"shape \(None, 4\) as a KerasTensor; received"):
+        build_head(result, (3, 3, 5), 4)
+
+
+def test_presets_are_copies():
+    assert list_heads() == ["linear", "mlp", "article", "article_plain"]
+    first = get_head("mlp")
+    first.set_params(dropout=0.9)
+    assert get_head("mlp").dropout == 0.3
+
+
+def test_clone_keeps_every_parameter():
+    head = Head((3,), dropout=(0.1,), activation="tanh", batch_norm=True, pooling="max")
+    assert clone(head).get_params() == head.get_params()
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("articel", "head must be one of 'linear'.*mean 'article'"),
+        (Head((0,)), r"hidden_units must be an integer in \[1, inf\]; received 0"),
+        (Head("ab"), "sequence of integers; received 'ab'"),
+        (Head(3), "sequence of integers; received 3"),
+        (Head(dropout=1.0), r"dropout must be a number in \[0, 1\)"),
+        (Head((4, 4), dropout=(0.1,)), "one number or 2 of them"),
+        (Head(pooling="mean"), "pooling must be one of"),
+        (Head(activation="rleu"), "activation must be one of.*mean 'relu'"),
+        (Head((0,), dropout=-1, pooling="x"), "3 parameters are not valid"),
+    ],
+)
+def test_bad_parameters(head, message):
+    with pytest.raises(ValueError, match=message):
+        get_head(head)
+
+
+def test_a_head_of_another_kind():
+    with pytest.raises(TypeError, match=r"function \(feature_map, n_classes\).*received int"):
+        get_head(3)

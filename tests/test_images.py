@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlclassify.images import longer_side, open_images
+
+
+def read(X, **options):
+    source = open_images(X, **options)
+    return source.read(0, len(source))
+
+
+def test_every_form_of_an_image_gives_the_same_rgb():
+    gray = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5) * 6
+    expected = np.repeat(gray[..., None], 3, axis=3)
+    for form in (gray, gray[..., None], expected, gray.astype(np.float64), expected / 255):
+        np.testing.assert_array_equal(read(form), expected)
+        assert read(form).dtype == np.uint8
+
+
+def test_input_is_never_changed():
+    X = np.random.default_rng(0).random((3, 4, 4, 3))
+    before = X.copy()
+    read(X)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_batches_are_the_images_in_order():
+    X = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((7, 2, 2, 3), np.uint8)
+    batches = list(open_images(X).batches(3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(batches), X)
+
+
+@pytest.mark.parametrize(("values", "expected"), [((0, 1), 1), ((0, 2), 255), ((0, 255), 255)])
+def test_the_range_is_decided_once(values, expected):
+    X = np.full((2, 2, 2, 3), values[1], np.float32)
+    assert open_images(X).pixel_range == expected
+    assert open_images(X.astype(np.uint8)).pixel_range == 255
+
+
+def test_a_later_range_is_held_against_the_first():
+    unit, byte = np.ones((1, 2, 2, 3)), np.full((1, 2, 2, 3), 200.0)
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\] like the images seen in fit.*up to 200"):
+        open_images(byte, pixel_range=1)
+    with pytest.raises(ValueError, match=r"look scaled to \[0, 1\]. Pass X \* 255"):
+        open_images(unit, pixel_range=255)
+    black = np.zeros((1, 2, 2, 3))
+    assert open_images(black, pixel_range=255).pixel_range == 255
+    assert read(byte.astype(np.uint8), pixel_range=1).max() == 200
+
+
+def test_a_dark_batch_keeps_the_range_of_fit():
+    dim = np.full((1, 2, 2, 3), 0.5)
+    np.testing.assert_array_equal(read(dim, pixel_range=1), np.full((1, 2, 2, 3), 128))
+
+
+def test_files_are_resized_while_they_are_read(files, images):
+    source = replace(open_images([str(path) for path in files[0]]), file_shape=(8, 8))
+    np.testing.assert_array_equal(source.read(0, 24), images[0])
+    small = replace(source, file_shape=(4, 6))
+    assert small.read(0, 5).shape == (5, 4, 6, 3)
+    assert longer_side(source) == 8
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "CMYK", "1", "I;16"])
+def test_files_of_any_mode_become_rgb(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode in {"CMYK", "I;16"} else "a.png")
+    Image.new(mode, (8, 8)).save(path)
+    assert replace(open_images([path]), file_shape=(8, 8)).read(0, 1).shape == (1, 8, 8, 3)
+
+
+def test_orientation_is_followed(tmp_path):
+    image = Image.new("RGB", (8, 8))
+    image.paste((255, 255, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image.save(tmp_path / "a.png", exif=exif)
+    pixels = replace(open_images([tmp_path / "a.png"]), file_shape=(8, 8)).read(0, 1)[0]
+    assert pixels[0].max() == 0
+    assert pixels[-1].min() == 255
+
+
+def test_all_unreadable_files_are_named_at_once(files):
+    paths, _ = files
+    paths[3].write_bytes(paths[3].read_bytes()[:60])
+    paths[9].write_text("not an image")
+    paths[20].unlink()
+    source = replace(open_images(paths), file_shape=(8, 8))
+    with pytest.raises(OSError, match="3 image file") as caught:
+        list(source.batches(2))
+    for number in (3, 9, 20):
+        assert f"{number:02d}.png" in str(caught.value)
+    assert "00.png" not in str(caught.value)
+    assert "no such file" in str(caught.value)
+
+
+def test_many_unreadable_files_are_counted():
+    paths = [f"gone{i}.png" for i in range(25)]
+    with pytest.raises(OSError, match=r"25 image file(.|\n)*and 15 more"):
+        longer_side(open_images(paths))
+
+
+def test_digests_tell_images_apart(files, images):
+    digests = open_images(images[0]).digests()
+    assert digests.shape == (24, 32)
+    assert len({row.tobytes() for row in digests}) == 24
+    as_float = open_images(images[0] / 255).digests()
+    np.testing.assert_array_equal(digests, as_float)
+    by_file = open_images(files[0]).digests()
+    assert len({row.tobytes() for row in by_file}) == 24
+    with pytest.raises(OSError, match="1 image file"):
+        open_images(["gone.png", files[0][0]]).digests()
+
+
+def test_files_need_a_shape_first(files):
+    with pytest.raises(ValueError, match="file_shape must be set"):
+        open_images(files[0]).read(0, 1)

@@ -1,0 +1,178 @@
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from tlclassify import training
+from tlclassify.heads import Head, build_head
+from tlclassify.training import Examples, Stage, check_stage, run_stage
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    X = rng.normal(size=(60, 4)).astype(np.float32)
+    X[:, 0] += 3 * y
+    return X, y
+
+
+def make(X, y, rows, seed=None, weight=None):
+    return Examples(X, y, rows=np.asarray(rows), batch_size=16, seed=seed, sample_weight=weight)
+
+
+def test_history_has_a_row_an_epoch(data):
+    model = build_head(Head(), (4,), 3)
+    history = run_stage(
+        model,
+        Stage(epochs=3, learning_rate=0.1, patience=None),
+        name="head",
+        training=make(*data, range(48), seed=0),
+        validation=make(*data, range(48, 60)),
+    )
+    assert [(row["stage"], row["epoch"]) for row in history] == [("head", n) for n in (1, 2, 3)]
+    assert set(history[0]) == {
+        *("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"),
+        *("learning_rate", "seconds"),
+    }
+    assert history[0]["learning_rate"] == pytest.approx(0.1)
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_the_best_epoch_is_kept(data):
+    """A learning rate that leaps about: the weights kept are those of the lowest val_loss."""
+    model = build_head(Head(), (4,), 3)
+    validation = make(*data, range(48, 60))
+    history = run_stage(
+        model,
+        Stage(epochs=12, learning_rate=2.0, patience=None),
+        name="head",
+        training=make(*data, range(48), seed=0),
+        validation=validation,
+    )
+    losses = [row["val_loss"] for row in history]
+    assert min(losses) < losses[-1]
+    kept = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    assert kept == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_patience_ends_a_stage(data):
+    history = run_stage(
+        build_head(Head(), (4,), 3),
+        Stage(epochs=50, learning_rate=5.0, patience=2),
+        name="head",
+        training=make(*data, range(48), seed=0),
+        validation=make(*data, range(48, 60)),
+    )
+    assert len(history) < 50
+    best = int(np.argmin([row["val_loss"] for row in history]))
+    assert len(history) == best + 1 + 2
+
+
+def test_without_validation_the_training_loss_decides(data):
+    history = run_stage(
+        build_head(Head(), (4,), 3), Stage(epochs=2), name="head", training=make(*data, range(60))
+    )
+    assert "val_loss" not in history[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_every_optimizer_learns(data, optimizer):
+    stage = Stage(epochs=10, learning_rate=0.05, optimizer=optimizer, weight_decay=1e-3)
+    history = run_stage(
+        build_head(Head(), (4,), 3), stage, name="x", training=make(*data, range(60), seed=0)
+    )
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_a_weight_of_zero_hides_an_image(data):
+    X, y = data
+    weight = np.ones(60, np.float32)
+    weight[::2] = 0
+    spoiled = y.copy()
+    spoiled[::2] = 0
+
+    def trained(targets):
+        model = build_head(Head(), (4,), 3)
+        model.set_weights([np.zeros((4, 3)), np.zeros(3)])
+        run_stage(
+            model,
+            Stage(epochs=2, optimizer="sgd"),
+            name="x",
+            training=make(X, targets, range(60), seed=0, weight=weight),
+        )
+        return model.get_weights()[0]
+
+    np.testing.assert_allclose(trained(y), trained(spoiled), atol=1e-7)
+
+
+def test_the_order_is_new_every_epoch_and_decided_by_the_seed(data):
+    first, second = make(*data, range(60), seed=3), make(*data, range(60), seed=3)
+    before = first.rows.copy()
+    np.testing.assert_array_equal(first.rows, second.rows)
+    first.on_epoch_end()
+    assert not np.array_equal(first.rows, before)
+    assert sorted(first.rows) == sorted(before) == list(range(60))
+    assert sum(len(first[number][0]) for number in range(len(first))) == 60
+
+
+def test_a_loss_that_is_not_finite_ends_the_stage_and_says_so(data):
+    X, y = data
+    X = X.copy()
+    X[40] = np.inf
+    model = build_head(Head(), (4,), 3)
+    with pytest.warns(UserWarning, match="loss was not finite.*Lower the learning_rate"):
+        run_stage(model, Stage(epochs=5), name="x", training=make(X, y, range(60), seed=0))
+
+
+def test_callbacks_are_told(data):
+    class Counter(keras.callbacks.Callback):
+        n = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.n += 1
+
+    counter = Counter()
+    run_stage(
+        build_head(Head(), (4,), 3),
+        Stage(epochs=3, patience=None),
+        name="x",
+        training=make(*data, range(60)),
+        callbacks=[counter],
+    )
+    assert counter.n == 3
+
+
+def test_progress_is_silent_unless_asked(data, capsys, monkeypatch):
+    monkeypatch.setattr(training, "_PROGRESS_DELAY_SECONDS", 0)
+    model = build_head(Head(), (4,), 3)
+    run_stage(model, Stage(epochs=1), name="x", training=make(*data, range(60)))
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    run_stage(model, Stage(epochs=1), name="x", training=make(*data, range(60)), verbose=1)
+    assert "training: x" in capsys.readouterr().err
+
+
+def test_clone_keeps_every_parameter():
+    stage = Stage(3, learning_rate=0.1, batch_size=5, optimizer="sgd", weight_decay=0.2, patience=1)
+    assert clone(stage).get_params() == stage.get_params()
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Stage(0), "head_stage__epochs must be an integer"),
+        (Stage(learning_rate=0), r"head_stage__learning_rate must be a number in \(0, inf\]"),
+        (Stage(batch_size=2.5), "head_stage__batch_size must be an integer"),
+        (Stage(optimizer="adm"), "head_stage__optimizer must be one of.*mean 'adam'"),
+        (Stage(patience=0, weight_decay=-1), "2 parameters are not valid"),
+    ],
+)
+def test_bad_parameters(stage, message):
+    with pytest.raises(ValueError, match=message):
+        check_stage(stage, name="head_stage")
+
+
+def test_something_else_is_no_stage():
+    with pytest.raises(TypeError, match="head_stage must be a Stage; received str"):
+        check_stage("fast", name="head_stage")

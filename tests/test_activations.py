@@ -1,8 +1,10 @@
 """Stored activations equal the direct path, whatever happens to the files between."""
 
 import errno
+import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +127,12 @@ def test_a_killed_run_goes_on_where_it_was(model, source, direct, runs, monkeypa
     def killed(self, file, digests, outputs):
         if len(segments(tmp_path)) == 2:
             file.write(b"half")
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped")
         original(self, file, digests, outputs)
 
     with monkeypatch.context() as patch:
         patch.setattr(activations._Store, "_write_records", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="stopped"):
             compute_activations(model, source, cache_dir=tmp_path)
     assert len(segments(tmp_path)) == 2
     assert list(tmp_path.rglob("*.tmp")) == []
@@ -188,8 +190,6 @@ def test_leftovers_of_a_killed_process_do_not_matter(model, source, direct, tmp_
     folder = tmp_path / fingerprint_model(model)
     folder.mkdir()
     (folder / "old.tmp").write_bytes(b"half a segment")
-    import os
-
     os.utime(folder / "old.tmp", (0, 0))
     (folder / "young.tmp").write_bytes(b"of a process at work")
     found = compute_activations(model, source, cache_dir=tmp_path)
@@ -205,9 +205,7 @@ def test_two_at_once_do_not_harm_each_other(tiny, source, direct, tmp_path):
         model.set_weights(weights)
         found[number] = compute_activations(model, source, batch_size=2, cache_dir=tmp_path)
 
-    weights = build_backbone(
-        tiny, image_shape=(8, 8), weights=None, random_state=0
-    ).get_weights()
+    weights = build_backbone(tiny, image_shape=(8, 8), weights=None, random_state=0).get_weights()
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
@@ -264,8 +262,6 @@ def test_a_read_only_folder_that_has_all_is_enough(model, source, direct, monkey
 
 
 def test_a_broken_image_file_costs_nothing_else(model, files, tmp_path):
-    from dataclasses import replace
-
     paths, _ = files
     paths[7].write_text("broken")
     source = replace(open_images(paths), file_shape=(8, 8))

@@ -125,7 +125,10 @@ def test_networks_built_here_are_as_their_rows_say(name):
 
 
 def test_alexnet_has_the_maps_of_the_paper():
-    assert build_backbone("alexnet", image_shape=(227, 227), weights=None).output_shape[1:3] == (6, 6)
+    assert build_backbone("alexnet", image_shape=(227, 227), weights=None).output_shape[1:3] == (
+        6,
+        6,
+    )
 
 
 def test_untrained_features_neither_vanish_nor_explode():
@@ -137,7 +140,9 @@ def test_untrained_features_neither_vanish_nor_explode():
 def test_raw_rgb_is_resized_and_scaled_inside(tiny):
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3), dtype=np.uint8)
     model = build_backbone(tiny, image_shape=(6, 5), weights=None)
-    by_hand = keras.layers.Resizing(8, 8)(images.astype(np.float32)) / 127.5 - 1
+    by_hand = (
+        keras.layers.Resizing(8, 8, interpolation="bicubic")(images.astype(np.float32)) / 127.5 - 1
+    )
     one = keras.Model(model.get_layer("scaling").output, model.output)
     np.testing.assert_allclose(
         model.predict_on_batch(images), one.predict_on_batch(by_hand), atol=1e-5
@@ -215,7 +220,12 @@ def test_a_user_registers_a_row_or_a_function(tiny):
     assert row == Backbone(
         "mine", tiny.builder, STANDARDIZED, native_size=64, small_size=64, min_size=1
     )
-    assert build_backbone("mine", image_shape=(8, 8), weights=None).output_shape == (None, 32, 32, 12)
+    assert build_backbone("mine", image_shape=(8, 8), weights=None).output_shape == (
+        None,
+        32,
+        32,
+        12,
+    )
     assert list_backbones()[-2:] == ["tiny", "mine"]
 
 

@@ -22,7 +22,13 @@ QUICK = Stage(epochs=6, learning_rate=0.05, batch_size=8)
 @pytest.fixture
 def clf(tiny):
     return TransferClassifier(
-        tiny, weights=None, head_stage=QUICK, random_state=0, verbose=0, validation_fraction=0.2
+        tiny,
+        weights=None,
+        head="linear",
+        head_stage=QUICK,
+        random_state=0,
+        verbose=0,
+        validation_fraction=0.2,
     )
 
 
@@ -86,10 +92,10 @@ def test_dropout_is_seeded_too(clf, images):
 
 
 def test_global_generators_are_left_alone(clf, images):
-    before = (random.getstate(), np.random.get_state()[1].copy())
+    before = (random.getstate(), np.random.get_state()[1].copy())  # noqa: NPY002
     clf.fit(*images)
     assert random.getstate() == before[0]
-    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
 def test_fit_changes_neither_parameters_nor_input(clf, images):
@@ -114,15 +120,15 @@ def test_clone_keeps_every_parameter(clf):
 
 def test_shared_defaults_are_never_written_to():
     first, second = TransferClassifier(), TransferClassifier()
-    first.set_params(head__dropout=0.5, head_stage__epochs=3)
-    assert (first.head.dropout, first.head_stage.epochs) == (0.5, 3)
-    assert (second.head.dropout, second.head_stage.epochs) == (0.0, 100)
-    assert TransferClassifier().head.dropout == 0.0
+    first.set_params(head__dropout=0.1, head_stage__epochs=3)
+    assert (first.head.dropout, first.head_stage.epochs) == (0.1, 3)
+    assert (second.head.dropout, second.head_stage.epochs) == (0.5, 100)
+    assert TransferClassifier().head.dropout == 0.5
 
 
 def test_a_preset_can_be_reached_into():
     clf = TransferClassifier(head="mlp").set_params(head__dropout=0.1)
-    assert (clf.head.hidden_units, clf.head.dropout) == ((256,), 0.1)
+    assert (clf.head.hidden_units, clf.head.dropout) == ((512,), 0.1)
     clf.set_params(head="article", head__activation="gelu")
     assert (clf.head.pooling, clf.head.activation) == ("flatten", "gelu")
 
@@ -181,9 +187,7 @@ def test_integer_labels_come_back_as_they_came(clf, images):
 def test_files(clf, files, images):
     paths, y = files
     clf.fit([str(path) for path in paths], y)
-    np.testing.assert_allclose(
-        clf.predict_proba(paths), clf.predict_proba(images[0]), atol=1e-5
-    )
+    np.testing.assert_allclose(clf.predict_proba(paths), clf.predict_proba(images[0]), atol=1e-5)
 
 
 def test_grayscale(clf, images):

@@ -6,6 +6,10 @@ from sklearn.base import clone
 from tlclassify.heads import Head, build_head, build_pooling, get_head, list_heads
 
 
+def features(*shape):
+    return np.random.default_rng(0).normal(3, 2, size=(50, *shape)).astype(np.float32)
+
+
 def layers(model):
     return [type(layer).__name__ for layer in model.layers]
 
@@ -13,30 +17,36 @@ def layers(model):
 def test_the_article_head_is_the_articles():
     head = get_head("article")
     assert head.pooling == "flatten"
-    model = build_head(head, (512,), 10)
+    model = build_head(head, 10, training=features(512))
     found = [
         layer.units if isinstance(layer, keras.layers.Dense) else layer.rate
-        for layer in model.layers[1:]
+        for layer in model.layers[2:]
     ]
     assert found == [1024, 512, 0.4, 256, 0.3, 128, 0.2, 10]
 
 
 def test_the_plain_article_head_has_no_dropout():
-    model = build_head(get_head("article_plain"), (512,), 10)
-    assert [layer.units for layer in model.layers[1:]] == [1024, 512, 256, 128, 10]
+    model = build_head(get_head("article_plain"), 10, training=features(512))
+    assert [layer.units for layer in model.layers[2:]] == [1024, 512, 256, 128, 10]
 
 
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
-        (Head(), ["InputLayer", "Dense"]),
-        (Head(dropout=0.5), ["InputLayer", "Dropout", "Dense"]),
-        (Head((4,), batch_norm=True), ["InputLayer", "Dense", "BatchNormalization", "Dense"]),
-        (Head([4, 3], dropout=0.1), ["InputLayer", *["Dense", "Dropout"] * 2, "Dense"]),
+        (Head((), dropout=0), ["InputLayer", "Normalization", "Dense"]),
+        (Head(()), ["InputLayer", "Normalization", "Dropout", "Dense"]),
+        (
+            Head((4,), batch_norm=True),
+            ["InputLayer", "Normalization", "Dense", "BatchNormalization", "Dense"],
+        ),
+        (
+            Head([4, 3], dropout=0.1),
+            ["InputLayer", "Normalization", *["Dense", "Dropout"] * 2, "Dense"],
+        ),
     ],
 )
 def test_parameters_decide_the_layers(head, expected):
-    assert layers(build_head(get_head(head), (6,), 3)) == expected
+    assert layers(build_head(get_head(head), 3, training=features(6))) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,9 +65,20 @@ def test_pooling(pooling, by_hand):
 
 
 def test_probabilities_sum_to_one():
-    model = build_head(Head((4,), activation="gelu"), (6,), 3)
+    model = build_head(Head((4,), activation="gelu"), 3, training=features(6))
     probabilities = model.predict_on_batch(np.random.default_rng(0).normal(size=(5, 6)))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_features_are_standardized_by_the_training_images():
+    training = features(6)
+    training[:, 2] = 7
+    model = build_head(Head(), 3, training=training)
+    standard = keras.Model(model.input, model.get_layer("standardization").output)
+    found = np.asarray(standard.predict_on_batch(training))
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.delete(found.std(axis=0), 2), 1, atol=1e-3)
+    assert model.get_layer("standardization").trainable_weights == []
 
 
 def test_a_users_function_gets_the_feature_map():
@@ -67,20 +88,20 @@ def test_a_users_function_gets_the_feature_map():
 
     inputs = keras.Input((3, 3, 5))
     assert build_pooling(get_head(head), inputs) is inputs
-    assert build_head(head, (3, 3, 5), 4).output_shape == (None, 4)
+    assert build_head(head, 4, training=features(3, 3, 5)).output_shape == (None, 4)
 
 
 @pytest.mark.parametrize("result", [lambda x, n: x, lambda x, n: None])
 def test_a_users_function_must_return_probabilities(result):
     with pytest.raises(ValueError, match=r"shape \(None, 4\) as a KerasTensor; received"):
-        build_head(result, (3, 3, 5), 4)
+        build_head(result, 4, training=features(3, 3, 5))
 
 
 def test_presets_are_copies():
     assert list_heads() == ["linear", "mlp", "article", "article_plain"]
     first = get_head("mlp")
     first.set_params(dropout=0.9)
-    assert get_head("mlp").dropout == 0.3
+    assert get_head("mlp").dropout == 0.5
 
 
 def test_clone_keeps_every_parameter():
@@ -96,7 +117,7 @@ def test_clone_keeps_every_parameter():
         (Head("ab"), "sequence of integers; received 'ab'"),
         (Head(3), "sequence of integers; received 3"),
         (Head(dropout=1.0), r"dropout must be a number in \[0, 1\)"),
-        (Head((4, 4), dropout=(0.1,)), "one number or 2 of them"),
+        (Head((4, 4), dropout=(0.1,)), "one number, or 2 for as many"),
         (Head(pooling="mean"), "pooling must be one of"),
         (Head(activation="rleu"), "activation must be one of.*mean 'relu'"),
         (Head((0,), dropout=-1, pooling="x"), "3 parameters are not valid"),

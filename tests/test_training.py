@@ -4,7 +4,6 @@ import pytest
 from sklearn.base import clone
 
 from tlclassify import training
-from tlclassify.heads import Head, build_head
 from tlclassify.training import Examples, Stage, check_stage, run_stage
 
 
@@ -17,12 +16,17 @@ def data():
     return X, y
 
 
+def linear():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(inputs))
+
+
 def make(X, y, rows, seed=None, weight=None):
     return Examples(X, y, rows=np.asarray(rows), batch_size=16, seed=seed, sample_weight=weight)
 
 
 def test_history_has_a_row_an_epoch(data):
-    model = build_head(Head(), (4,), 3)
+    model = linear()
     history = run_stage(
         model,
         Stage(epochs=3, learning_rate=0.1, patience=None),
@@ -41,7 +45,7 @@ def test_history_has_a_row_an_epoch(data):
 
 def test_the_best_epoch_is_kept(data):
     """A learning rate that leaps about: the weights kept are those of the lowest val_loss."""
-    model = build_head(Head(), (4,), 3)
+    model = linear()
     validation = make(*data, range(48, 60))
     history = run_stage(
         model,
@@ -58,7 +62,7 @@ def test_the_best_epoch_is_kept(data):
 
 def test_patience_ends_a_stage(data):
     history = run_stage(
-        build_head(Head(), (4,), 3),
+        linear(),
         Stage(epochs=50, learning_rate=5.0, patience=2),
         name="head",
         training=make(*data, range(48), seed=0),
@@ -70,18 +74,14 @@ def test_patience_ends_a_stage(data):
 
 
 def test_without_validation_the_training_loss_decides(data):
-    history = run_stage(
-        build_head(Head(), (4,), 3), Stage(epochs=2), name="head", training=make(*data, range(60))
-    )
+    history = run_stage(linear(), Stage(epochs=2), name="head", training=make(*data, range(60)))
     assert "val_loss" not in history[0]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_every_optimizer_learns(data, optimizer):
     stage = Stage(epochs=10, learning_rate=0.05, optimizer=optimizer, weight_decay=1e-3)
-    history = run_stage(
-        build_head(Head(), (4,), 3), stage, name="x", training=make(*data, range(60), seed=0)
-    )
+    history = run_stage(linear(), stage, name="x", training=make(*data, range(60), seed=0))
     assert history[-1]["loss"] < history[0]["loss"]
 
 
@@ -93,7 +93,7 @@ def test_a_weight_of_zero_hides_an_image(data):
     spoiled[::2] = 0
 
     def trained(targets):
-        model = build_head(Head(), (4,), 3)
+        model = linear()
         model.set_weights([np.zeros((4, 3)), np.zeros(3)])
         run_stage(
             model,
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_ends_the_stage_and_says_so(data):
     X, y = data
     X = X.copy()
     X[40] = np.inf
-    model = build_head(Head(), (4,), 3)
+    model = linear()
     with pytest.warns(UserWarning, match="loss was not finite.*Lower the learning_rate"):
         run_stage(model, Stage(epochs=5), name="x", training=make(X, y, range(60), seed=0))
 
@@ -134,7 +134,7 @@ def test_callbacks_are_told(data):
 
     counter = Counter()
     run_stage(
-        build_head(Head(), (4,), 3),
+        linear(),
         Stage(epochs=3, patience=None),
         name="x",
         training=make(*data, range(60)),
@@ -145,7 +145,7 @@ def test_callbacks_are_told(data):
 
 def test_progress_is_silent_unless_asked(data, capsys, monkeypatch):
     monkeypatch.setattr(training, "_PROGRESS_DELAY_SECONDS", 0)
-    model = build_head(Head(), (4,), 3)
+    model = linear()
     run_stage(model, Stage(epochs=1), name="x", training=make(*data, range(60)))
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""

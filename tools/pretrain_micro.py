@@ -57,7 +57,9 @@ def prepare(cifar100: Path, tiny_imagenet: Path, work: Path) -> None:
         classes = sorted(path.name for path in folder.iterdir())
         if len(classes) != n_classes:
             raise ValueError(f"{folder} has {len(classes)} class folders, not {n_classes}.")
-        files = [(c, path) for c, k in enumerate(classes) for path in sorted((folder / k).rglob("*.*"))]
+        files = [
+            (c, path) for c, k in enumerate(classes) for path in sorted((folder / k).rglob("*.*"))
+        ]
         files = [row for row in files if row[1].suffix.lower() in {".png", ".jpeg"}]
         with ProcessPoolExecutor(2) as pool:
             images = np.stack(list(pool.map(_decode, [path for _, path in files], chunksize=500)))
@@ -113,7 +115,7 @@ def teach(work: Path) -> None:
 
 
 def build_student():  # noqa: ANN201 - torch is imported only where it is used
-    """The network of ``tlclassify.architectures.build_mobilenet_micro``, in PyTorch."""
+    """Return the network of ``tlclassify.architectures.build_mobilenet_micro``, in PyTorch."""
     from torch import nn
 
     def unit(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list:
@@ -146,7 +148,7 @@ def train(work: Path, epochs: int, threads: int) -> None:
     embeddings = np.load(work / "embeddings.npy", mmap_mode="r")
     student = build_student().to(memory_format=torch.channels_last)
     heads = nn.ModuleList([nn.Linear(512, int(labels.max()) + 1), nn.Linear(512, 1024)])
-    weights = [p for p in (*student.parameters(), *heads.parameters())]
+    weights = [*student.parameters(), *heads.parameters()]
     groups = [
         {"params": [p for p in weights if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in weights if p.ndim == 1], "weight_decay": 0.0},
@@ -183,7 +185,9 @@ def train(work: Path, epochs: int, threads: int) -> None:
             totals += [class_loss.item(), embedding_loss.item(), correct.item()]
             if (step + 1) % STEPS_LOGGED == 0:
                 speed = (step + 1) * BATCH_SIZE / (time.perf_counter() - start)
-                print(epoch, step + 1, np.round(totals / (step + 1), 4), f"{speed:.0f}/s", flush=True)
+                print(
+                    epoch, step + 1, np.round(totals / (step + 1), 4), f"{speed:.0f}/s", flush=True
+                )
         seconds += time.perf_counter() - start
         state = {"student": student.state_dict(), "heads": heads.state_dict(), "epoch": epoch + 1}
         state |= {"optimizer": optimizer.state_dict(), "seconds": seconds}

@@ -32,7 +32,7 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     raise ValueError(f"{name} must be one of {listed}; received {value!r}.{hint}")
 
 
-def number_problem(  # noqa: PLR0913 - one question about one number, spelled out
+def number_problem(
     name: str,
     value: object,
     *,
@@ -44,10 +44,12 @@ def number_problem(  # noqa: PLR0913 - one question about one number, spelled ou
 ) -> str | None:
     """Return what is wrong with a number, or None; problems are gathered and raised together."""
     kind = Integral if integer else Real
-    above = isinstance(value, kind) and (value >= low if low_included else value > low)  # type: ignore[operator]
-    below = isinstance(value, kind) and (value <= high if high_included else value < high)  # type: ignore[operator]
-    if above and below and not isinstance(value, bool | np.bool_):
-        return None
+    if isinstance(value, kind) and not isinstance(value, bool | np.bool_):
+        number = float(value)
+        above = number >= low if low_included else number > low
+        below = number <= high if high_included else number < high
+        if above and below:
+            return None
     left, right = "[" if low_included else "(", "]" if high_included else ")"
     noun = "an integer" if integer else "a number"
     return f"{name} must be {noun} in {left}{low:g}, {high:g}{right}; received {value!r}"

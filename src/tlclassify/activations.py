@@ -117,9 +117,7 @@ def _progress(total: int, label: str, verbose: int) -> Any:
     )
 
 
-def _collect(
-    parts: Iterator[NDArray[np.float32]], shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+def _collect(parts: Iterator[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Put the parts into one array: in memory, or past the limit in a temporary file."""
     n_bytes = int(np.prod(shape)) * 4
     if n_bytes <= MEMORY_LIMIT_BYTES:
@@ -136,7 +134,7 @@ def _collect(
             file.write(np.ascontiguousarray(part).tobytes())
         file.flush()
         # The mapping keeps the unnamed file alive; its room is freed with the array.
-        return np.memmap(file, dtype=np.float32, mode="r", shape=shape)  # type: ignore[call-overload, no-any-return]
+        return np.memmap(file, dtype=np.float32, mode="r", shape=shape)
 
 
 class _Store:
@@ -224,7 +222,9 @@ class _Store:
 def _check_room(folder: Path, n_bytes: int, name: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
-        raise OSError(errno.ENOSPC, f"{name} has {_megabytes(free)} free of {_megabytes(n_bytes)} needed")
+        raise OSError(
+            errno.ENOSPC, f"{name} has {_megabytes(free)} free of {_megabytes(n_bytes)} needed"
+        )
 
 
 @contextmanager

@@ -207,12 +207,8 @@ BUILT_IN: tuple[Backbone, ...] = (
     _EFFICIENTNET_V2.row(
         "efficientnet_v2_b3", "EfficientNetV2B3", 1536, 12_930_622, native_size=300
     ),
-    _EFFICIENTNET_V2.row(
-        "efficientnet_v2_s", "EfficientNetV2S", 1280, 20_331_360, native_size=384
-    ),
-    _EFFICIENTNET_V2.row(
-        "efficientnet_v2_m", "EfficientNetV2M", 1280, 53_150_388, native_size=480
-    ),
+    _EFFICIENTNET_V2.row("efficientnet_v2_s", "EfficientNetV2S", 1280, 20_331_360, native_size=384),
+    _EFFICIENTNET_V2.row("efficientnet_v2_m", "EfficientNetV2M", 1280, 53_150_388, native_size=480),
     _EFFICIENTNET_V2.row(
         "efficientnet_v2_l", "EfficientNetV2L", 1280, 117_746_848, native_size=480
     ),

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_labels, number_problem, raise_problems
@@ -16,6 +16,7 @@ from tlclassify.activations import compute_activations, run_batches
 from tlclassify.backbones import Backbone, get_backbone, seeded
 from tlclassify.features import (
     build_frozen,
+    draw_seeds,
     open_for_backbone,
     reopen_images,
     run_problems,
@@ -102,9 +103,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         weights: str | Path | None = "pretrained",
         image_size: int | None = None,
-        head: str | Head | HeadBuilder = Head(),  # noqa: B008 - never written to, see set_params
+        head: str | Head | HeadBuilder = Head(),
         augmentation: None = None,
-        head_stage: Stage = Stage(),  # noqa: B008
+        head_stage: Stage = Stage(),
         fine_tune_stage: None = None,
         validation_fraction: float = 0.1,
         class_weight: str | Mapping[Any, float] | None = None,
@@ -183,36 +184,25 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = check_labels(y, n_samples=len(source))
         classes, targets = check_targets(labels)
         weights = check_weights(sample_weight, self.class_weight, labels, classes)
-        random = check_random_state(self.random_state)
-        seeds = [int(seed) for seed in random.randint(2**31 - 1, size=3)]
+        split_seed, weights_seed, head_seed = draw_seeds(self.random_state, 3)
         share = 0.0 if validation_data is not None else self.validation_fraction
-        training_rows, validation_rows = split_rows(targets, classes, share, seeds[0])
+        rows, held_out = split_rows(targets, classes, share, split_seed)
         frozen = build_frozen(
             row,
             head,
             source,
             image_size=self.image_size,
             weights=self.weights,
-            random_state=seeds[1],
+            random_state=weights_seed,
         )
         features = self._run_frozen(frozen, source)
-        training = Examples(
-            features,
-            targets,
-            sample_weight=weights,
-            rows=training_rows,
-            batch_size=stage.batch_size,
-            seed=seeds[2],
-        )
-        validation = None
+        everything = Examples(features, targets, batch_size=stage.batch_size)
+        training = everything.take(rows, sample_weight=weights, seed=head_seed)
+        validation = everything.take(held_out) if len(held_out) else None
         if validation_data is not None:
             validation = self._open_validation(validation_data, frozen, source, classes)
-        elif len(validation_rows):
-            validation = Examples(
-                features, targets, rows=validation_rows, batch_size=_HEAD_BATCH_SIZE
-            )
-        with seeded(seeds[2]):
-            top = build_head(head, features.shape[1:], len(classes))
+        with seeded(head_seed):
+            top = build_head(head, len(classes), training=features[rows])
         history = run_stage(
             top,
             stage,
@@ -222,6 +212,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             callbacks=self.callbacks or (),
             verbose=self.verbose,
         )
+        # Only now, so that a fit that fails leaves the last one whole.
         self._frozen, self._head = frozen, top
         self.model_ = keras.Model(frozen.input, top(frozen.output), name="classifier")
         self.history_ = history

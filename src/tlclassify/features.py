@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_random_state
 
 from tlclassify._validation import check_choice, number_problem, raise_problems
 from tlclassify.activations import compute_activations
@@ -111,7 +111,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             source,
             image_size=self.image_size,
             weights=self.weights,
-            random_state=draw_seed(self.random_state),
+            random_state=draw_seeds(self.random_state, 1)[0],
         )
         self.n_features_ = int(self.model_.output_shape[1])
         self.image_shape_ = (*source.shape, 3)
@@ -162,11 +162,16 @@ def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
     return problems
 
 
-def draw_seed(random_state: int | np.random.RandomState | None) -> int | None:
-    """Return a seed for Keras: an integer as it is, a draw from a generator, or None."""
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    return random_state
+def draw_seeds(random_state: int | np.random.RandomState | None, n: int) -> list[int]:
+    """Return independent seeds, decided by `random_state` unless it is None.
+
+    Raises
+    ------
+    ValueError
+        If `random_state` is neither an integer, a RandomState nor None.
+    """
+    drawn = check_random_state(random_state).randint(2**31 - 1, size=n)
+    return [int(seed) for seed in drawn]
 
 
 def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:
@@ -188,9 +193,7 @@ def reopen_images(
     ValueError
         If arrays have another height or width.
     """
-    source = replace(
-        open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2]
-    )
+    source = replace(open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2])
     if source.shape != image_shape[:2]:
         height, width = image_shape[:2]
         raise ValueError(

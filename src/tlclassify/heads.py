@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from tlclassify._validation import check_choice, number_problem, raise_problems
@@ -14,6 +16,7 @@ HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor."""
 
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
+_ROWS_MEASURED = 10_000
 _POOLINGS = ("avg", "max", "flatten")
 
 
@@ -22,11 +25,11 @@ class Head(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_units : sequence of int, default ()
-        Units of each hidden layer; none: a linear head.
-    dropout : float or sequence of float in [0, 1), default 0.0
-        Fraction dropped after each hidden layer, one value for all or one each; for a linear
-        head, the fraction of the features dropped.
+    hidden_units : sequence of int, default (512,)
+        Units of each hidden layer; (): a linear head.
+    dropout : float or sequence of float in [0, 1), default 0.5
+        One number: the fraction of the features and of each hidden layer's output dropped. A
+        sequence: one fraction for each hidden layer, and the features stay whole.
     activation : str, default "relu"
         Activation of the hidden layers, by its Keras name.
     batch_norm : bool, default False
@@ -43,9 +46,9 @@ class Head(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        hidden_units: Sequence[int] = (),
+        hidden_units: Sequence[int] = (512,),
         *,
-        dropout: float | Sequence[float] = 0.0,
+        dropout: float | Sequence[float] = 0.5,
         activation: str = "relu",
         batch_norm: bool = False,
         pooling: str = "avg",
@@ -58,10 +61,10 @@ class Head(BaseEstimator):  # type: ignore[misc]
 
 
 _PRESETS = {
-    "linear": Head(),
-    "mlp": Head((256,), dropout=0.3),
+    "linear": Head(()),
+    "mlp": Head((512,)),
     "article": Head((1024, 512, 256, 128), dropout=(0.0, 0.4, 0.3, 0.2), pooling="flatten"),
-    "article_plain": Head((1024, 512, 256, 128), pooling="flatten"),
+    "article_plain": Head((1024, 512, 256, 128), dropout=0.0, pooling="flatten"),
 }
 
 
@@ -106,14 +109,15 @@ def _problems(head: Head) -> list[str | None]:
         return [f"hidden_units must be a sequence of integers; received {head.hidden_units!r}"]
     for units in head.hidden_units:
         problems.append(number_problem("hidden_units", units, integer=True, low=1))  # noqa: PERF401
-    expected = max(1, len(head.hidden_units))
-    if isinstance(head.dropout, Sequence) and len(head.dropout) != expected:
+    if isinstance(head.dropout, Sequence) and len(head.dropout) != len(head.hidden_units):
         problems.append(
-            f"dropout must be one number or {expected} of them, one per hidden layer; received "
-            f"{head.dropout!r}"
+            f"dropout must be one number, or {len(head.hidden_units)} for as many hidden layers; "
+            f"received {head.dropout!r}"
         )
-    for rate in _dropout_rates(head):
-        problems.append(number_problem("dropout", rate, low=0, high=1, high_included=False))
+    problems += [
+        number_problem("dropout", rate, low=0, high=1, high_included=False)
+        for rate in _dropout_rates(head)
+    ]
     for name, allowed in (("activation", _ACTIVATIONS), ("pooling", _POOLINGS)):
         try:
             check_choice(name, getattr(head, name), allowed)
@@ -123,9 +127,10 @@ def _problems(head: Head) -> list[str | None]:
 
 
 def _dropout_rates(head: Head) -> list[float]:
+    """Return the fraction for the features, then one for each hidden layer."""
     if isinstance(head.dropout, Sequence):
-        return list(head.dropout)
-    return [head.dropout] * max(1, len(head.hidden_units))
+        return [0.0, *head.dropout]
+    return [head.dropout] * (1 + len(head.hidden_units))
 
 
 def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> keras.KerasTensor:
@@ -151,16 +156,19 @@ def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> k
 
 
 def build_head(
-    head: Head | HeadBuilder, features_shape: tuple[int, ...], n_classes: int
+    head: Head | HeadBuilder, n_classes: int, *, training: NDArray[np.float32]
 ) -> keras.Model:
     """Build the part of the head that has weights.
+
+    A `Head` first brings every feature to mean 0 and variance 1 over the training images, by
+    fixed numbers: one learning rate then suits every backbone.
 
     Parameters
     ----------
     head : Head or callable
-    features_shape : tuple of int
-        Shape of one image's features, as `build_pooling` leaves them.
     n_classes : int
+    training : ndarray of shape (n, ...), float32
+        The training images' features, as `build_pooling` leaves them.
 
     Returns
     -------
@@ -172,9 +180,9 @@ def build_head(
     ValueError
         If a user's function returns anything but a tensor of shape (None, n_classes).
     """
-    inputs = keras.Input(features_shape, name="features")
+    inputs = keras.Input(training.shape[1:], name="features")
     if isinstance(head, Head):
-        outputs = _hidden_layers(head, inputs)
+        outputs = _hidden_layers(head, _standardization(training)(inputs))
         outputs = keras.layers.Dense(n_classes, activation="softmax", name="probabilities")(outputs)
     else:
         outputs = head(inputs, n_classes)
@@ -188,14 +196,24 @@ def build_head(
     return keras.Model(inputs, outputs, name="head")
 
 
+def _standardization(training: NDArray[np.float32]) -> keras.layers.Layer:
+    sample = training[:: -(-len(training) // _ROWS_MEASURED)]
+    variance = sample.var(axis=0)
+    # Features that are all but constant would be blown up into noise.
+    floor = max(1e-3 * float(variance.mean()), 1e-12)
+    return keras.layers.Normalization(
+        mean=sample.mean(axis=0), variance=np.maximum(variance, floor), name="standardization"
+    )
+
+
 def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:
-    rates = _dropout_rates(head)
-    for number, units in enumerate(head.hidden_units):
-        x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number + 1}")(x)
+    features_rate, *rates = _dropout_rates(head)
+    if features_rate:
+        x = keras.layers.Dropout(features_rate, name="features_dropout")(x)
+    for number, (units, rate) in enumerate(zip(head.hidden_units, rates, strict=True), start=1):
+        x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number}")(x)
         if head.batch_norm:
-            x = keras.layers.BatchNormalization(name=f"hidden_{number + 1}_bn")(x)
-        if rates[number]:
-            x = keras.layers.Dropout(rates[number], name=f"dropout_{number + 1}")(x)
-    if not head.hidden_units and rates[0]:
-        x = keras.layers.Dropout(rates[0], name="dropout")(x)
+            x = keras.layers.BatchNormalization(name=f"hidden_{number}_bn")(x)
+        if rate:
+            x = keras.layers.Dropout(rate, name=f"hidden_{number}_dropout")(x)
     return x

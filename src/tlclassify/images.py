@@ -1,7 +1,7 @@
 """Where pixels come from: arrays or file paths, read in batches, uint8 RGB until the graph."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -101,7 +101,9 @@ class ImageSource:
     def _read_files(self, start: int, stop: int) -> NDArray[np.uint8]:
         size = self.shape
         with ThreadPoolExecutor(_N_READERS) as pool:
-            found = list(pool.map(partial(_read_file, size=size), self.images[start:stop]))
+            found: list[Any] = list(
+                pool.map(partial(_read_file, size=size), self.images[start:stop])
+            )
             if any(isinstance(item, Exception) for item in found):
                 # One bad file ends the work, so the rest are looked at now to be named with it.
                 found += pool.map(partial(_check_file, size=size), self.images[stop:])
@@ -211,7 +213,7 @@ def _failures(paths: NDArray[Any], found: list[Any]) -> list[tuple[Any, Exceptio
     return [(path, item) for path, item in pairs if isinstance(item, Exception)]
 
 
-def _raise_unreadable(bad: list[tuple[Any, Exception]]) -> None:
+def _raise_unreadable(bad: Sequence[tuple[Any, Exception]]) -> None:
     if not bad:
         return
     shown = "".join(f"\n  - {path}: {_reason(error)}" for path, error in bad[:_N_NAMES_SHOWN])

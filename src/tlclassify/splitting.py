@@ -68,17 +68,7 @@ def check_weights(
         return None
     weights = np.ones(len(labels), dtype=np.float32)
     if sample_weight is not None:
-        weights = weights * np.asarray(sample_weight, dtype=np.float32)
-        if np.shape(sample_weight) != labels.shape or not np.isfinite(weights).all():
-            raise ValueError(
-                f"sample_weight must be {len(labels)} finite numbers, one per image; received "
-                f"shape {np.shape(sample_weight)}."
-            )
-        if weights.min() < 0 or weights.max() == 0:
-            raise ValueError(
-                "sample_weight must be zero or more, and more than zero somewhere; received "
-                f"values from {weights.min():g} to {weights.max():g}."
-            )
+        weights = _check_sample_weight(sample_weight, len(labels))
     if isinstance(class_weight, Mapping):
         unknown = sorted(set(class_weight) - set(classes.tolist()), key=repr)
         if unknown:
@@ -93,6 +83,21 @@ def check_weights(
         )
     if class_weight is not None:
         weights = weights * compute_sample_weight(class_weight, labels).astype(np.float32)
+    return weights
+
+
+def _check_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.float32]:
+    weights = np.asarray(sample_weight, dtype=np.float32)
+    if weights.shape != (n_samples,) or not np.isfinite(weights).all():
+        raise ValueError(
+            f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
+            f"{weights.shape}."
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must be zero or more, and more than zero somewhere; received values "
+            f"from {weights.min():g} to {weights.max():g}."
+        )
     return weights
 
 

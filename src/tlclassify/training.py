@@ -1,5 +1,6 @@
 """A stage of training as parameters, and the one function that trains."""
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -129,9 +130,26 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
         self._rng = None if seed is None else np.random.default_rng(seed)
         self.on_epoch_end()
 
+    def take(
+        self,
+        rows: NDArray[np.intp],
+        *,
+        sample_weight: NDArray[Any] | None = None,
+        seed: int | None = None,
+    ) -> "Examples":
+        """Return the examples of the given rows; nothing is copied."""
+        return Examples(
+            self.features,
+            self.targets,
+            batch_size=self.batch_size,
+            sample_weight=sample_weight,
+            rows=rows,
+            seed=seed,
+        )
+
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.rows) // self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __getitem__(self, number: int) -> tuple[NDArray[Any], ...]:
         """Return one batch."""
@@ -160,7 +178,7 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
             delay=_PROGRESS_DELAY_SECONDS,
         )
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -173,7 +191,7 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self._bar.close()
 
 
@@ -217,9 +235,7 @@ def run_stage(
     optimizer = _OPTIMIZERS[stage.optimizer](
         stage.learning_rate, weight_decay=stage.weight_decay or None, **options
     )
-    model.compile(
-        optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     recorder = _Recorder(name, stage.epochs, verbose)
     best = keras.callbacks.EarlyStopping(
         monitor="loss" if validation is None else "val_loss",

@@ -36,7 +36,7 @@ check: lint types docs build  ## Run everything that a change must pass; the tes
 	$(RUN) pytest --cov
 
 bench: $(VENV)/.plot  ## Measure speed, memory and accuracy
-	$(VENV)/bin/python benchmarks/run.py
+	$(VENV)/bin/python benchmarks/run.py $(BENCH)
 
 format: $(VENV)/.dev  ## Rewrite the code in the house format
 	$(RUN) ruff format .

@@ -36,12 +36,12 @@ def test_the_plain_article_head_has_no_dropout():
         (Head((), dropout=0), ["InputLayer", "Normalization", "Dense"]),
         (Head(()), ["InputLayer", "Normalization", "Dropout", "Dense"]),
         (
-            Head((4,), batch_norm=True),
+            Head((4,), dropout=(0,), batch_norm=True),
             ["InputLayer", "Normalization", "Dense", "BatchNormalization", "Dense"],
         ),
         (
             Head([4, 3], dropout=0.1),
-            ["InputLayer", "Normalization", *["Dense", "Dropout"] * 2, "Dense"],
+            ["InputLayer", "Normalization", "Dropout", *["Dense", "Dropout"] * 2, "Dense"],
         ),
     ],
 )

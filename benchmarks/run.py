@@ -1,0 +1,220 @@
+"""Measure speed, memory and accuracy; ratios are taken side by side in one run.
+
+    make bench                     # everything that the data at hand allows
+    make bench BENCH="import micro"  # only these
+
+CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
+weights come from ``KERAS_HOME`` or are downloaded. What is not at hand is skipped with its reason.
+Rows are printed and kept in ``benchmarks/results/``.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+ROWS: list[dict[str, object]] = []
+
+
+def row(name: str, value: float, unit: str, target: str, reached: bool | None) -> None:  # noqa: FBT001
+    """Print and keep one measurement."""
+    verdict = {True: "reached", False: "NOT reached", None: ""}[reached]
+    print(f"{name:<62} {value:>10.3f} {unit:<9} {target:<16} {verdict}", flush=True)
+    ROWS.append({"name": name, "value": value, "unit": unit, "target": target, "reached": reached})
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def load_cifar10() -> tuple[np.ndarray, ...]:
+    """Return training and test images and labels."""
+    from tlclassify.datasets import fetch_cifar10
+
+    data = fetch_cifar10(path=os.environ.get("CIFAR10"))
+    return data.X_train, data.y_train, data.X_test, data.y_test
+
+
+def bench_import() -> None:
+    """Measure what importing the package adds to importing NumPy."""
+
+    def start_up(statement: str) -> float:
+        command = [sys.executable, "-c", statement]
+        return min(seconds(lambda: subprocess.run(command, check=True)) for _ in range(5))
+
+    extra = start_up("import numpy, tlclassify") - start_up("import numpy")
+    row("import tlclassify, beyond import numpy", extra, "s", "< 0.3", extra < 0.3)
+
+
+def bare_loop(model: object, images: np.ndarray, batch_size: int) -> float:
+    """Return the seconds of a bare compiled loop over a Keras model."""
+    model.predict_on_batch(images[:batch_size])
+    start = time.perf_counter()
+    for first in range(0, len(images), batch_size):
+        model.predict_on_batch(images[first : first + batch_size])
+    return time.perf_counter() - start
+
+
+def bench_extractor() -> None:
+    """Measure FeatureExtractor.transform against a bare loop over the same model, in turns."""
+    from tlclassify import FeatureExtractor
+
+    images = np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), dtype=np.uint8)
+    extractor = FeatureExtractor("mobilenet", weights=None, random_state=0, verbose=0).fit(images)
+    ratios = []
+    for _ in range(5):
+        bare = bare_loop(extractor.model_, images, extractor.batch_size)
+        ratios.append(bare / seconds(lambda: extractor.transform(images)))
+    ratio = statistics.median(ratios)
+    row(
+        "transform's speed over a bare loop's (MobileNet, 96 px)",
+        ratio,
+        "x",
+        ">= 0.95",
+        ratio >= 0.95,
+    )
+
+
+def bench_cifar10() -> None:
+    """Measure one default fit and its test accuracy, against the bare extraction loop."""
+    from tlclassify import TransferClassifier
+
+    X, y, X_test, y_test = load_cifar10()
+    X, y = X[:10_000], y[:10_000]
+    clf = TransferClassifier("mobilenet", random_state=0, verbose=0)
+    fit_seconds = seconds(lambda: clf.fit(X, y))
+    start = time.perf_counter()
+    accuracy = clf.score(X_test, y_test)
+    total = fit_seconds + time.perf_counter() - start
+    bare = bare_loop(clf._frozen, np.concatenate([X, X_test]), clf.batch_size)  # noqa: SLF001
+    row(
+        "CIFAR-10, 10,000 images, MobileNet 1.0 (96 px): accuracy",
+        accuracy,
+        "",
+        ">= 0.83",
+        accuracy >= 0.83,
+    )
+    row("... fit and score on 10,000 + 10,000 images", total, "s", "< 60", total < 60)
+    row("... over the bare extraction loop", total / bare, "x", "<= 2.5", total <= 2.5 * bare)
+    row("... bare extraction", 20_000 / bare, "images/s", "", None)
+
+
+def bench_stored() -> None:
+    """Measure a second head, and a grid of 6 heads and 3 folds, on stored activations."""
+    from sklearn.model_selection import GridSearchCV
+
+    from tlclassify import TransferClassifier
+
+    X, y, _, _ = load_cifar10()
+    X, y = X[:10_000], y[:10_000]
+    grid = {"head": ["linear", "mlp"], "head__dropout": [0.3, 0.5, 0.7]}
+    with tempfile.TemporaryDirectory() as folder:
+        clf = TransferClassifier("mobilenet", cache_dir=folder, random_state=0, verbose=0)
+        first = seconds(lambda: clf.fit(X, y))
+        second = seconds(lambda: clf.set_params(head="linear").fit(X, y))
+    with tempfile.TemporaryDirectory() as folder:
+        clf = TransferClassifier("mobilenet", cache_dir=folder, random_state=0, verbose=0)
+        search = seconds(lambda: GridSearchCV(clf, grid, cv=3, error_score="raise").fit(X, y))
+    row(
+        "second head on the same images, over the first fit",
+        second / first,
+        "x",
+        "< 0.05",
+        second < first / 20,
+    )
+    row(
+        "grid of 6 heads, 3 folds and the refit, over one fit",
+        search / first,
+        "x",
+        "< 2",
+        search < 2 * first,
+    )
+
+
+def bench_memory() -> None:
+    """Measure the memory added by 50,000 images at 224 px; the images are views of one batch."""
+    from tlclassify import FeatureExtractor
+
+    batch = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
+    extractor = FeatureExtractor("mobilenet_025", weights=None, image_size=224, verbose=0).fit(
+        batch
+    )
+    images = np.broadcast_to(batch, (50_000, 224, 224, 3))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    extractor.transform(images)
+    added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    row("memory added by 50,000 images at 224 px (MobileNet 0.25)", added, "GiB", "< 1", added < 1)
+
+
+def bench_micro() -> None:
+    """Measure a linear probe of the packaged backbone on all of CIFAR-10, and its speed."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from tlclassify import FeatureExtractor
+
+    X, y, X_test, y_test = load_cifar10()
+    extractor = FeatureExtractor("mobilenet_micro", batch_size=256, verbose=0).fit(X)
+    features = extractor.transform(X)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=300))
+    accuracy = probe.fit(features, y).score(extractor.transform(X_test), y_test)
+    speed = len(X_test) / min(seconds(lambda: extractor.transform(X_test)) for _ in range(3))
+    row(
+        "mobilenet_micro: linear probe on CIFAR-10 (50,000 images)",
+        accuracy,
+        "",
+        ">= 0.80",
+        accuracy >= 0.80,
+    )
+    row("mobilenet_micro: extraction at 32 px", speed, "images/s", ">= 2000", speed >= 2000)
+
+
+BENCHMARKS = {
+    "import": bench_import,
+    "extractor": bench_extractor,
+    "cifar10": bench_cifar10,
+    "stored": bench_stored,
+    "micro": bench_micro,
+    "memory": bench_memory,
+}
+
+
+def main() -> None:
+    """Run the benchmarks named, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"any of {', '.join(BENCHMARKS)}; default all")
+    parser.add_argument("--one", choices=list(BENCHMARKS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    if options.one:
+        try:
+            BENCHMARKS[options.one]()
+        except (FileNotFoundError, ConnectionError, OSError) as error:
+            print(f"{options.one}: skipped, {error}")
+        record = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        record |= {"python": platform.python_version(), "rows": ROWS}
+        (RESULTS / f"{options.one}.json").write_text(json.dumps(record, indent=1))
+        return
+    for name in options.names or BENCHMARKS:
+        if name not in BENCHMARKS:
+            parser.error(f"unknown benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
+        subprocess.run([sys.executable, __file__, "--one", name], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,7 @@ LAYERS = {
     "fingerprints": 1,
     "heads": 1,
     "images": 1,
+    "seeding": 1,
     "splitting": 1,
     "weight_files": 1,
     "backbone_rows": 2,

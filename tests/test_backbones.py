@@ -18,8 +18,8 @@ from tlclassify.backbones import (
     get_backbone,
     list_backbones,
     register_backbone,
-    seeded,
 )
+from tlclassify.seeding import seeded
 
 MODULES = {
     "mobilenet": "mobilenet",
@@ -57,10 +57,10 @@ def test_a_row_agrees_with_keras(row):
     # Only shapes and graphs are looked at, so no weights are made: the largest have 1.4 GB.
     with keras.StatelessScope(initialize_variables=False):
         options = {"alpha": row.width} if row.builder == "MobileNet" else {}
-        theirs = getattr(keras_module(row), row.builder)(
-            weights=None, include_top=False, pooling="avg", input_shape=(96, 96, 3), **options
+        theirs = getattr(keras.applications, row.builder)(
+            weights=None, include_top=False, pooling="avg", input_shape=(224, 224, 3), **options
         )
-        ours = build_backbone(row, image_shape=(96, 96), image_size=96, weights=None)
+        ours = build_backbone(row, image_shape=(224, 224), image_size=224, weights=None)
     assert ours.output_shape[-1] == theirs.output_shape[-1] == row.n_features
     assert ours.count_params() == theirs.count_params() == row.n_parameters
     assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
@@ -168,6 +168,7 @@ def test_shrinking_does_not_skip_pixels(tiny):
         ("mobilenet", 110, 96),
         ("mobilenet", 113, 128),
         ("mobilenet", 4000, 224),
+        ("inception_v3", 32, 160),
         ("inception_v3", 290, 288),
         ("inception_v3", 4000, 299),
         ("mobilenet_micro", 8, 32),

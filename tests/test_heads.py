@@ -120,7 +120,7 @@ def test_clone_keeps_every_parameter():
         (Head((4, 4), dropout=(0.1,)), "one number, or 2 for as many"),
         (Head(pooling="mean"), "pooling must be one of"),
         (Head(activation="rleu"), "activation must be one of.*mean 'relu'"),
-        (Head((0,), dropout=-1, pooling="x"), "3 parameters are not valid"),
+        (Head((0,), dropout=-1, pooling="x"), "4 parameters are not valid"),
     ],
 )
 def test_bad_parameters(head, message):

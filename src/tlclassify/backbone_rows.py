@@ -95,6 +95,7 @@ class _Family:
     licence: str
     paper: str
     min_size: int = 32
+    small_size: int = 96
 
     def row(
         self,
@@ -112,6 +113,7 @@ class _Family:
             builder,
             self.scaling,
             native_size=native_size,
+            small_size=self.small_size,
             min_size=self.min_size,
             n_features=n_features,
             n_parameters=n_parameters,
@@ -129,8 +131,8 @@ _RESNET = _Family(BGR_CENTERED, "MIT", "arXiv:1512.03385")
 _RESNET_V2 = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1603.05027")
 _VGG = _Family(BGR_CENTERED, "CC-BY-4.0", "arXiv:1409.1556")
 _DENSENET = _Family(STANDARDIZED, "BSD-3-Clause", "arXiv:1608.06993")
-_INCEPTION_V3 = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1512.00567", min_size=75)
-_INCEPTION_RESNET = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1602.07261", min_size=75)
+_INCEPTION_V3 = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1512.00567", 75, 160)
+_INCEPTION_RESNET = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1602.07261", 75, 160)
 _XCEPTION = _Family(SYMMETRIC, "MIT", "arXiv:1610.02357", min_size=71)
 _NASNET = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1707.07012")
 _EFFICIENTNET = _Family(RAW, "Apache-2.0", "arXiv:1905.11946")
@@ -188,7 +190,7 @@ BUILT_IN: tuple[Backbone, ...] = (
     ),
     _XCEPTION.row("xception", "Xception", 2048, 20_861_480, native_size=299),
     _NASNET.row("nasnet_mobile", "NASNetMobile", 1056, 4_269_716),
-    _NASNET.row("nasnet_large", "NASNetLarge", 4032, 84_887_922, native_size=331),
+    _NASNET.row("nasnet_large", "NASNetLarge", 4032, 84_916_818, native_size=331),
     _EFFICIENTNET.row("efficientnet_b0", "EfficientNetB0", 1280, 4_049_571),
     _EFFICIENTNET.row("efficientnet_b1", "EfficientNetB1", 1280, 6_575_239, native_size=240),
     _EFFICIENTNET.row("efficientnet_b2", "EfficientNetB2", 1408, 7_768_569, native_size=260),

@@ -1,18 +1,16 @@
 """The registry of backbones, and the way from a row to a network on raw RGB images."""
 
 import os
-import random
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tlclassify._validation import close_match_hint
 from tlclassify.backbone_rows import BUILT_IN, Backbone, Scaling
+from tlclassify.seeding import seeded
 from tlclassify.weight_files import load_weight_file
 
 __all__ = [
@@ -24,7 +22,6 @@ __all__ = [
     "get_backbone",
     "list_backbones",
     "register_backbone",
-    "seeded",
 ]
 
 _registry: dict[str, Backbone] = {row.name: row for row in BUILT_IN}
@@ -299,24 +296,6 @@ def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:
             f"at 32 px, 0.83 at 96 px). Try image_size={better}.",
             stacklevel=3,
         )
-
-
-@contextmanager
-def seeded(random_state: int | None) -> Iterator[None]:
-    """Make the weights built inside depend on `random_state` alone, and nothing outside it.
-
-    Keras draws the seed of every initialiser and dropout layer from Python's own generator, so
-    that generator is seeded here and put back afterwards.
-    """
-    if random_state is None:
-        yield
-        return
-    before = random.getstate()
-    random.seed(int(np.random.default_rng(random_state).integers(2**31)))
-    try:
-        yield
-    finally:
-        random.setstate(before)
 
 
 def cut_points(model: keras.Model) -> list[str]:

@@ -13,16 +13,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_labels, number_problem, raise_problems
 from tlclassify.activations import compute_activations, run_batches
-from tlclassify.backbones import Backbone, get_backbone, seeded
+from tlclassify.backbones import Backbone, get_backbone
 from tlclassify.features import (
     build_frozen,
-    draw_seeds,
     open_for_backbone,
     reopen_images,
     run_problems,
 )
 from tlclassify.heads import Head, HeadBuilder, build_head, get_head
 from tlclassify.images import ImageSource
+from tlclassify.seeding import draw_seeds, seeded
 from tlclassify.splitting import check_targets, check_weights, split_rows
 from tlclassify.training import Examples, Stage, check_stage, run_stage
 

@@ -8,13 +8,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 
 from tlclassify._validation import check_choice, number_problem, raise_problems
 from tlclassify.activations import compute_activations
 from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.heads import Head, HeadBuilder, build_pooling
 from tlclassify.images import ImageSource, longer_side, open_images
+from tlclassify.seeding import draw_seeds
 
 __all__ = ["FeatureExtractor"]
 
@@ -160,18 +161,6 @@ def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
     if image_size is not None:
         problems.append(number_problem("image_size", image_size, integer=True, low=1))
     return problems
-
-
-def draw_seeds(random_state: int | np.random.RandomState | None, n: int) -> list[int]:
-    """Return independent seeds, decided by `random_state` unless it is None.
-
-    Raises
-    ------
-    ValueError
-        If `random_state` is neither an integer, a RandomState nor None.
-    """
-    drawn = check_random_state(random_state).randint(2**31 - 1, size=n)
-    return [int(seed) for seed in drawn]
 
 
 def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:

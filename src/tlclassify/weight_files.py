@@ -1,5 +1,6 @@
 """Load a file of weights into a network, or say why it does not fit."""
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -28,9 +29,17 @@ def load_weight_file(model: keras.Model, path: Path, name: str) -> None:
             with np.load(path, allow_pickle=False) as arrays:
                 model.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays)])
         else:
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+            _load_keras_file(model, path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise ValueError(
             f"weights: {str(path)!r} does not hold the weights of {name!r} without its top "
             f"({error}). Pass a file saved from the same network built with include_top=False."
         ) from error
+
+
+def _load_keras_file(model: keras.Model, path: Path) -> None:
+    with warnings.catch_warnings():
+        # Keras only warns of layers that it does not find in the file, and leaves them random.
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", message=".*optimizer")
+        model.load_weights(path)

@@ -23,6 +23,7 @@ LAYERS = {
     "images": 1,
     "seeding": 1,
     "splitting": 1,
+    "tensorflow_logs": 0,
     "weight_files": 1,
     "backbone_rows": 2,
     "backbones": 3,

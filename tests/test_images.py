@@ -72,6 +72,24 @@ def test_files_of_any_mode_become_rgb(tmp_path, mode):
     assert replace(open_images([path]), file_shape=(8, 8)).read(0, 1).shape == (1, 8, 8, 3)
 
 
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    half = np.full((8, 8), 128 * 257, np.uint16)
+    Image.fromarray(half).save(tmp_path / "a.png")
+    source = replace(open_images([tmp_path / "a.png"]), file_shape=(8, 8))
+    assert np.unique(source.read(0, 1)).tolist() == [128]
+    Image.fromarray(half.astype(np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(OSError, match=r"b\.tif: more than 16 bits"):
+        replace(open_images([tmp_path / "b.tif"]), file_shape=(8, 8)).read(0, 1)
+
+
+def test_transparent_palettes_do_not_warn(tmp_path):
+    image = Image.new("P", (8, 8))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    pixels = replace(open_images([tmp_path / "a.png"]), file_shape=(8, 8)).read(0, 1)
+    assert pixels[0, 0, 0].tolist() == [10, 20, 30]
+
+
 def test_orientation_is_followed(tmp_path):
     image = Image.new("RGB", (8, 8))
     image.paste((255, 255, 255), (0, 0, 8, 4))

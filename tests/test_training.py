@@ -116,13 +116,41 @@ def test_the_order_is_new_every_epoch_and_decided_by_the_seed(data):
     assert sum(len(first[number][0]) for number in range(len(first))) == 60
 
 
-def test_a_loss_that_is_not_finite_ends_the_stage_and_says_so(data):
-    X, y = data
-    X = X.copy()
-    X[40] = np.inf
+class Spoil(keras.callbacks.Callback):
+    """Make the weights infinite at the start of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.spoilt = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.spoilt:
+            self.model.set_weights([np.full_like(w, np.inf) for w in self.model.get_weights()])
+
+
+def test_a_loss_that_is_not_finite_ends_the_stage_with_the_best_epoch(data):
     model = linear()
-    with pytest.warns(UserWarning, match="loss was not finite.*Lower the learning_rate"):
-        run_stage(model, Stage(epochs=5), name="x", training=make(X, y, range(60), seed=0))
+    with pytest.warns(UserWarning, match="loss was not finite.*Lower its learning_rate"):
+        history = run_stage(
+            model,
+            Stage(epochs=5),
+            name="x",
+            training=make(*data, range(60), seed=0),
+            callbacks=[Spoil(2)],
+        )
+    assert len(history) == 3
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+
+
+def test_a_loss_that_is_never_finite_is_an_error(data):
+    with pytest.raises(FloatingPointError, match="'x' diverged in its first epoch"):
+        run_stage(
+            linear(),
+            Stage(epochs=5),
+            name="x",
+            training=make(*data, range(60), seed=0),
+            callbacks=[Spoil(0)],
+        )
 
 
 def test_callbacks_are_told(data):

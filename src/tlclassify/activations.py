@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from tlclassify.fingerprints import fingerprint_model
 from tlclassify.images import ImageSource
+from tlclassify.tensorflow_logs import without_retracing_notes
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 SEGMENT_ROWS = 4096
@@ -56,7 +57,9 @@ def run_batches(
         n_filled = min(batch_size, 1 << (n - 1).bit_length())
         if n < n_filled:
             batch = np.concatenate([batch, np.zeros((n_filled - n, *batch.shape[1:]), np.uint8)])  # noqa: PLW2901
-        yield np.asarray(model.predict_on_batch(batch)[:n], dtype=np.float32)
+        with without_retracing_notes():
+            output = model.predict_on_batch(batch)
+        yield np.asarray(output[:n], dtype=np.float32)
         if progress is not None:
             progress.update(n)
 

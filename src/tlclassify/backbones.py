@@ -103,10 +103,10 @@ def register_backbone(
     --------
     >>> import keras
     >>> from tlclassify import register_backbone
-    >>> def tiny(images):
-    ...     return keras.layers.Conv2D(8, 3, strides=2, activation="relu")(images)
-    >>> register_backbone(tiny, native_size=32).name
-    'tiny'
+    >>> def two_filters(images):
+    ...     return keras.layers.Conv2D(2, 3, strides=2, activation="relu")(images)
+    >>> register_backbone(two_filters, native_size=32).name
+    'two_filters'
     """
     if isinstance(backbone, Backbone):
         if any(value is not None for value in (name, scaling, native_size, weights)):

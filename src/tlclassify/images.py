@@ -17,6 +17,7 @@ from tlclassify._validation import check_images
 _N_READERS = 4
 _N_FILES_MEASURED = 64
 _N_NAMES_SHOWN = 10
+_WHITE_OF_16_BITS = 65535
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,23 @@ def _to_rgb(images: NDArray[Any], white: int) -> NDArray[np.uint8]:
 def _read_file(path: str, size: tuple[int, int]) -> NDArray[np.uint8] | Exception:
     try:
         with Image.open(path) as opened:
-            opened.draft("RGB", size)
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+            opened.draft("RGB", (max(size), max(size)))
+            image = _eight_bit_rgb(ImageOps.exif_transpose(opened))
             return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return error
+
+
+def _eight_bit_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in {"F", "I"} or image.mode.startswith("I;16"):
+        # Pillow would clip more than 8 bits to white.
+        pixels = np.asarray(image)
+        if image.mode == "F" or pixels.min() < 0 or pixels.max() > _WHITE_OF_16_BITS:
+            raise ValueError("more than 16 bits a pixel; convert it to 8 bits")
+        image = Image.fromarray((pixels // 257).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _check_file(path: str, size: tuple[int, int]) -> Exception | None:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
 from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify.tensorflow_logs import without_retracing_notes
 
 __all__ = ["Stage", "check_stage", "run_stage"]
 
@@ -226,10 +227,15 @@ def run_stage(
         One row an epoch: stage, epoch (from 1), loss, accuracy, val_loss, val_accuracy,
         learning_rate, seconds; the val_ entries only where there is validation.
 
+    Raises
+    ------
+    FloatingPointError
+        If the loss was not finite in the first epoch.
+
     Warns
     -----
     UserWarning
-        If the loss was not finite: the stage then ended with the best epoch before it.
+        If it was not finite later: the stage then ended with the best epoch before.
     """
     options = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
     optimizer = _OPTIMIZERS[stage.optimizer](
@@ -243,18 +249,30 @@ def run_stage(
         patience=stage.patience or stage.epochs,
         restore_best_weights=True,
     )
-    model.fit(
-        training,
-        validation_data=validation,
-        epochs=stage.epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), best, recorder],
-    )
-    if recorder.history and not np.isfinite(recorder.history[-1]["loss"]):
-        warnings.warn(
-            f"stage {name!r} ended in epoch {len(recorder.history)} because its loss was not "
-            "finite; the best weights before that are kept. Lower the learning_rate.",
-            stacklevel=2,
+    with without_retracing_notes():
+        model.fit(
+            training,
+            validation_data=validation,
+            epochs=stage.epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), best, recorder],
         )
+    _check_losses(recorder.history, name)
     return recorder.history
+
+
+def _check_losses(history: list[dict[str, Any]], name: str) -> None:
+    finite = [np.isfinite(row["loss"]) for row in history]
+    if all(finite):
+        return
+    if not finite[0]:
+        raise FloatingPointError(
+            f"stage {name!r} diverged in its first epoch: its loss was not finite. Lower its "
+            "learning_rate."
+        )
+    warnings.warn(
+        f"stage {name!r} ended in epoch {len(history)} because its loss was not finite; the best "
+        "weights before that are kept. Lower its learning_rate.",
+        stacklevel=3,
+    )

@@ -153,7 +153,11 @@ BUILT_IN: tuple[Backbone, ...] = (
         weights=_MICRO_WEIGHTS,
         licence="Apache-2.0",
         paper="arXiv:1704.04861",
-        notes="Comes with the package; trained by tools/pretrain_micro.py.",
+        notes=(
+            "Comes with the package. Trained by tools/pretrain_micro.py on CIFAR-100 and Tiny "
+            "ImageNet (150,000 images, 10 epochs, 4,040 s on two cores), with MobileNet 1.0's "
+            "embeddings as second target. CIFAR-10 linear probe 0.694; 1,799 images/s."
+        ),
     ),
     _MOBILENET.row("mobilenet", "MobileNet", 1024, 3_228_864),
     _MOBILENET.row("mobilenet_050", "MobileNet", 512, 829_536, width=0.5),

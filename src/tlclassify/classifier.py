@@ -24,6 +24,7 @@ from tlclassify.heads import Head, HeadBuilder, build_head, get_head
 from tlclassify.images import ImageSource
 from tlclassify.seeding import draw_seeds, seeded
 from tlclassify.splitting import check_targets, check_weights, split_rows
+from tlclassify.tensorflow_logs import without_retracing_notes
 from tlclassify.training import Examples, Stage, check_stage, run_stage
 
 __all__ = ["TransferClassifier"]
@@ -247,12 +248,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 list(run_batches(self.model_, source, batch_size=self.batch_size))
             )
         features = self._run_frozen(self._frozen, source)
-        return np.concatenate(
-            [
+        starts = range(0, len(features), _HEAD_BATCH_SIZE)
+        with without_retracing_notes():
+            parts = [
                 np.asarray(self._head.predict_on_batch(features[start : start + _HEAD_BATCH_SIZE]))
-                for start in range(0, len(features), _HEAD_BATCH_SIZE)
+                for start in starts
             ]
-        )
+        return np.concatenate(parts)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image.

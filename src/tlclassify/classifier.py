@@ -1,5 +1,6 @@
 """The estimator: a head on a backbone, trained on stored activations."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tlclassify.training import Examples, Stage, check_stage, run_stage
 __all__ = ["TransferClassifier"]
 
 _HEAD_BATCH_SIZE = 1024
+_ROWS_MEASURED = 10_000
 
 
 class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -203,7 +205,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if validation_data is not None:
             validation = self._open_validation(validation_data, frozen, source, classes)
         with seeded(head_seed):
-            top = build_head(head, len(classes), training=features[rows])
+            measured = rows[:: math.ceil(len(rows) / _ROWS_MEASURED)]
+            top = build_head(head, len(classes), training=features[measured])
         history = run_stage(
             top,
             stage,

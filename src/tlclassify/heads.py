@@ -16,7 +16,6 @@ HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor."""
 
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
-_ROWS_MEASURED = 10_000
 _POOLINGS = ("avg", "max", "flatten")
 
 
@@ -168,7 +167,7 @@ def build_head(
     head : Head or callable
     n_classes : int
     training : ndarray of shape (n, ...), float32
-        The training images' features, as `build_pooling` leaves them.
+        Features of the training images or of a sample of them, as `build_pooling` leaves them.
 
     Returns
     -------
@@ -197,12 +196,11 @@ def build_head(
 
 
 def _standardization(training: NDArray[np.float32]) -> keras.layers.Layer:
-    sample = training[:: -(-len(training) // _ROWS_MEASURED)]
-    variance = sample.var(axis=0)
+    variance = training.var(axis=0)
     # Features that are all but constant would be blown up into noise.
     floor = max(1e-3 * float(variance.mean()), 1e-12)
     return keras.layers.Normalization(
-        mean=sample.mean(axis=0), variance=np.maximum(variance, floor), name="standardization"
+        mean=training.mean(axis=0), variance=np.maximum(variance, floor), name="standardization"
     )
 
 

@@ -73,6 +73,22 @@ def test_patience_ends_a_stage(data):
     assert len(history) == best + 1 + 2
 
 
+@pytest.mark.parametrize(
+    ("schedule", "fifths"), [("plateau", [0, 0, 0, 1, 1, 2, 2, 2, 2]), ("constant", [0] * 9)]
+)
+def test_the_learning_rate_falls_on_a_plateau(data, schedule, fifths):
+    """Labels of the validation images turned round: its loss is lowest in the first epoch."""
+    X, y = data
+    turned = make(X, np.where(np.arange(60) < 48, y, 2 - y), range(48, 60))
+    model = linear()
+    model.set_weights([np.zeros((4, 3)), np.zeros(3)])
+    stage = Stage(9, learning_rate=0.1, schedule=schedule, patience=None)
+    training = make(X, y, range(48), seed=0)
+    history = run_stage(model, stage, name="x", training=training, validation=turned)
+    rates = [row["learning_rate"] for row in history]
+    np.testing.assert_allclose(rates, [0.1 / 5**fifth for fifth in fifths], rtol=1e-5)
+
+
 def test_without_validation_the_training_loss_decides(data):
     history = run_stage(linear(), Stage(epochs=2), name="head", training=make(*data, range(60)))
     assert "val_loss" not in history[0]
@@ -83,6 +99,29 @@ def test_every_optimizer_learns(data, optimizer):
     stage = Stage(epochs=10, learning_rate=0.05, optimizer=optimizer, weight_decay=1e-3)
     history = run_stage(linear(), stage, name="x", training=make(*data, range(60), seed=0))
     assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "weight_decay", "share"),
+    [
+        ("adamw", None, 1.0),
+        ("adamw", 0.0, 0.0),
+        ("adam", None, 0.0),
+        ("sgd", None, 0.0),
+        ("adam", 3.0, 3.0),
+        ("sgd", 0.5, 0.5),
+    ],
+)
+def test_weight_decay_takes_its_share_of_kernels_alone(data, optimizer, weight_decay, share):
+    """No image has a weight, so that nothing but the decay moves anything."""
+    model = linear()
+    model.set_weights([np.ones((4, 3)), np.ones(3)])
+    stage = Stage(1, learning_rate=0.01, optimizer=optimizer, weight_decay=weight_decay)
+    training = make(*data, range(16), weight=np.zeros(60, np.float32))
+    run_stage(model, stage, name="x", training=training)
+    kernel, bias = model.get_weights()
+    np.testing.assert_allclose(kernel, 1 - 0.01 * share, rtol=1e-6)
+    np.testing.assert_array_equal(bias, 1)
 
 
 def test_a_weight_of_zero_hides_an_image(data):

@@ -18,10 +18,15 @@ from tlclassify.tensorflow_logs import without_retracing_notes
 __all__ = ["Stage", "check_stage", "run_stage"]
 
 _OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
+    "adam": keras.optimizers.Adam,
     "sgd": keras.optimizers.SGD,
 }
+_SCHEDULES = ("plateau", "constant")
+_PLATEAU = {"patience": 2, "factor": 0.2}
+_N_LOWER_RATES = 2
+_IMPROVEMENT = 1e-3
+_ADAMW_WEIGHT_DECAY = 1.0
 _PROGRESS_DELAY_SECONDS = 1.0
 
 
@@ -32,17 +37,23 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     ----------
     epochs : int, default 100
         Passes over the training images at most; `patience` usually ends a stage earlier.
-    learning_rate : float, default 1e-3
+    learning_rate : float, default 2e-3
+        At the start.
+    schedule : {"plateau", "constant"}, default "plateau"
+        "plateau": after 2 epochs without improvement the learning rate falls to a fifth, twice
+        at most.
     batch_size : int, default 256
         Images per step of the optimizer.
-    optimizer : {"adam", "adamw", "sgd"}, default "adam"
+    optimizer : {"adamw", "adam", "sgd"}, default "adamw"
         By Keras's names; "sgd" has momentum 0.9.
-    weight_decay : float, default 0.0
-        Decoupled weight decay per step, as a fraction of the learning rate.
+    weight_decay : float, optional
+        Decoupled: each step takes `learning_rate` times this share of every kernel; biases and
+        batch normalisation are left alone. None: 1.0 with "adamw", whose steps then keep
+        weights below about 1 at any learning rate; 0.0 with the others.
     patience : int or None, default 5
-        Epochs without a lower validation loss (training loss where there is no validation)
-        after which the stage ends; None: all epochs are run. The best epoch's weights are kept
-        either way.
+        Epochs without improvement after which the stage ends; None: all epochs are run. The
+        best epoch's weights are kept either way. An improvement is a validation loss (training
+        loss where there is no validation) lower by more than 0.001.
 
     Examples
     --------
@@ -55,14 +66,16 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         self,
         epochs: int = 100,
         *,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
+        schedule: str = "plateau",
         batch_size: int = 256,
-        optimizer: str = "adam",
-        weight_decay: float = 0.0,
+        optimizer: str = "adamw",
+        weight_decay: float | None = None,
         patience: int | None = 5,
     ) -> None:
         self.epochs = epochs
         self.learning_rate = learning_rate
+        self.schedule = schedule
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.weight_decay = weight_decay
@@ -85,14 +98,16 @@ def check_stage(stage: Any, *, name: str) -> Stage:
         number_problem(f"{name}__epochs", stage.epochs, integer=True, low=1),
         number_problem(f"{name}__learning_rate", stage.learning_rate, low=0, low_included=False),
         number_problem(f"{name}__batch_size", stage.batch_size, integer=True, low=1),
-        number_problem(f"{name}__weight_decay", stage.weight_decay, low=0),
     ]
+    if stage.weight_decay is not None:
+        problems.append(number_problem(f"{name}__weight_decay", stage.weight_decay, low=0))
     if stage.patience is not None:
         problems.append(number_problem(f"{name}__patience", stage.patience, integer=True, low=1))
-    try:
-        check_choice(f"{name}__optimizer", stage.optimizer, tuple(_OPTIMIZERS))
-    except ValueError as error:
-        problems.append(str(error).rstrip("."))
+    for choice, allowed in (("optimizer", tuple(_OPTIMIZERS)), ("schedule", _SCHEDULES)):
+        try:
+            check_choice(f"{name}__{choice}", getattr(stage, choice), allowed)
+        except ValueError as error:
+            problems.append(str(error).rstrip("."))
     raise_problems(problems)
     return stage
 
@@ -237,18 +252,12 @@ def run_stage(
     UserWarning
         If it was not finite later: the stage then ended with the best epoch before.
     """
-    options = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
-    optimizer = _OPTIMIZERS[stage.optimizer](
-        stage.learning_rate, weight_decay=stage.weight_decay or None, **options
-    )
+    optimizer = _build_optimizer(stage, model)
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     recorder = _Recorder(name, stage.epochs, verbose)
-    best = keras.callbacks.EarlyStopping(
-        monitor="loss" if validation is None else "val_loss",
-        mode="min",
-        patience=stage.patience or stage.epochs,
-        restore_best_weights=True,
-    )
+    watched = "loss" if validation is None else "val_loss"
+    # The recorder comes before what changes the rate: it notes the one that an epoch was run at.
+    own = [keras.callbacks.TerminateOnNaN(), recorder, *_watchers(stage, watched)]
     with without_retracing_notes():
         model.fit(
             training,
@@ -256,10 +265,40 @@ def run_stage(
             epochs=stage.epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[*callbacks, keras.callbacks.TerminateOnNaN(), best, recorder],
+            callbacks=[*callbacks, *own],
         )
     _check_losses(recorder.history, name)
     return recorder.history
+
+
+def _watchers(stage: Stage, watched: str) -> list[keras.callbacks.Callback]:
+    """Return what keeps the best epoch, ends the stage and lowers the learning rate."""
+    options: dict[str, Any] = {"monitor": watched, "mode": "min"}
+    watchers = [
+        keras.callbacks.EarlyStopping(**options, patience=stage.epochs, restore_best_weights=True)
+    ]
+    options["min_delta"] = _IMPROVEMENT
+    if stage.patience is not None:
+        watchers.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
+    if stage.schedule == "plateau":
+        lowest = stage.learning_rate * _PLATEAU["factor"] ** _N_LOWER_RATES
+        watchers.append(keras.callbacks.ReduceLROnPlateau(**options, **_PLATEAU, min_lr=lowest))
+    return watchers
+
+
+def _build_optimizer(stage: Stage, model: keras.Model) -> keras.optimizers.Optimizer:
+    decay = stage.weight_decay
+    if decay is None:
+        decay = _ADAMW_WEIGHT_DECAY if stage.optimizer == "adamw" else 0.0
+    options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
+    # AdamW demands a number; the others pay for a decay of 0.0 in every step.
+    if decay or stage.optimizer == "adamw":
+        options["weight_decay"] = decay
+    optimizer = _OPTIMIZERS[stage.optimizer](stage.learning_rate, **options)
+    if decay:
+        vectors = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+        optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer
 
 
 def _check_losses(history: list[dict[str, Any]], name: str) -> None:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tlclassify import activations
 from tlclassify.backbone_rows import SYMMETRIC, Backbone
 
 
@@ -41,3 +42,18 @@ def files(tmp_path, images):
         paths.append(tmp_path / f"{number:02d}.png")
         Image.fromarray(image).save(paths[-1])
     return paths, images[1]
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """How many images the network has been run on."""
+    counted = []
+    original = activations.run_batches
+
+    def counting(model, source, **options):
+        for batch in original(model, source, **options):
+            counted.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(activations, "run_batches", counting)
+    return counted

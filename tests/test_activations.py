@@ -32,21 +32,6 @@ def direct(model, source):
     return np.asarray(model.predict_on_batch(source.images), np.float32)
 
 
-@pytest.fixture
-def runs(monkeypatch):
-    """How many images the network has been run on."""
-    counted = []
-    original = activations.run_batches
-
-    def counting(model, source, **options):
-        for batch in original(model, source, **options):
-            counted.append(len(batch))
-            yield batch
-
-    monkeypatch.setattr(activations, "run_batches", counting)
-    return counted
-
-
 def segments(folder):
     return sorted(Path(folder).rglob("*.npy"))
 

@@ -11,7 +11,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from tlclassify import activations
 from tlclassify.classifier import TransferClassifier
 from tlclassify.heads import Head
 from tlclassify.training import Stage
@@ -151,22 +150,13 @@ def test_a_cache_changes_no_result(clf, fitted, images, tmp_path):
     )
 
 
-def test_a_grid_runs_every_image_once(clf, images, tmp_path, monkeypatch):
+def test_a_grid_runs_every_image_once(clf, images, runs, tmp_path):
     X, y = images
-    counted = []
-    original = activations.run_batches
-
-    def counting(model, source, **options):
-        for batch in original(model, source, **options):
-            counted.append(len(batch))
-            yield batch
-
-    monkeypatch.setattr(activations, "run_batches", counting)
     clf.set_params(cache_dir=tmp_path, head_stage__epochs=2)
     grid = {"head__dropout": [0.0, 0.2], "head__pooling": ["avg"]}
     search = GridSearchCV(clf, grid, cv=3, error_score="raise").fit(X, y)
     assert search.best_estimator_.predict(X[:2]).dtype == y.dtype
-    assert sum(counted) == 24
+    assert sum(runs) == 24
 
 
 def test_pipeline_and_cross_validation(clf, images):

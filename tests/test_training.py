@@ -49,7 +49,7 @@ def test_the_best_epoch_is_kept(data):
     validation = make(*data, range(48, 60))
     history = run_stage(
         model,
-        Stage(epochs=12, learning_rate=2.0, patience=None),
+        Stage(epochs=12, learning_rate=2.0, schedule="constant", patience=None),
         name="head",
         training=make(*data, range(48), seed=0),
         validation=validation,

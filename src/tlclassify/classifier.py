@@ -199,9 +199,17 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             random_state=weights_seed,
         )
         features = self._run_frozen(frozen, source)
-        everything = Examples(features, targets, batch_size=stage.batch_size)
-        training = everything.take(rows, sample_weight=weights, seed=head_seed)
-        validation = everything.take(held_out) if len(held_out) else None
+        training = Examples(
+            features,
+            targets,
+            rows=rows,
+            sample_weight=weights,
+            batch_size=stage.batch_size,
+            seed=head_seed,
+        )
+        validation = None
+        if len(held_out):
+            validation = Examples(features, targets, rows=held_out, batch_size=_HEAD_BATCH_SIZE)
         if validation_data is not None:
             validation = self._open_validation(validation_data, frozen, source, classes)
         with seeded(head_seed):

@@ -146,23 +146,6 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
         self._rng = None if seed is None else np.random.default_rng(seed)
         self.on_epoch_end()
 
-    def take(
-        self,
-        rows: NDArray[np.intp],
-        *,
-        sample_weight: NDArray[Any] | None = None,
-        seed: int | None = None,
-    ) -> "Examples":
-        """Return the examples of the given rows; nothing is copied."""
-        return Examples(
-            self.features,
-            self.targets,
-            batch_size=self.batch_size,
-            sample_weight=sample_weight,
-            rows=rows,
-            seed=seed,
-        )
-
     def __len__(self) -> int:
         """Return the number of batches."""
         return math.ceil(len(self.rows) / self.batch_size)

@@ -212,18 +212,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             validation = Examples(features, targets, rows=held_out, batch_size=_HEAD_BATCH_SIZE)
         if validation_data is not None:
             validation = self._open_validation(validation_data, frozen, source, classes)
-        with seeded(head_seed):
-            measured = rows[:: math.ceil(len(rows) / _ROWS_MEASURED)]
-            top = build_head(head, len(classes), training=features[measured])
-        history = run_stage(
-            top,
-            stage,
-            name="head",
-            training=training,
-            validation=validation,
-            callbacks=self.callbacks or (),
-            verbose=self.verbose,
-        )
+        top, history = self._train_head(head, len(classes), training, validation, head_seed)
         # Only now, so that a fit that fails leaves the last one whole.
         self._frozen, self._head = frozen, top
         self.model_ = keras.Model(frozen.input, top(frozen.output), name="classifier")
@@ -320,6 +309,28 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
         features = self._run_frozen(frozen, images)
         return Examples(features, targets, batch_size=_HEAD_BATCH_SIZE)
+
+    def _train_head(
+        self,
+        head: Head | HeadBuilder,
+        n_classes: int,
+        training: Examples,
+        validation: Examples | None,
+        seed: int,
+    ) -> tuple[keras.Model, list[dict[str, Any]]]:
+        step = math.ceil(len(training.rows) / _ROWS_MEASURED)
+        with seeded(seed):
+            top = build_head(head, n_classes, training=training.features[training.rows[::step]])
+        history = run_stage(
+            top,
+            self.head_stage,
+            name="head",
+            training=training,
+            validation=validation,
+            callbacks=self.callbacks or (),
+            verbose=self.verbose,
+        )
+        return top, history
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -171,7 +171,8 @@ def bench_micro() -> None:
     X, y, X_test, y_test = load_cifar10()
     extractor = FeatureExtractor("mobilenet_micro", batch_size=256, verbose=0).fit(X)
     features = extractor.transform(X)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=300))
+    # C is the best of 0.003, 0.01, 0.03 and 0.1 in 3-fold cross-validation on the training images.
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     accuracy = probe.fit(features, y).score(extractor.transform(X_test), y_test)
     speed = len(X_test) / min(seconds(lambda: extractor.transform(X_test)) for _ in range(3))
     row(

@@ -153,9 +153,22 @@ def make_pickle(path):
     np.save(path, np.array([print], dtype=object), allow_pickle=True)
 
 
+def make_archive(path):
+    with path.open("wb") as file:
+        np.savez(file, np.zeros(3))
+
+
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, flip_a_byte, fill_with_zeros, make_empty, make_other_array, make_pickle],
+    [
+        cut_short,
+        flip_a_byte,
+        fill_with_zeros,
+        make_empty,
+        make_other_array,
+        make_pickle,
+        make_archive,
+    ],
 )
 def test_a_damaged_file_is_never_a_result(damage, model, source, direct, runs, tmp_path):
     compute_activations(model, source, cache_dir=tmp_path)

@@ -202,7 +202,8 @@ class _Store:
 
     def _open(self, path: Path) -> None:
         try:
-            segment = np.load(path, mmap_mode="r", allow_pickle=False)
+            # As a plain view of the mapping: a memmap object for each row is slow to make.
+            segment = np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
         except (OSError, ValueError, EOFError):
             return
         if segment.dtype != self.record or segment.ndim != 1:

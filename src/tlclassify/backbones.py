@@ -236,7 +236,8 @@ def build_backbone(
 
 
 def _resize_and_scale(inputs: keras.KerasTensor, scaling: Scaling, size: int) -> keras.KerasTensor:
-    x, shape = inputs, inputs.shape[1:3]
+    # Resized as uint8, pixels would be rounded again by some of Keras's backends.
+    x, shape = keras.ops.cast(inputs, "float32"), inputs.shape[1:3]
     if shape != (size, size):
         # Enlarged bicubically, CIFAR-10 is classified 0.8 points better than bilinearly; when
         # shrinking, pixels would be skipped without antialiasing.

@@ -221,14 +221,23 @@ def _load_packed(student, path: Path) -> None:  # noqa: ANN001 - a torch module
     import torch
 
     with np.load(path) as packed:
-        arrays = iter([torch.from_numpy(packed[name].astype(np.float32)) for name in packed])
+        for tensor, name in zip(_tensors_as_in_keras(student), packed, strict=True):
+            tensor.copy_(torch.from_numpy(packed[name].astype(np.float32)))
+
+
+def _tensors_as_in_keras(student) -> list:  # noqa: ANN001 - a torch module
+    """Return views of all weights, in the order and the layout of the Keras network's."""
+    import torch
+
+    tensors = []
     for module in student:
         if isinstance(module, torch.nn.Conv2d):
-            order = (2, 3, 0, 1) if module.groups > 1 else (3, 2, 0, 1)
-            module.weight.data.copy_(next(arrays).permute(order))
+            order = (2, 3, 0, 1) if module.groups > 1 else (2, 3, 1, 0)
+            tensors.append(module.weight.detach().permute(order))
         elif isinstance(module, torch.nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data.copy_(next(arrays))
+            tensors += [module.weight.detach(), module.bias.detach()]
+            tensors += [module.running_mean, module.running_var]
+    return tensors
 
 
 def _schedule(done: float, warm_up: float = 0.02) -> float:
@@ -259,16 +268,7 @@ def pack(work: Path) -> None:
     student.eval()
     inputs = keras.Input((NATIVE, NATIVE, 3))
     model = keras.Model(inputs, build_mobilenet_micro(inputs))
-    arrays = []
-    for module in student:
-        if isinstance(module, torch.nn.Conv2d):
-            kernel = module.weight.detach().numpy()
-            order = (2, 3, 0, 1) if module.groups > 1 else (2, 3, 1, 0)
-            arrays.append(kernel.transpose(order))
-        elif isinstance(module, torch.nn.BatchNorm2d):
-            arrays += [module.weight.detach().numpy(), module.bias.detach().numpy()]
-            arrays += [module.running_mean.numpy(), module.running_var.numpy()]
-    arrays = [array.astype(np.float16) for array in arrays]
+    arrays = [tensor.numpy().astype(np.float16) for tensor in _tensors_as_in_keras(student)]
     model.set_weights([array.astype(np.float32) for array in arrays])
     images = np.load(work / "student.npy", mmap_mode="r")[::5000, :NATIVE, :NATIVE] / 127.5 - 1
     ours = model.predict(images.astype(np.float32), verbose=0).mean((1, 2))

@@ -14,11 +14,11 @@ from tlclassify.backbone_rows import BUILT_IN, STANDARDIZED, Backbone, Scaling
 from tlclassify.backbones import (
     build_backbone,
     choose_image_size,
-    cut_points,
     get_backbone,
     list_backbones,
     register_backbone,
 )
+from tlclassify.cuts import cut_points
 from tlclassify.seeding import seeded
 
 MODULES = {

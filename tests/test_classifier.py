@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from tlclassify.classifier import TransferClassifier
 from tlclassify.heads import Head
-from tlclassify.training import Stage
+from tlclassify.stages import Stage
 
 QUICK = Stage(epochs=6, learning_rate=0.05, batch_size=8)
 
@@ -257,12 +257,6 @@ def test_unfitted(clf, images):
 def test_bad_parameters(clf, images, params, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         clf.set_params(**params).fit(*images)
-
-
-@pytest.mark.parametrize("name", ["augmentation", "fine_tune_stage"])
-def test_what_is_not_there_yet_says_so(clf, images, name):
-    with pytest.raises(NotImplementedError, match=f"{name} must be None in this version"):
-        clf.set_params(**{name: "top"}).fit(*images)
 
 
 def test_bad_labels_and_weights(clf, images):

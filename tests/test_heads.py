@@ -6,6 +6,10 @@ from sklearn.base import clone
 from tlclassify.heads import Head, build_head, build_pooling, get_head, list_heads
 
 
+def build(head, n_classes, training):
+    return build_head(head, n_classes, features_shape=training.shape[1:], training=training)
+
+
 def features(*shape):
     return np.random.default_rng(0).normal(3, 2, size=(50, *shape)).astype(np.float32)
 
@@ -17,7 +21,7 @@ def layers(model):
 def test_the_article_head_is_the_articles():
     head = get_head("article")
     assert head.pooling == "flatten"
-    model = build_head(head, 10, training=features(512))
+    model = build(head, 10, features(512))
     found = [
         layer.units if isinstance(layer, keras.layers.Dense) else layer.rate
         for layer in model.layers[2:]
@@ -26,7 +30,7 @@ def test_the_article_head_is_the_articles():
 
 
 def test_the_plain_article_head_has_no_dropout():
-    model = build_head(get_head("article_plain"), 10, training=features(512))
+    model = build(get_head("article_plain"), 10, features(512))
     assert [layer.units for layer in model.layers[2:]] == [1024, 512, 256, 128, 10]
 
 
@@ -46,7 +50,7 @@ def test_the_plain_article_head_has_no_dropout():
     ],
 )
 def test_parameters_decide_the_layers(head, expected):
-    assert layers(build_head(get_head(head), 3, training=features(6))) == expected
+    assert layers(build(get_head(head), 3, features(6))) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_pooling(pooling, by_hand):
 
 
 def test_probabilities_sum_to_one():
-    model = build_head(Head((4,), activation="gelu"), 3, training=features(6))
+    model = build(Head((4,), activation="gelu"), 3, features(6))
     probabilities = model.predict_on_batch(np.random.default_rng(0).normal(size=(5, 6)))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
@@ -73,7 +77,7 @@ def test_probabilities_sum_to_one():
 def test_features_are_standardized_by_the_training_images():
     training = features(6)
     training[:, 2] = 7
-    model = build_head(Head(), 3, training=training)
+    model = build(Head(), 3, training)
     standard = keras.Model(model.input, model.get_layer("standardization").output)
     found = np.asarray(standard.predict_on_batch(training))
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
@@ -88,13 +92,13 @@ def test_a_users_function_gets_the_feature_map():
 
     inputs = keras.Input((3, 3, 5))
     assert build_pooling(get_head(head), inputs) is inputs
-    assert build_head(head, 4, training=features(3, 3, 5)).output_shape == (None, 4)
+    assert build(head, 4, features(3, 3, 5)).output_shape == (None, 4)
 
 
 @pytest.mark.parametrize("result", [lambda x, n: x, lambda x, n: None])
 def test_a_users_function_must_return_probabilities(result):
     with pytest.raises(ValueError, match=r"shape \(None, 4\) as a KerasTensor; received"):
-        build_head(result, 4, training=features(3, 3, 5))
+        build(result, 4, features(3, 3, 5))
 
 
 def test_presets_are_copies():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlclassify.images import longer_side, open_images
+from tlclassify.images import longer_side, open_images, read_batches
 
 
 def read(X, **options):
@@ -29,7 +29,7 @@ def test_input_is_never_changed():
 
 def test_batches_are_the_images_in_order():
     X = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((7, 2, 2, 3), np.uint8)
-    batches = list(open_images(X).batches(3))
+    batches = list(read_batches(open_images(X), 3))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     np.testing.assert_array_equal(np.concatenate(batches), X)
 
@@ -108,7 +108,7 @@ def test_all_unreadable_files_are_named_at_once(files):
     paths[20].unlink()
     source = replace(open_images(paths), file_shape=(8, 8))
     with pytest.raises(OSError, match="3 image file") as caught:
-        list(source.batches(2))
+        list(read_batches(source, 2))
     for number in (3, 9, 20):
         assert f"{number:02d}.png" in str(caught.value)
     assert "00.png" not in str(caught.value)

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tlclassify.augmentation import Augmentation
     from tlclassify.backbones import (
         Backbone,
         Scaling,
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from tlclassify.evaluation import EvaluationReport, evaluate
     from tlclassify.features import FeatureExtractor
     from tlclassify.heads import Head, list_heads
-    from tlclassify.training import Stage
+    from tlclassify.stages import Stage
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Augmentation",
     "Backbone",
     "EvaluationReport",
     "FeatureExtractor",
@@ -35,12 +37,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Augmentation": "augmentation",
     "Backbone": "backbones",
     "EvaluationReport": "evaluation",
     "FeatureExtractor": "features",
     "Head": "heads",
     "Scaling": "backbones",
-    "Stage": "training",
+    "Stage": "stages",
     "TransferClassifier": "classifier",
     "evaluate": "evaluation",
     "get_backbone": "backbones",

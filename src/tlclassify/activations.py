@@ -9,23 +9,25 @@ second process is never read as a result.
 """
 
 import errno
+import math
 import shutil
 import tempfile
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
 from tlclassify.fingerprints import fingerprint_model
-from tlclassify.images import ImageSource
+from tlclassify.images import read_batches
 from tlclassify.tensorflow_logs import without_retracing_notes
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -34,8 +36,28 @@ _STALE_SECONDS = 24 * 3600
 _PROGRESS_DELAY_SECONDS = 1.0
 
 
+class Source(Protocol):
+    """What a network is run over: images, views of them, or outputs stored at a lower cut."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def read(self, start: int, stop: int) -> Any:
+        """Return a batch as the network takes it: an array, or one for each input."""
+        ...
+
+    def take(self, rows: NDArray[np.intp]) -> "Source":
+        """Return the given rows alone."""
+        ...
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return 32 bytes a row that are equal for equal input, shape (n, 32)."""
+        ...
+
+
 def run_batches(
-    model: keras.Model, source: ImageSource, *, batch_size: int, progress: Any = None
+    model: keras.Model, source: Source, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
     """Yield a model's output batch by batch, in inference mode.
 
@@ -45,40 +67,54 @@ def run_batches(
     Parameters
     ----------
     model : keras.Model
-        From uint8 RGB.
-    source : ImageSource
+        From what `source` reads.
+    source : Source
     batch_size : int
         Images run at once.
     progress : tqdm, optional
         Told of the images done.
     """
-    for batch in source.batches(batch_size):
-        n = len(batch)
+    for batch in read_batches(source, batch_size):
+        n = len(keras.tree.flatten(batch)[0])
         n_filled = min(batch_size, 1 << (n - 1).bit_length())
-        if n < n_filled:
-            batch = np.concatenate([batch, np.zeros((n_filled - n, *batch.shape[1:]), np.uint8)])  # noqa: PLW2901
+        filled = keras.tree.map_structure(partial(_fill_up, n=n_filled), batch)
         with without_retracing_notes():
-            output = model.predict_on_batch(batch)
+            output = model.predict_on_batch(filled)
         yield np.asarray(output[:n], dtype=np.float32)
         if progress is not None:
             progress.update(n)
 
 
+def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
+    if len(array) == n:
+        return array
+    return np.concatenate([array, np.zeros((n - len(array), *array.shape[1:]), array.dtype)])
+
+
 def compute_activations(
     model: keras.Model,
-    source: ImageSource,
+    source: Source,
     *,
+    key: str | None = None,
+    label: str | None = None,
+    dtype: DTypeLike = np.float32,
     batch_size: int = 64,
     cache_dir: str | Path | None = None,
     verbose: int = 0,
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Return the output of `model` for every image, from `cache_dir` where it is there already.
 
     Parameters
     ----------
     model : keras.Model
-        From uint8 RGB to the output at the cut.
-    source : ImageSource
+        From what `source` reads to the output at the cut.
+    source : Source
+    key : str, optional
+        What the model computes, as a name; by default its own digest.
+    label : str, optional
+        What the progress bar says.
+    dtype : {float32, float16}, default float32
+        In which outputs are kept.
     batch_size : int, default 64
         Images run at once.
     cache_dir : path, optional
@@ -89,19 +125,23 @@ def compute_activations(
 
     Returns
     -------
-    ndarray of shape (n_images, ...), float32
+    ndarray of shape (n_images, ...) and the given dtype
 
     Raises
     ------
     OSError
         If `cache_dir` cannot be written to or has too little room; the message has the sizes.
+    OverflowError
+        If an output is too large for float16.
     """
-    label = f"{model.name}: features"
+    label = label or f"{model.name}: features"
+    shape = (len(source), *model.output_shape[1:])
+    kept = np.dtype(dtype)
     if cache_dir is None:
         with _progress(len(source), label, verbose) as progress:
             outputs = run_batches(model, source, batch_size=batch_size, progress=progress)
-            return _collect(outputs, (len(source), *model.output_shape[1:]))
-    store = _Store(Path(cache_dir) / fingerprint_model(model), model.output_shape[1:])
+            return _collect(_narrow(outputs, kept), shape, kept)
+    store = _Store(Path(cache_dir) / (key or fingerprint_model(model)), shape[1:], kept)
     digests = [row.tobytes() for row in source.digests()]
     missing = store.missing(digests)
     with _progress(len(missing), label, verbose) as progress:
@@ -110,8 +150,19 @@ def compute_activations(
             outputs = run_batches(
                 model, source.take(np.array(rows)), batch_size=batch_size, progress=progress
             )
-            store.write([digests[row] for row in rows], outputs)
-    return _collect(store.read(digests), (len(digests), *model.output_shape[1:]))
+            store.write([digests[row] for row in rows], _narrow(outputs, kept))
+    return _collect(store.read(digests), shape, kept)
+
+
+def _narrow(outputs: Iterator[NDArray[np.float32]], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    largest = np.finfo(dtype).max
+    for output in outputs:
+        if dtype != output.dtype and np.abs(output).max() > largest:
+            raise OverflowError(
+                f"an output at the cut is {np.abs(output).max():g}, and float16 ends at "
+                f"{largest:g}. Pass unfreeze=1.0, which stores nothing, or cut elsewhere."
+            )
+        yield output.astype(dtype, copy=False)
 
 
 def _progress(total: int, label: str, verbose: int) -> Any:
@@ -120,11 +171,13 @@ def _progress(total: int, label: str, verbose: int) -> Any:
     )
 
 
-def _collect(parts: Iterator[NDArray[np.float32]], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _collect(
+    parts: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
     """Put the parts into one array: in memory, or past the limit in a temporary file."""
-    n_bytes = int(np.prod(shape)) * 4
+    n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes <= MEMORY_LIMIT_BYTES:
-        array = np.empty(shape, dtype=np.float32)
+        array = np.empty(shape, dtype=dtype)
         start = 0
         for part in parts:
             array[start : start + len(part)] = part
@@ -137,16 +190,16 @@ def _collect(parts: Iterator[NDArray[np.float32]], shape: tuple[int, ...]) -> ND
             file.write(np.ascontiguousarray(part).tobytes())
         file.flush()
         # The mapping keeps the unnamed file alive; its room is freed with the array.
-        return np.memmap(file, dtype=np.float32, mode="r", shape=shape)
+        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
 
 
 class _Store:
     """The segment files of one network."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.folder = folder
         self.record = np.dtype(
-            [("image", np.uint8, 32), ("checksum", np.uint32), ("output", np.float32, shape)]
+            [("image", np.uint8, 32), ("checksum", np.uint32), ("output", dtype, shape)]
         )
         self.segments: list[NDArray[Any]] = []
         self.places: dict[bytes, tuple[int, int]] = {}
@@ -161,7 +214,7 @@ class _Store:
                 first.setdefault(digest, row)
         return list(first.values())
 
-    def write(self, digests: list[bytes], outputs: Iterator[NDArray[np.float32]]) -> None:
+    def write(self, digests: list[bytes], outputs: Iterator[NDArray[Any]]) -> None:
         """Write a segment; it gets its name when it is whole."""
         n_bytes = len(digests) * self.record.itemsize
         path = self.folder / f"{sha256(b''.join(digests)).hexdigest()}.npy"
@@ -179,14 +232,14 @@ class _Store:
             raise
         self._open(path)
 
-    def read(self, digests: list[bytes]) -> Iterator[NDArray[np.float32]]:
+    def read(self, digests: list[bytes]) -> Iterator[NDArray[Any]]:
         """Yield the outputs of the given images in order."""
         for start in range(0, len(digests), SEGMENT_ROWS):
             places = [self.places[digest] for digest in digests[start : start + SEGMENT_ROWS]]
             yield np.stack([self.segments[number]["output"][row] for number, row in places])
 
     def _write_records(
-        self, file: IO[bytes], digests: list[bytes], outputs: Iterator[NDArray[np.float32]]
+        self, file: IO[bytes], digests: list[bytes], outputs: Iterator[NDArray[Any]]
     ) -> None:
         header = {"descr": self.record.descr, "fortran_order": False, "shape": (len(digests),)}
         np.lib.format.write_array_header_2_0(file, header)

@@ -18,7 +18,6 @@ __all__ = [
     "Scaling",
     "build_backbone",
     "choose_image_size",
-    "cut_points",
     "get_backbone",
     "list_backbones",
     "register_backbone",
@@ -297,37 +296,3 @@ def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:
             f"at 32 px, 0.83 at 96 px). Try image_size={better}.",
             stacklevel=3,
         )
-
-
-def cut_points(model: keras.Model) -> list[str]:
-    """Return the layers whose one output carries everything that lies above them.
-
-    Read off the graph itself: walking it from the input, a layer is a cut point when its output
-    is the only tensor that is still needed.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input and one output.
-
-    Returns
-    -------
-    list of str
-        Layer names from the input to the output.
-    """
-    operations = list(model.operations)
-    last_use = {
-        id(tensor): position
-        for position, operation in enumerate(operations)
-        if not isinstance(operation, keras.layers.InputLayer)
-        for tensor in keras.tree.flatten(operation.input)
-    }
-    last_use[id(model.output)] = len(operations)
-    live: set[int] = set()
-    found = []
-    for position, operation in enumerate(operations):
-        live |= {id(tensor) for tensor in keras.tree.flatten(operation.output)}
-        live = {tensor for tensor in live if last_use.get(tensor, -1) > position}
-        if live == {id(operation.output)} and isinstance(operation, keras.layers.Layer):
-            found.append(operation.name)
-    return found

@@ -1,6 +1,5 @@
-"""The estimator: a head on a backbone, trained on stored activations."""
+"""The estimator: a head on a backbone, trained in stages on stored activations."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_labels, number_problem, raise_problems
 from tlclassify.activations import compute_activations, run_batches
+from tlclassify.augmentation import Augmentation, get_augmentation
 from tlclassify.backbones import Backbone, get_backbone
 from tlclassify.features import (
     build_frozen,
@@ -21,17 +21,18 @@ from tlclassify.features import (
     reopen_images,
     run_problems,
 )
-from tlclassify.heads import Head, HeadBuilder, build_head, get_head
+from tlclassify.fitting import Fit, Labelled
+from tlclassify.heads import Head, HeadBuilder, get_head
 from tlclassify.images import ImageSource
-from tlclassify.seeding import draw_seeds, seeded
+from tlclassify.seeding import draw_seeds
 from tlclassify.splitting import check_targets, check_weights, split_rows
+from tlclassify.stages import Stage, check_stage, get_stage
 from tlclassify.tensorflow_logs import without_retracing_notes
-from tlclassify.training import Examples, Stage, check_stage, run_stage
 
 __all__ = ["TransferClassifier"]
 
 _HEAD_BATCH_SIZE = 1024
-_ROWS_MEASURED = 10_000
+_PRESETS = {"head": get_head, "augmentation": get_augmentation}
 
 
 class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,12 +50,15 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     head : Head, str or callable, default Head()
         The head; the name of a preset; or a function (feature_map, n_classes) ->
         probabilities of Keras tensors.
-    augmentation : None
-        Reserved for augmented views; only None in this version.
-    head_stage : Stage, default Stage()
-        How the head is trained.
-    fine_tune_stage : None
-        Reserved for training the backbone's upper layers; only None in this version.
+    augmentation : Augmentation, str or None, default None
+        How training images are changed; or the name of a preset: "flip", "article" or "strong".
+        Validation and prediction see the images as they are.
+    head_stage : Stage or None, default Stage()
+        How the head is trained before all else. None: `fine_tune_stage` trains it from random
+        weights, or on from where it stands with `warm_start`.
+    fine_tune_stage : Stage, str or None, default None
+        What is trained after that, beginning with the trained head; or the name of a preset:
+        "top" trains the upper half of the backbone's blocks, "all" the whole of it.
     validation_fraction : float in [0, 1), default 0.1
         Share of the images, stratified by class and at least one a class, that measures each
         epoch. 0: none; the training loss then decides which epoch is best.
@@ -67,8 +71,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         grid point, and not by a later session.
     callbacks : sequence of keras.callbacks.Callback, optional
         Told of every epoch of training.
+    warm_start : bool, default False
+        Whether `fit` goes on from the last fit's backbone, head and history; the parameters
+        that describe those are then not looked at.
     random_state : int, RandomState or None
-        Seed of the split, the head's weights, the order of images and dropout.
+        Seed of the split, the head's weights, the order of images, views and dropout.
     verbose : int, default 1
         1 shows progress bars for work of more than a second; 0 is silent.
 
@@ -79,8 +86,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     model_ : keras.Model
         The whole: raw uint8 RGB of shape (n, height, width, 3) to probabilities.
     history_ : list of dict
-        One row an epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate,
-        seconds.
+        One row an epoch of any stage: stage, epoch, loss, accuracy, val_loss, val_accuracy,
+        learning_rate, seconds.
     image_shape_ : (height, width, 3)
         What arrays must have in later calls; files are brought to it.
     n_features_ : int
@@ -107,14 +114,15 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights: str | Path | None = "pretrained",
         image_size: int | None = None,
         head: str | Head | HeadBuilder = Head(),
-        augmentation: None = None,
-        head_stage: Stage = Stage(),
-        fine_tune_stage: None = None,
+        augmentation: str | Augmentation | None = None,
+        head_stage: Stage | None = Stage(),
+        fine_tune_stage: str | Stage | None = None,
         validation_fraction: float = 0.1,
         class_weight: str | Mapping[Any, float] | None = None,
         batch_size: int = 64,
         cache_dir: str | Path | None = None,
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 1,
     ) -> None:
@@ -130,6 +138,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.cache_dir = cache_dir
         self.callbacks = callbacks
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
@@ -141,8 +150,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         for name in {key.partition("__")[0] for key in params if "__" in key}:
             part = params.get(name, getattr(self, name, None))
-            if name == "head" and isinstance(part, str):
-                part = get_head(part)
+            if isinstance(part, str) and name in _PRESETS:
+                part = _PRESETS[name](part)
+            elif isinstance(part, str) and name == "fine_tune_stage":
+                part = get_stage(part, name=name)
             if isinstance(part, BaseEstimator):
                 setattr(self, name, clone(part))
                 params.pop(name, None)
@@ -156,7 +167,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sample_weight: ArrayLike | None = None,
         validation_data: tuple[Any, ArrayLike] | None = None,
     ) -> "TransferClassifier":
-        """Run the backbone once over the images and train the head on what it says.
+        """Train the head, and the backbone's upper part where a stage says so.
+
+        Interrupted by Ctrl-C after the first epoch, it leaves a classifier of the best epoch
+        so far, and raises `KeyboardInterrupt` on.
 
         Parameters
         ----------
@@ -180,47 +194,17 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError, TypeError
             If a parameter, the images or the labels are not as above.
         OSError
-            If image files cannot be read, all of them named, or `cache_dir` cannot be written.
+            If image files cannot be read, all of them named, or activations cannot be stored.
         """
-        head, stage, row = self._check_parameters()
-        source = open_for_backbone(X, row, self.image_size)
-        labels = check_labels(y, n_samples=len(source))
-        classes, targets = check_targets(labels)
-        weights = check_weights(sample_weight, self.class_weight, labels, classes)
-        split_seed, weights_seed, head_seed = draw_seeds(self.random_state, 3)
-        share = 0.0 if validation_data is not None else self.validation_fraction
-        rows, held_out = split_rows(targets, classes, share, split_seed)
-        frozen = build_frozen(
-            row,
-            head,
-            source,
-            image_size=self.image_size,
-            weights=self.weights,
-            random_state=weights_seed,
-        )
-        features = self._run_frozen(frozen, source)
-        training = Examples(
-            features,
-            targets,
-            rows=rows,
-            sample_weight=weights,
-            batch_size=stage.batch_size,
-            seed=head_seed,
-        )
-        validation = None
-        if len(held_out):
-            validation = Examples(features, targets, rows=held_out, batch_size=_HEAD_BATCH_SIZE)
-        if validation_data is not None:
-            validation = self._open_validation(validation_data, frozen, source, classes)
-        top, history = self._train_head(head, len(classes), training, validation, head_seed)
-        # Only now, so that a fit that fails leaves the last one whole.
-        self._frozen, self._head = frozen, top
-        self.model_ = keras.Model(frozen.input, top(frozen.output), name="classifier")
-        self.history_ = history
-        self.classes_ = classes
-        self.image_shape_ = (*source.shape, 3)
-        self.n_features_ = int(features.shape[-1])
-        self.pixel_range_ = source.pixel_range
+        fit, classes = self._prepare(X, y, sample_weight, validation_data)
+        n_before = len(fit.history)
+        try:
+            fit.run()
+        except KeyboardInterrupt:
+            if len(fit.history) > n_before:
+                self._keep(fit, classes)
+            raise
+        self._keep(fit, classes)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
@@ -247,7 +231,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return np.concatenate(
                 list(run_batches(self.model_, source, batch_size=self.batch_size))
             )
-        features = self._run_frozen(self._frozen, source)
+        features = self._run_frozen(source)
         starts = range(0, len(features), _HEAD_BATCH_SIZE)
         with without_retracing_notes():
             parts = [
@@ -272,23 +256,102 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
-    def _check_parameters(self) -> tuple[Head | HeadBuilder, Stage, Backbone]:
-        for name in ("augmentation", "fine_tune_stage"):
-            if getattr(self, name) is not None:
-                raise NotImplementedError(
-                    f"{name} must be None in this version; received {getattr(self, name)!r}. "
-                    "The head alone is trained, on stored activations."
-                )
+    def _prepare(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        validation_data: tuple[Any, ArrayLike] | None,
+    ) -> tuple[Fit, NDArray[Any]]:
+        """Check everything, split the images, and build the network or take the last fit's."""
+        stages = self._check_parameters()
+        augmentation = None
+        if self.augmentation is not None:
+            augmentation = get_augmentation(self.augmentation)
+        head, row = get_head(self.head), get_backbone(self.backbone)
+        resumed = self.warm_start and hasattr(self, "model_")
+        if resumed:
+            source = reopen_images(X, self.image_shape_, self.pixel_range_)
+        else:
+            source = open_for_backbone(X, row, self.image_size)
+        labels = check_labels(y, n_samples=len(source))
+        classes, targets = check_targets(labels, classes=self.classes_ if resumed else None)
+        weights = check_weights(sample_weight, self.class_weight, labels, classes)
+        split_seed, weights_seed, seed = draw_seeds(self.random_state, 3)
+        share = 0.0 if validation_data is not None else self.validation_fraction
+        rows, held_out = split_rows(targets, classes, share, split_seed)
+        validation = None
+        if len(held_out):
+            validation = Labelled(source.take(held_out), targets[held_out])
+        if validation_data is not None:
+            validation = self._open_validation(validation_data, source, classes)
+        training = Labelled(
+            source.take(rows), targets[rows], None if weights is None else weights[rows]
+        )
+        network = (
+            self._frozen
+            if resumed
+            else build_frozen(
+                row,
+                head,
+                source,
+                image_size=self.image_size,
+                weights=self.weights,
+                random_state=weights_seed,
+            )
+        )
+        fit = Fit(
+            network,
+            head,
+            len(classes),
+            training,
+            validation,
+            augmentation,
+            stages,
+            seed,
+            self.batch_size,
+            self.cache_dir,
+            self.callbacks or (),
+            self.verbose,
+            top=self._head if resumed else None,
+            history=list(self.history_) if resumed else [],
+        )
+        return fit, classes
+
+    def _check_parameters(self) -> dict[str, Stage]:
         fraction = number_problem(
             "validation_fraction", self.validation_fraction, low=0, high=1, high_included=False
         )
         raise_problems([*run_problems(self.image_size, self.batch_size), fraction])
-        stage = check_stage(self.head_stage, name="head_stage")
-        return get_head(self.head), stage, get_backbone(self.backbone)
+        stages = {}
+        if self.head_stage is not None:
+            stages["head"] = check_stage(self.head_stage, name="head_stage")
+            if stages["head"].unfreeze != 0:
+                raise ValueError(
+                    "head_stage__unfreeze must be 0, because the head comes first and alone; "
+                    f"received {stages['head'].unfreeze!r}. Pass this stage as fine_tune_stage."
+                )
+        if self.fine_tune_stage is not None:
+            stages["fine_tune"] = get_stage(self.fine_tune_stage, name="fine_tune_stage")
+        if not stages:
+            raise ValueError("head_stage and fine_tune_stage must not both be None: nothing to do.")
+        return stages
 
-    def _run_frozen(self, frozen: keras.Model, source: ImageSource) -> NDArray[np.float32]:
+    def _keep(self, fit: Fit, classes: NDArray[Any]) -> None:
+        # Only after training, so that a fit that fails leaves the last one whole.
+        source, top = fit.training.images, fit.top
+        assert top is not None
+        self._frozen, self._head = fit.network, top
+        self.model_ = keras.Model(fit.network.input, top(fit.network.output), name="classifier")
+        self.history_ = fit.history
+        self.classes_ = classes
+        self.image_shape_ = (*source.shape, 3)
+        self.n_features_ = int(fit.network.output.shape[-1])
+        self.pixel_range_ = source.pixel_range
+
+    def _run_frozen(self, source: ImageSource) -> NDArray[np.float32]:
         return compute_activations(
-            frozen,
+            self._frozen,
             source,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,
@@ -298,39 +361,15 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _open_validation(
         self,
         validation_data: tuple[Any, ArrayLike],
-        frozen: keras.Model,
         source: ImageSource,
         classes: NDArray[Any],
-    ) -> Examples:
+    ) -> Labelled:
         X, y = validation_data
         name = "validation_data[0]"
         images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
         labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
         _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
-        features = self._run_frozen(frozen, images)
-        return Examples(features, targets, batch_size=_HEAD_BATCH_SIZE)
-
-    def _train_head(
-        self,
-        head: Head | HeadBuilder,
-        n_classes: int,
-        training: Examples,
-        validation: Examples | None,
-        seed: int,
-    ) -> tuple[keras.Model, list[dict[str, Any]]]:
-        step = math.ceil(len(training.rows) / _ROWS_MEASURED)
-        with seeded(seed):
-            top = build_head(head, n_classes, training=training.features[training.rows[::step]])
-        history = run_stage(
-            top,
-            self.head_stage,
-            name="head",
-            training=training,
-            validation=validation,
-            callbacks=self.callbacks or (),
-            verbose=self.verbose,
-        )
-        return top, history
+        return Labelled(images, targets)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -11,7 +11,8 @@ import numpy as np
 def fingerprint_model(model: keras.Model) -> str:
     """Return a digest that is equal for networks that compute the same function.
 
-    Layer names are left out: Keras numbers them anew in every process and model.
+    Layer names are left out, which Keras numbers anew in every process and model, and so is
+    whether a layer is trainable, which changes nothing in inference.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def fingerprint_model(model: keras.Model) -> str:
         is_input = isinstance(operation, keras.layers.InputLayer)
         sources = [] if is_input else keras.tree.flatten(operation.input)
         wiring = [numbers[id(tensor)] for tensor in sources]
-        record = [type(operation).__name__, _without_names(operation.get_config()), wiring]
+        record = [type(operation).__name__, _of_the_function(operation.get_config()), wiring]
         digest.update(json.dumps(record, sort_keys=True, default=repr).encode())
         for tensor in keras.tree.flatten(operation.output):
             numbers[id(tensor)] = len(numbers)
@@ -39,9 +40,10 @@ def fingerprint_model(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _without_names(config: Any) -> Any:
+def _of_the_function(config: Any) -> Any:
     if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key != "name"}
+        kept = config.keys() - {"name", "trainable"}
+        return {key: _of_the_function(config[key]) for key in kept}
     if isinstance(config, list | tuple):
-        return [_without_names(value) for value in config]
+        return [_of_the_function(value) for value in config]
     return config

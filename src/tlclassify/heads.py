@@ -155,19 +155,25 @@ def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> k
 
 
 def build_head(
-    head: Head | HeadBuilder, n_classes: int, *, training: NDArray[np.float32]
+    head: Head | HeadBuilder,
+    n_classes: int,
+    *,
+    features_shape: Sequence[int],
+    training: NDArray[np.float32] | None = None,
 ) -> keras.Model:
     """Build the part of the head that has weights.
 
-    A `Head` first brings every feature to mean 0 and variance 1 over the training images, by
-    fixed numbers: one learning rate then suits every backbone.
+    Given features, a `Head` first brings each to mean 0 and variance 1 over the training images,
+    by fixed numbers: one learning rate then suits every backbone.
 
     Parameters
     ----------
     head : Head or callable
     n_classes : int
-    training : ndarray of shape (n, ...), float32
-        Features of the training images or of a sample of them, as `build_pooling` leaves them.
+    features_shape : sequence of int
+        Shape of one image's features, as `build_pooling` leaves them.
+    training : ndarray of shape (n, ...), float32, optional
+        Features of the training images or of a sample of them.
 
     Returns
     -------
@@ -179,9 +185,10 @@ def build_head(
     ValueError
         If a user's function returns anything but a tensor of shape (None, n_classes).
     """
-    inputs = keras.Input(training.shape[1:], name="features")
+    inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
-        outputs = _hidden_layers(head, _standardization(training)(inputs))
+        x = inputs if training is None else _standardization(training)(inputs)
+        outputs = _hidden_layers(head, x)
         outputs = keras.layers.Dense(n_classes, activation="softmax", name="probabilities")(outputs)
     else:
         outputs = head(inputs, n_classes)

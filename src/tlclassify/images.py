@@ -32,15 +32,18 @@ class ImageSource:
         The value of white in floating-point pixels; uint8 is always [0, 255].
     file_shape : (height, width) or None
         Pixels to which files are brought while they are read.
+    rows : ndarray of int or None
+        Which of the images; None: all. So a part of a large array is never copied whole.
     """
 
     images: NDArray[Any]
     pixel_range: int
     file_shape: tuple[int, int] | None = None
+    rows: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.images)
+        return len(self.images) if self.rows is None else len(self.rows)
 
     @property
     def is_files(self) -> bool:
@@ -58,7 +61,9 @@ class ImageSource:
 
     def take(self, rows: NDArray[np.intp]) -> "ImageSource":
         """Return the images of the given rows."""
-        return replace(self, images=self.images[rows])
+        if self.is_files:
+            return replace(self, images=self.images[rows])
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return images `start` to `stop` as uint8 RGB of shape (n, height, width, 3).
@@ -70,19 +75,8 @@ class ImageSource:
         """
         if self.is_files:
             return self._read_files(start, stop)
-        return _to_rgb(self.images[start:stop], self.pixel_range)
-
-    def batches(self, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield uint8 RGB batches in order; the next one is read while one is worked on."""
-        starts = range(0, len(self), batch_size)
-        with ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(self.read, 0, batch_size)
-            for start in starts:
-                batch = upcoming.result()
-                if start + batch_size < len(self):
-                    after = start + batch_size
-                    upcoming = reader.submit(self.read, after, after + batch_size)
-                yield batch
+        rows = slice(start, stop) if self.rows is None else self.rows[start:stop]
+        return _to_rgb(self.images[rows], self.pixel_range)
 
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
@@ -110,6 +104,19 @@ class ImageSource:
                 found += pool.map(partial(_check_file, size=size), self.images[stop:])
         _raise_unreadable(_failures(self.images[start:], found))
         return np.stack([item for item in found if isinstance(item, np.ndarray)])
+
+
+def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
+    """Yield what `source.read` returns, in order; the next batch is read while one is used."""
+    starts = range(0, len(source), batch_size)
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(source.read, 0, batch_size)
+        for start in starts:
+            batch = upcoming.result()
+            after = start + batch_size
+            if after < len(source):
+                upcoming = reader.submit(source.read, after, after + batch_size)
+            yield batch
 
 
 def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> ImageSource:

@@ -1,0 +1,209 @@
+"""Where a network can be cut in two, read off its own graph."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import keras
+
+from tlclassify._validation import close_match_hint
+
+__all__ = ["block_starts", "cut_points", "find_cut"]
+
+FIRST_STORED = "scaling"
+
+_N_NAMES_SHOWN = 6
+
+
+def cut_points(model: keras.Model) -> list[str]:
+    """Return the layers whose one output carries everything that lies above them.
+
+    Walking the graph from the input, a layer is a cut point when its output is the only tensor
+    that is still needed.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model with one input and one output.
+
+    Returns
+    -------
+    list of str
+        Layer names from the input to the output.
+    """
+    operations = list(model.operations)
+    last_use = {
+        id(tensor): position
+        for position, operation in enumerate(operations)
+        if not isinstance(operation, keras.layers.InputLayer)
+        for tensor in keras.tree.flatten(operation.input)
+    }
+    last_use[id(model.output)] = len(operations)
+    live: set[int] = set()
+    found = []
+    for position, operation in enumerate(operations):
+        live |= {id(tensor) for tensor in keras.tree.flatten(operation.output)}
+        live = {tensor for tensor in live if last_use.get(tensor, -1) > position}
+        if live == {id(operation.output)} and isinstance(operation, keras.layers.Layer):
+            found.append(operation.name)
+    return found
+
+
+def block_starts(model: keras.Model) -> list[str]:
+    """Return the cut point under each block, from the lowest block to the highest.
+
+    A block is what lies between neighbouring cut points and holds a kernel: a residual block, or
+    a convolution with the normalisation and activation after it. A depthwise convolution and the
+    convolution after it are one block.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A functional model with one input and one output.
+
+    Returns
+    -------
+    list of str
+        A layer's name for each block: training it and everything above means to cut there.
+
+    Examples
+    --------
+    >>> from tlclassify.backbones import build_backbone
+    >>> from tlclassify.cuts import block_starts
+    >>> model = build_backbone("mobilenet", image_shape=(96, 96), weights=None)
+    >>> len(block_starts(model)), block_starts(model)[-2:]
+    (14, ['conv_pw_11_relu', 'conv_pw_12_relu'])
+    """
+    points, operations = set(cut_points(model)), list(model.operations)
+    starts: list[str] = []
+    below, pending, goes_on = operations[0], [], False
+    for operation in operations:
+        if _has_kernel(operation):
+            pending.append(operation)
+        if operation.name not in points:
+            continue
+        if pending:
+            if not goes_on:
+                starts.append(below.name)
+            goes_on = len(pending) == 1 and isinstance(pending[0], keras.layers.DepthwiseConv2D)
+            pending, below = [], operation
+        elif math.prod(operation.output.shape[1:]) <= math.prod(below.output.shape[1:]):
+            # Padding makes an output larger: what is stored is then taken from before it.
+            below = operation
+    return starts
+
+
+def _has_kernel(operation: Any) -> bool:
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
+
+
+def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze") -> str:
+    """Return the cut point above which a stage trains.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From raw images to the features that a head reads.
+    unfreeze : int, float or str
+        0: nothing under the head; an integer: blocks from the top; a float in (0, 1): that
+        fraction of the blocks, rounded, at least one; 1.0: everything; a string: everything
+        above the layer of this name.
+    name : str
+        The parameter's name, for messages.
+
+    Returns
+    -------
+    str
+        A layer's name; the input's for 1.0.
+
+    Raises
+    ------
+    ValueError
+        If no cut belongs to this value; the possible ones are listed.
+    """
+    points = cut_points(model)
+    if isinstance(unfreeze, str):
+        if unfreeze in points:
+            return unfreeze
+        raise ValueError(
+            f"{name} must name a layer at which {model.name!r} can be cut; received "
+            f"{unfreeze!r}.{close_match_hint(unfreeze, points)} Cut points, from the top: "
+            f"{_listed(points[::-1])}."
+        )
+    if unfreeze == 0:
+        return points[-1]
+    starts = block_starts(model)
+    if isinstance(unfreeze, Real) and not isinstance(unfreeze, Integral):
+        if unfreeze == 1:
+            return points[0]
+        return starts[-max(1, round(float(unfreeze) * len(starts)))]
+    if unfreeze > len(starts):
+        raise ValueError(
+            f"{name} must be at most {len(starts)}, the number of blocks of {model.name!r}; "
+            f"received {unfreeze}. They start above: {_listed(starts[::-1])} (from the top). Pass "
+            "1.0 for the whole network."
+        )
+    return starts[-int(unfreeze)]
+
+
+def trains_on_images(network: keras.Model, cut: str) -> bool:
+    """Return whether nothing but resizing lies up to a cut, so that nothing is stored there."""
+    points = cut_points(network)
+    return points.index(cut) < points.index(FIRST_STORED)
+
+
+def layers_above(network: keras.Model, cut: str) -> list[keras.layers.Layer]:
+    """Return the layers above a cut, from the lowest to the highest."""
+    operations = list(network.operations)
+    height = [operation.name for operation in operations].index(cut)
+    return [item for item in operations[height + 1 :] if isinstance(item, keras.layers.Layer)]
+
+
+def unfreeze_above(network: keras.Model, cut: str, *, batch_norm: str) -> None:
+    """Make exactly the layers above a cut trainable.
+
+    Parameters
+    ----------
+    network : keras.Model
+    cut : str
+        A layer's name.
+    batch_norm : {"frozen", "train"}
+        Whether batch normalisation above the cut stays as it is. Keras runs an unfrozen one in
+        training mode inside `fit`, whatever it was called with.
+    """
+    network.trainable = False
+    for layer in layers_above(network, cut):
+        layer.trainable = True
+        # Inside composite layers too, to which Keras has no public way.
+        for part in layer._flatten_layers():  # noqa: SLF001
+            if isinstance(part, keras.layers.BatchNormalization):
+                part.trainable = batch_norm == "train"
+
+
+def rate_factors(
+    network: keras.Model, variables: Sequence[keras.Variable], layer_decay: float
+) -> list[float]:
+    """Return what each variable's learning rate is multiplied by.
+
+    Parameters
+    ----------
+    network : keras.Model
+    variables : sequence of keras.Variable
+        Those of the network get `layer_decay` to the power of their block's number, counted from
+        1 at the top; others, such as the head's, get 1.
+    layer_decay : float in (0, 1]
+    """
+    starts = block_starts(network)
+    factors: dict[int, float] = {}
+    power = len(starts) + 1
+    for operation in network.operations:
+        for variable in getattr(operation, "trainable_variables", ()):
+            factors[id(variable)] = layer_decay**power
+        power -= operation.name in starts
+    return [factors.get(id(variable), 1.0) for variable in variables]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _N_NAMES_SHOWN} more" if len(names) > _N_NAMES_SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_N_NAMES_SHOWN]) + more

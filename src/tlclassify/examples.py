@@ -1,0 +1,102 @@
+"""What an epoch of training reads: inputs, targets and weights, batch by batch."""
+
+import math
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tlclassify.augmentation import Augmentation
+
+
+class Inputs(Protocol):
+    """Where the inputs of training examples come from."""
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Any:
+        """Return the inputs of the given rows, drawn with rng where there is a choice."""
+        ...
+
+
+class Examples(keras.utils.PyDataset):  # type: ignore[misc]
+    """Inputs, one-hot targets and weights in batches; with a seed, shuffled anew every epoch.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    targets : ndarray of shape (n,), int
+    n_classes : int
+    batch_size : int
+    sample_weight : ndarray of shape (n,), optional
+    mixing : Augmentation, optional
+        Whose MixUp and CutMix are applied to the images.
+    seed : int, optional
+        None: the order stays as it is, and every image is in its view 0.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        targets: NDArray[np.intp],
+        *,
+        n_classes: int,
+        batch_size: int,
+        sample_weight: NDArray[np.float32] | None = None,
+        mixing: Augmentation | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.targets = targets
+        self.n_classes = n_classes
+        self.batch_size = batch_size
+        self.sample_weight = sample_weight
+        self.rows = np.arange(len(targets))
+        self._mixers = [] if mixing is None or seed is None else _build_mixers(mixing, seed)
+        self._seed = seed
+        self._epoch = -1
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        """Return one batch."""
+        rows = self.rows[number * self.batch_size : (number + 1) * self.batch_size]
+        rng = None
+        if self._seed is not None:
+            # Of its own, so that a batch is the same whenever and however often it is asked for.
+            rng = np.random.default_rng((self._seed, self._epoch, number))
+        inputs = self.inputs.draw(rows, rng)
+        targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[rows]]
+        for mixer in self._mixers:
+            inputs, targets = _mix(mixer, inputs, targets)
+        batch = (inputs, targets)
+        return batch if self.sample_weight is None else (*batch, self.sample_weight[rows])
+
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next epoch."""
+        self._epoch += 1
+        if self._seed is not None:
+            rng = np.random.default_rng((self._seed, self._epoch))
+            self.rows = rng.permutation(len(self.rows))
+
+
+def _build_mixers(augmentation: Augmentation, seed: int) -> list[keras.layers.Layer]:
+    mixers = []
+    if augmentation.mixup_alpha:
+        mixers.append(keras.layers.MixUp(augmentation.mixup_alpha, seed=seed))
+    if augmentation.cutmix_factor:
+        mixers.append(keras.layers.CutMix(augmentation.cutmix_factor, seed=seed + 1))
+    return mixers
+
+
+def _mix(
+    mixer: keras.layers.Layer, inputs: Any, targets: NDArray[np.float32]
+) -> tuple[Any, NDArray[np.float32]]:
+    images, *views = inputs if isinstance(inputs, tuple) else (inputs,)
+    mixed = mixer({"images": images.astype(np.float32), "labels": targets}, training=True)
+    images = np.rint(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
+    targets = keras.ops.convert_to_numpy(mixed["labels"])
+    return (images, *views) if views else images, targets

@@ -1,0 +1,75 @@
+"""A stage's optimizer, with its schedule and its lower rates for lower blocks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tlclassify.stages import Stage
+
+_OPTIMIZERS = {
+    "adamw": keras.optimizers.AdamW,
+    "adam": keras.optimizers.Adam,
+    "sgd": keras.optimizers.SGD,
+}
+_WARMUP_FRACTION = 0.1
+
+
+def build_optimizer(
+    stage: Stage,
+    variables: Sequence[keras.Variable],
+    *,
+    n_steps: int,
+    rate_factors: Sequence[float] | None = None,
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a stage.
+
+    Parameters
+    ----------
+    stage : Stage
+        Without None: as `resolve_stage` leaves it.
+    variables : sequence of keras.Variable
+        What is trained.
+    n_steps : int
+        Steps of the whole stage, for the cosine.
+    rate_factors : sequence of float, optional
+        What each variable's learning rate is multiplied by.
+    """
+    kind = _OPTIMIZERS[stage.optimizer]
+    options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
+    # AdamW demands a number; the others pay for a decay of 0.0 in every step.
+    if stage.weight_decay or stage.optimizer == "adamw":
+        options["weight_decay"] = stage.weight_decay
+    if rate_factors is not None:
+        kind = _with_rate_factors(kind, list(rate_factors))
+    optimizer = kind(_learning_rate(stage, n_steps), **options)
+    if stage.weight_decay:
+        vectors = [variable for variable in variables if len(variable.shape) < 2]
+        optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer
+
+
+def _learning_rate(stage: Stage, n_steps: int) -> Any:
+    if stage.schedule != "cosine":
+        return stage.learning_rate
+    n_warmup = round(_WARMUP_FRACTION * n_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if n_warmup else stage.learning_rate,
+        decay_steps=n_steps - n_warmup,
+        warmup_target=stage.learning_rate if n_warmup else None,
+        warmup_steps=n_warmup,
+    )
+
+
+def _with_rate_factors(kind: Any, factors: list[float]) -> Any:
+    """Return a Keras optimizer whose steps are scaled variable by variable.
+
+    Scaled gradients would change nothing with Adam, which divides each by its own size.
+    """
+
+    class WithRateFactors(kind):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            factor = factors[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * factor)
+
+    return WithRateFactors

@@ -1,0 +1,184 @@
+"""A stage of training as parameters: which part of the network, how long, how fast."""
+
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.base import BaseEstimator, clone
+
+from tlclassify._validation import check_choice, number_problem, raise_problems
+
+__all__ = ["Stage", "check_stage", "get_stage", "list_stages"]
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("plateau", "plateau_article", "cosine", "constant")
+BATCH_NORMS = ("frozen", "train")
+
+
+class Stage(BaseEstimator):  # type: ignore[misc]
+    """One training run: which part of the network, how long and how fast.
+
+    Parameters
+    ----------
+    epochs : int, default 100
+        Passes over the training images at most; `patience` may end a stage earlier.
+    unfreeze : int, float or str, default 0
+        What is trained beside the head. 0: nothing; an integer: that many blocks from the top;
+        a float in (0, 1): that fraction of the blocks; 1.0: the whole backbone; a layer's name:
+        everything above it. What lies below is run once per image.
+    learning_rate : float, optional
+        At its highest. None: 2e-3 for the head alone, else 3e-4.
+    schedule : {"plateau", "plateau_article", "cosine", "constant"}, default "plateau"
+        "plateau": after 2 epochs without improvement the learning rate falls to a fifth, twice
+        at most. "plateau_article": after 3 epochs without a better accuracy to a hundredth, never
+        under 1e-5. "cosine": up to the full rate in the first tenth of the steps, then down to 0
+        along a half cosine.
+    batch_size : int, optional
+        Images per step of the optimizer. None: 512 for the head alone, else 64.
+    optimizer : {"adamw", "adam", "sgd"}, default "adamw"
+        By Keras's names; "sgd" has momentum 0.9.
+    weight_decay : float, optional
+        Decoupled: each step takes `learning_rate` times this share of every kernel; biases and
+        batch normalisation are left alone. None: with "adamw" 1.0 for the head alone, whose
+        weights then stay below about 1, else 0.05; 0.0 with the others.
+    patience : int or None, default 5
+        Epochs without improvement after which the stage ends; None: all epochs are run. The
+        best epoch's weights are kept either way. An improvement is a validation loss (training
+        loss where there is no validation) lower by more than 0.001.
+    batch_norm : {"frozen", "train"}, default "frozen"
+        Whether the backbone's batch normalisation stays as it was trained, or follows the
+        images: its statistics, scale and offset. The head's own is always trained.
+    layer_decay : float in (0, 1], default 1.0
+        Each block's learning rate over that of the block above it; the head has the full one.
+    label_smoothing : float in [0, 1), default 0.0
+        Probability that the loss takes from the true class and gives to all alike.
+
+    Examples
+    --------
+    >>> from tlclassify import Stage
+    >>> Stage(epochs=20, learning_rate=3e-3)
+    Stage(epochs=20, learning_rate=0.003)
+    >>> Stage(epochs=6, unfreeze=2, schedule="cosine")
+    Stage(epochs=6, schedule='cosine', unfreeze=2)
+    """
+
+    def __init__(
+        self,
+        epochs: int = 100,
+        *,
+        unfreeze: float | str = 0,
+        learning_rate: float | None = None,
+        schedule: str = "plateau",
+        batch_size: int | None = None,
+        optimizer: str = "adamw",
+        weight_decay: float | None = None,
+        patience: int | None = 5,
+        batch_norm: str = "frozen",
+        layer_decay: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.epochs = epochs
+        self.unfreeze = unfreeze
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.batch_norm = batch_norm
+        self.layer_decay = layer_decay
+        self.label_smoothing = label_smoothing
+
+
+_PRESETS = {
+    "top": Stage(8, unfreeze=0.5, schedule="cosine", patience=None),
+    "all": Stage(8, unfreeze=1.0, schedule="cosine", patience=None),
+}
+_HEAD_ALONE = {"learning_rate": 2e-3, "batch_size": 512, "weight_decay": 1.0}
+_FINE_TUNING = {"learning_rate": 3e-4, "batch_size": 64, "weight_decay": 0.05}
+
+
+def list_stages() -> list[str]:
+    """Return the names of the presets for `fine_tune_stage`.
+
+    Examples
+    --------
+    >>> from tlclassify.stages import list_stages
+    >>> list_stages()
+    ['top', 'all']
+    """
+    return list(_PRESETS)
+
+
+def get_stage(stage: str | Stage, *, name: str) -> Stage:
+    """Return a checked stage; a preset's name gives a copy of the preset.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or parameters are not valid; all of them are listed.
+    TypeError
+        If it is neither a name nor a Stage.
+    """
+    if isinstance(stage, str):
+        return clone(_PRESETS[check_choice(name, stage, tuple(_PRESETS))])  # type: ignore[no-any-return]
+    return check_stage(stage, name=name)
+
+
+def check_stage(stage: Any, *, name: str) -> Stage:
+    """Return a stage whose parameters are valid.
+
+    Raises
+    ------
+    TypeError
+        If it is no Stage.
+    ValueError
+        If parameters are not valid; all of them are listed.
+    """
+    if not isinstance(stage, Stage):
+        raise TypeError(f"{name} must be a Stage; received {type(stage).__name__}.")
+    problems = [number_problem(f"{name}__epochs", stage.epochs, integer=True, low=1)]
+    for parameter, limits in {
+        "learning_rate": {"low": 0, "low_included": False},
+        "batch_size": {"integer": True, "low": 1},
+        "weight_decay": {"low": 0},
+        "patience": {"integer": True, "low": 1},
+        "layer_decay": {"low": 0, "low_included": False, "high": 1},
+        "label_smoothing": {"low": 0, "high": 1, "high_included": False},
+    }.items():
+        value = getattr(stage, parameter)
+        if value is not None:
+            problems.append(number_problem(f"{name}__{parameter}", value, **limits))  # type: ignore[arg-type]
+    problems.append(_unfreeze_problem(f"{name}__unfreeze", stage.unfreeze))
+    for choice, allowed in (
+        ("optimizer", OPTIMIZERS),
+        ("schedule", SCHEDULES),
+        ("batch_norm", BATCH_NORMS),
+    ):
+        try:
+            check_choice(f"{name}__{choice}", getattr(stage, choice), allowed)
+        except ValueError as error:
+            problems.append(str(error).rstrip("."))
+    raise_problems(problems)
+    return stage
+
+
+def _unfreeze_problem(name: str, value: Any) -> str | None:
+    if isinstance(value, str):
+        return None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return number_problem(name, value, integer=True, low=0)
+    if isinstance(value, Real) and 0 <= float(value) <= 1 and not isinstance(value, bool):
+        return None
+    return (
+        f"{name} must be a number of blocks, a fraction in [0, 1] or a layer's name; received "
+        f"{value!r}"
+    )
+
+
+def resolve_stage(stage: Stage) -> Stage:
+    """Return a copy whose None are replaced by the numbers that they stand for."""
+    defaults = dict(_HEAD_ALONE if stage.unfreeze == 0 else _FINE_TUNING)
+    if stage.optimizer != "adamw":
+        defaults["weight_decay"] = 0.0
+    chosen = {key: value for key, value in defaults.items() if getattr(stage, key) is None}
+    return clone(stage).set_params(**chosen)  # type: ignore[no-any-return]

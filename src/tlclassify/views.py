@@ -1,0 +1,173 @@
+"""Images in their views: as a network is run over them, and as an epoch draws from them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tlclassify.augmentation import (
+    N_VIEW_NUMBERS,
+    Augmentation,
+    build_view,
+    fixed_views,
+    fresh_views,
+    no_views,
+)
+from tlclassify.images import ImageSource
+
+
+@dataclass(frozen=True)
+class ViewSource:
+    """One view of each image, to be run through a network that `add_views` has made.
+
+    Parameters
+    ----------
+    images : ImageSource
+    numbers : ndarray of shape (n, 10), float32
+        See `tlclassify.augmentation.build_view`.
+    """
+
+    images: ImageSource
+    numbers: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Return images as uint8 RGB, and the numbers of their views."""
+        return self.images.read(start, stop), self.numbers[start:stop]
+
+    def take(self, rows: NDArray[np.intp]) -> "ViewSource":
+        """Return the given rows alone."""
+        return ViewSource(self.images.take(rows), self.numbers[rows])
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
+        pairs = zip(self.images.digests(), self.numbers, strict=True)
+        joined = b"".join(
+            hashlib.sha256(image.tobytes() + view.tobytes()).digest() for image, view in pairs
+        )
+        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+
+
+@dataclass(frozen=True)
+class StoredSource:
+    """Outputs stored at a cut, to be run through what lies above it.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n, ...)
+    of : ViewSource or ImageSource
+        What they are the outputs of.
+    """
+
+    outputs: NDArray[Any]
+    of: Any
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.outputs)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return a batch of outputs."""
+        return self.outputs[start:stop]
+
+    def take(self, rows: NDArray[np.intp]) -> "StoredSource":
+        """Return the given rows alone."""
+        return replace(self, outputs=self.outputs[rows], of=self.of.take(rows))
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return those of the images, shape (n, 32)."""
+        digests: NDArray[np.uint8] = self.of.digests()
+        return digests
+
+
+def open_views(
+    images: ImageSource, augmentation: Augmentation | None, image_size: Sequence[int]
+) -> list[ImageSource | ViewSource]:
+    """Return the source of each fixed view, the images themselves first."""
+    if augmentation is None or augmentation.n_views == 1:
+        return [images]
+    digests = images.digests()
+    views = [
+        ViewSource(images, fixed_views(augmentation, digests, view, image_size=image_size))
+        for view in range(1, augmentation.n_views)
+    ]
+    return [images, *views]
+
+
+def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
+    """Return the way to `output` with a view of each image applied after resizing.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As `build_backbone` makes it, whatever was added on top.
+    output : keras.KerasTensor
+        A tensor of the network's above its scaling.
+
+    Returns
+    -------
+    keras.Model
+        From images and the numbers of their views; layers are shared.
+    """
+    resized = network.get_layer("scaling").input
+    numbers = keras.Input((N_VIEW_NUMBERS,), name="view")
+    above = keras.Model(resized, output, name=network.name)
+    return keras.Model([network.input, numbers], above(build_view(resized, numbers)))
+
+
+@dataclass(frozen=True)
+class StoredInputs:
+    """What an epoch reads at a cut: one of each image's stored views.
+
+    Parameters
+    ----------
+    views : sequence of ndarray of shape (n, ...)
+    """
+
+    views: Sequence[NDArray[Any]]
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> NDArray[Any]:
+        """Return the outputs of the given images in a view drawn for each; without rng, view 0."""
+        if rng is None or len(self.views) == 1:
+            return self.views[0][rows]
+        drawn = rng.integers(len(self.views), size=len(rows))
+        first = self.views[0]
+        batch = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        for number, view in enumerate(self.views):
+            batch[drawn == number] = view[rows[drawn == number]]
+        return batch
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """What an epoch reads where the whole network is trained: images, in fresh views.
+
+    Parameters
+    ----------
+    images : ImageSource
+    augmentation : Augmentation or None
+        None: the network takes images alone.
+    image_size : (height, width)
+        Pixels of the images to which views are applied.
+    """
+
+    images: ImageSource
+    augmentation: Augmentation | None
+    image_size: Sequence[int]
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Any:
+        """Return images and a fresh view for each; without rng, view 0."""
+        images = self.images.take(rows).read(0, len(rows))
+        if self.augmentation is None:
+            return images
+        if rng is None:
+            return images, no_views(len(rows))
+        views = fresh_views(self.augmentation, rng, len(rows), image_size=self.image_size)
+        return images, views

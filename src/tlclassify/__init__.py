@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tlclassify.evaluation import EvaluationReport, evaluate
     from tlclassify.features import FeatureExtractor
     from tlclassify.heads import Head, list_heads
+    from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
+    from tlclassify.recipes import article_classifier
     from tlclassify.stages import Stage
 
 __version__ = "0.1.0.dev0"
@@ -26,10 +28,13 @@ __all__ = [
     "EvaluationReport",
     "FeatureExtractor",
     "Head",
+    "LearningRateSearch",
     "Scaling",
     "Stage",
     "TransferClassifier",
+    "article_classifier",
     "evaluate",
+    "find_learning_rate",
     "get_backbone",
     "list_backbones",
     "list_heads",
@@ -42,10 +47,13 @@ _HOMES = {
     "EvaluationReport": "evaluation",
     "FeatureExtractor": "features",
     "Head": "heads",
+    "LearningRateSearch": "learning_rates",
     "Scaling": "backbones",
     "Stage": "stages",
     "TransferClassifier": "classifier",
+    "article_classifier": "recipes",
     "evaluate": "evaluation",
+    "find_learning_rate": "learning_rates",
     "get_backbone": "backbones",
     "list_backbones": "backbones",
     "list_heads": "heads",

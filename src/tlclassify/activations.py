@@ -98,6 +98,7 @@ def compute_activations(
     key: str | None = None,
     label: str | None = None,
     dtype: DTypeLike = np.float32,
+    in_memory: bool | None = None,
     batch_size: int = 64,
     cache_dir: str | Path | None = None,
     verbose: int = 0,
@@ -115,11 +116,12 @@ def compute_activations(
         What the progress bar says.
     dtype : {float32, float16}, default float32
         In which outputs are kept.
+    in_memory : bool, optional
+        Whether in memory or in a temporary memory-mapped file. None: in memory up to 512 MiB.
     batch_size : int, default 64
         Images run at once.
     cache_dir : path, optional
-        Where outputs are kept from call to call. None: only for this call, in memory or, past
-        512 MiB, in a temporary memory-mapped file.
+        Where outputs are kept from call to call.
     verbose : int, default 0
         1 shows a progress bar for work of more than a second.
 
@@ -140,7 +142,7 @@ def compute_activations(
     if cache_dir is None:
         with _progress(len(source), label, verbose) as progress:
             outputs = run_batches(model, source, batch_size=batch_size, progress=progress)
-            return _collect(_narrow(outputs, kept), shape, kept)
+            return _collect(_narrow(outputs, kept), shape, kept, in_memory=in_memory)
     store = _Store(Path(cache_dir) / (key or fingerprint_model(model)), shape[1:], kept)
     digests = [row.tobytes() for row in source.digests()]
     missing = store.missing(digests)
@@ -151,7 +153,7 @@ def compute_activations(
                 model, source.take(np.array(rows)), batch_size=batch_size, progress=progress
             )
             store.write([digests[row] for row in rows], _narrow(outputs, kept))
-    return _collect(store.read(digests), shape, kept)
+    return _collect(store.read(digests), shape, kept, in_memory=in_memory)
 
 
 def _narrow(outputs: Iterator[NDArray[np.float32]], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
@@ -172,11 +174,15 @@ def _progress(total: int, label: str, verbose: int) -> Any:
 
 
 def _collect(
-    parts: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]
+    parts: Iterator[NDArray[Any]],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    in_memory: bool | None,
 ) -> NDArray[Any]:
-    """Put the parts into one array: in memory, or past the limit in a temporary file."""
+    """Put the parts into one array: in memory or in a temporary file."""
     n_bytes = math.prod(shape) * dtype.itemsize
-    if n_bytes <= MEMORY_LIMIT_BYTES:
+    if n_bytes <= MEMORY_LIMIT_BYTES if in_memory is None else in_memory:
         array = np.empty(shape, dtype=dtype)
         start = 0
         for part in parts:

@@ -41,8 +41,8 @@ class Augmentation(BaseEstimator):  # type: ignore[misc]
         0.2: 0.8 to 1.2 times each channel's deviation from its mean.
     n_views : int, default 4
         Views kept of each image where a stage trains on stored activations, the image itself
-        among them; each epoch draws one. Where a stage trains the whole network, every epoch
-        sees a fresh view instead.
+        among them; each epoch draws one. Flipping alone makes two. Where a stage trains the
+        whole network, every epoch sees a fresh view instead.
     mixup_alpha : float in [0, 1], default 0.0
         Parameter of MixUp's beta distribution; 0: no MixUp. Only where the whole network is
         trained.
@@ -86,7 +86,7 @@ class Augmentation(BaseEstimator):  # type: ignore[misc]
 
 
 _PRESETS = {
-    "flip": Augmentation(horizontal_flip=True, n_views=2),
+    "flip": Augmentation(horizontal_flip=True),
     "article": Augmentation(horizontal_flip=True, rotation_degrees=2, zoom_fraction=0.1),
     "strong": Augmentation(
         horizontal_flip=True,
@@ -150,20 +150,16 @@ def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
             f"{augmentation.horizontal_flip!r}"
         )
     raise_problems(problems)
-    n_different = _n_different_views(augmentation)
-    if augmentation.n_views > n_different:
-        raise ValueError(
-            f"augmentation__n_views must be at most {n_different}, as many different views as "
-            f"there are of an image; received {augmentation.n_views}. Set another change beside "
-            "the flip, or lower n_views."
-        )
     return augmentation
 
 
-def _n_different_views(augmentation: Augmentation) -> float:
+def count_views(augmentation: Augmentation | None) -> int:
+    """Return how many views are stored of each image: flipping alone makes no more than two."""
+    if augmentation is None:
+        return 1
     if any(getattr(augmentation, name) for name in _CHANGES):
-        return np.inf
-    return 2 if augmentation.horizontal_flip else np.inf
+        return augmentation.n_views
+    return min(augmentation.n_views, 2 if augmentation.horizontal_flip else 1)
 
 
 def fixed_views(

@@ -11,22 +11,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from tlclassify._validation import check_labels, number_problem, raise_problems
 from tlclassify.activations import compute_activations, run_batches
 from tlclassify.augmentation import Augmentation, get_augmentation
-from tlclassify.backbones import Backbone, get_backbone
-from tlclassify.features import (
-    build_frozen,
-    open_for_backbone,
-    reopen_images,
-    run_problems,
-)
-from tlclassify.fitting import Fit, Labelled
+from tlclassify.backbones import Backbone
+from tlclassify.features import reopen_images
+from tlclassify.fitting import Fit
 from tlclassify.heads import Head, HeadBuilder, get_head
 from tlclassify.images import ImageSource
-from tlclassify.seeding import draw_seeds
-from tlclassify.splitting import check_targets, check_weights, split_rows
-from tlclassify.stages import Stage, check_stage, get_stage
+from tlclassify.preparation import LastFit, prepare_fit
+from tlclassify.stages import Stage, get_stage
 from tlclassify.tensorflow_logs import without_retracing_notes
 
 __all__ = ["TransferClassifier"]
@@ -196,7 +189,17 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         OSError
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
-        fit, classes = self._prepare(X, y, sample_weight, validation_data)
+        last = None
+        if self.warm_start and hasattr(self, "model_"):
+            last = LastFit(
+                self._frozen,
+                self._head,
+                self.history_,
+                self.classes_,
+                self.image_shape_,
+                self.pixel_range_,
+            )
+        fit, classes = prepare_fit(self, X, y, sample_weight, validation_data, last=last)
         n_before = len(fit.history)
         try:
             fit.run()
@@ -256,87 +259,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
-    def _prepare(
-        self,
-        X: Any,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None,
-        validation_data: tuple[Any, ArrayLike] | None,
-    ) -> tuple[Fit, NDArray[Any]]:
-        """Check everything, split the images, and build the network or take the last fit's."""
-        stages = self._check_parameters()
-        augmentation = None
-        if self.augmentation is not None:
-            augmentation = get_augmentation(self.augmentation)
-        head, row = get_head(self.head), get_backbone(self.backbone)
-        resumed = self.warm_start and hasattr(self, "model_")
-        if resumed:
-            source = reopen_images(X, self.image_shape_, self.pixel_range_)
-        else:
-            source = open_for_backbone(X, row, self.image_size)
-        labels = check_labels(y, n_samples=len(source))
-        classes, targets = check_targets(labels, classes=self.classes_ if resumed else None)
-        weights = check_weights(sample_weight, self.class_weight, labels, classes)
-        split_seed, weights_seed, seed = draw_seeds(self.random_state, 3)
-        share = 0.0 if validation_data is not None else self.validation_fraction
-        rows, held_out = split_rows(targets, classes, share, split_seed)
-        validation = None
-        if len(held_out):
-            validation = Labelled(source.take(held_out), targets[held_out])
-        if validation_data is not None:
-            validation = self._open_validation(validation_data, source, classes)
-        training = Labelled(
-            source.take(rows), targets[rows], None if weights is None else weights[rows]
-        )
-        network = (
-            self._frozen
-            if resumed
-            else build_frozen(
-                row,
-                head,
-                source,
-                image_size=self.image_size,
-                weights=self.weights,
-                random_state=weights_seed,
-            )
-        )
-        fit = Fit(
-            network,
-            head,
-            len(classes),
-            training,
-            validation,
-            augmentation,
-            stages,
-            seed,
-            self.batch_size,
-            self.cache_dir,
-            self.callbacks or (),
-            self.verbose,
-            top=self._head if resumed else None,
-            history=list(self.history_) if resumed else [],
-        )
-        return fit, classes
-
-    def _check_parameters(self) -> dict[str, Stage]:
-        fraction = number_problem(
-            "validation_fraction", self.validation_fraction, low=0, high=1, high_included=False
-        )
-        raise_problems([*run_problems(self.image_size, self.batch_size), fraction])
-        stages = {}
-        if self.head_stage is not None:
-            stages["head"] = check_stage(self.head_stage, name="head_stage")
-            if stages["head"].unfreeze != 0:
-                raise ValueError(
-                    "head_stage__unfreeze must be 0, because the head comes first and alone; "
-                    f"received {stages['head'].unfreeze!r}. Pass this stage as fine_tune_stage."
-                )
-        if self.fine_tune_stage is not None:
-            stages["fine_tune"] = get_stage(self.fine_tune_stage, name="fine_tune_stage")
-        if not stages:
-            raise ValueError("head_stage and fine_tune_stage must not both be None: nothing to do.")
-        return stages
-
     def _keep(self, fit: Fit, classes: NDArray[Any]) -> None:
         # Only after training, so that a fit that fails leaves the last one whole.
         source, top = fit.training.images, fit.top
@@ -357,19 +279,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             cache_dir=self.cache_dir,
             verbose=self.verbose,
         )
-
-    def _open_validation(
-        self,
-        validation_data: tuple[Any, ArrayLike],
-        source: ImageSource,
-        classes: NDArray[Any],
-    ) -> Labelled:
-        X, y = validation_data
-        name = "validation_data[0]"
-        images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
-        labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
-        _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
-        return Labelled(images, targets)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

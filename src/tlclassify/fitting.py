@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -23,7 +22,7 @@ from tlclassify.heads import Head, HeadBuilder, build_head
 from tlclassify.images import ImageSource
 from tlclassify.seeding import seeded
 from tlclassify.stages import Stage, resolve_stage
-from tlclassify.stored_views import Stored, image_size, store_further, store_images
+from tlclassify.stored_views import Running, Stored, image_size, store_further, store_images
 from tlclassify.training import run_stage
 from tlclassify.views import ImageInputs, StoredInputs, add_views
 
@@ -75,8 +74,9 @@ class Fit:
         By name, in their order.
     seed : int
         Of the head's weights, the order of images and the views drawn.
-    batch_size, cache_dir, callbacks, verbose
-        As in `TransferClassifier`.
+    running : Running
+        How the frozen part is run over images.
+    callbacks : sequence of keras.callbacks.Callback
     top : keras.Model, optional
         The head's layers, where they are there already.
     history : list of dict
@@ -91,10 +91,8 @@ class Fit:
     augmentation: Augmentation | None
     stages: Mapping[str, Stage]
     seed: int
-    batch_size: int
-    cache_dir: str | Path | None
+    running: Running
     callbacks: Sequence[keras.callbacks.Callback]
-    verbose: int
     top: keras.Model | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -111,24 +109,28 @@ class Fit:
 
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
-        for number, (name, stage) in enumerate(self.stages.items()):
-            prepared = self.prepare(name, seed=self.seed + number)
-            try:
-                run_stage(
-                    prepared.model,
-                    stage,
-                    name=name,
-                    training=prepared.training,
-                    validation=prepared.validation,
-                    history=self.history,
-                    rate_factors=prepared.rate_factors,
-                    callbacks=self.callbacks,
-                    verbose=self.verbose,
-                )
-            finally:
-                self.network.trainable = False
+        for name in self.stages:
+            self.run_stage(name)
 
-    def prepare(self, name: str, *, seed: int) -> Prepared:
+    def run_stage(self, name: str) -> None:
+        """Run one stage."""
+        prepared = self.prepare(name)
+        try:
+            run_stage(
+                prepared.model,
+                self.stages[name],
+                name=name,
+                training=prepared.training,
+                validation=prepared.validation,
+                history=self.history,
+                rate_factors=prepared.rate_factors,
+                callbacks=self.callbacks,
+                verbose=self.running.verbose,
+            )
+        finally:
+            self.network.trainable = False
+
+    def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""
         cut, stage = self._cuts[name], resolve_stage(self.stages[name])
         on_images = trains_on_images(self.network, cut)
@@ -144,7 +146,7 @@ class Fit:
             batch_size=stage.batch_size,  # type: ignore[arg-type]
             sample_weight=self.training.weights,
             mixing=self.augmentation if on_images else None,
-            seed=seed,
+            seed=self.seed + list(self.stages).index(name),
         )
         validation = None
         if self.validation is not None:
@@ -163,11 +165,6 @@ class Fit:
         return Prepared(model, training, validation, factors)
 
     def _stored_at(self, cut: str) -> Stored:
-        options: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "cache_dir": self.cache_dir,
-            "verbose": self.verbose,
-        }
         if self._at_lowest is None:
             self._at_lowest = store_images(
                 self.network,
@@ -175,11 +172,11 @@ class Fit:
                 self.training.images,
                 None if self.validation is None else self.validation.images,
                 augmentation=self.augmentation,
-                **options,
+                running=self.running,
             )
         if cut == self._lowest:
             return self._at_lowest
-        return store_further(self.network, self._lowest, self._at_lowest, cut, **options)
+        return store_further(self.network, self._lowest, self._at_lowest, cut, running=self.running)
 
     def _build_top(self, features: NDArray[np.float32] | None) -> keras.Model:
         if features is not None:

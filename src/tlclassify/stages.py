@@ -42,8 +42,9 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         weights then stay below about 1, else 0.05; 0.0 with the others.
     patience : int or None, default 5
         Epochs without improvement after which the stage ends; None: all epochs are run. The
-        best epoch's weights are kept either way. An improvement is a validation loss (training
-        loss where there is no validation) lower by more than 0.001.
+        best epoch's weights are kept either way, and those before the stage if they were
+        better still. An improvement is a validation loss (training loss where there is no
+        validation) lower by more than 0.001.
     batch_norm : {"frozen", "train"}, default "frozen"
         Whether the backbone's batch normalisation stays as it was trained, or follows the
         images: its statistics, scale and offset. The head's own is always trained.

@@ -42,6 +42,15 @@ class Stored:
     sources: list[Any]
 
 
+@dataclass(frozen=True)
+class Running:
+    """How a network is run over images; the parameters of `compute_activations`."""
+
+    batch_size: int = 64
+    cache_dir: str | Path | None = None
+    verbose: int = 0
+
+
 def store_images(
     network: keras.Model,
     cut: str,
@@ -49,7 +58,7 @@ def store_images(
     validation: ImageSource | None,
     *,
     augmentation: Augmentation | None,
-    **options: Any,
+    running: Running,
 ) -> Stored:
     """Run every image, in each of its views, up to a cut.
 
@@ -64,8 +73,7 @@ def store_images(
     validation : ImageSource, optional
         Only ever in view 0.
     augmentation : Augmentation, optional
-    options
-        `batch_size`, `cache_dir` and `verbose` of `compute_activations`.
+    running : Running
 
     Raises
     ------
@@ -78,39 +86,55 @@ def store_images(
     n_views = len(sources)
     if validation is not None:
         sources.append(validation)
-    dtype = _dtype(network, cut)
-    _check_room(sources, output.shape[1:], dtype, n_views=n_views, **options)
+    in_memory = _check_room(network, cut, sources, n_views=n_views, running=running)
     viewed = add_views(network, output) if n_views > 1 else plain
-    key = _key(network, cut)
     outputs = []
     for number, source in enumerate(sources):
-        model = viewed if 0 < number < n_views else plain
-        which = f"view {number} of 0 to {n_views - 1}" if number < n_views > 1 else "features"
-        label = f"{network.name}: {which}"
+        which = "features"
+        if n_views > 1:
+            which = f"view {number + 1} of {n_views}" if number < n_views else "validation"
         outputs.append(
-            compute_activations(model, source, key=key, label=label, dtype=dtype, **options)
+            compute_activations(
+                viewed if 0 < number < n_views else plain,
+                source,
+                key=_key(network, cut),
+                label=f"{network.name}: {which}",
+                dtype=_dtype(network, cut),
+                in_memory=in_memory,
+                batch_size=running.batch_size,
+                cache_dir=running.cache_dir,
+                verbose=running.verbose,
+            )
         )
-    return Stored(outputs[:n_views], outputs[n_views] if validation else None, sources)
+    return _as_stored(outputs, sources, n_views)
 
 
 def store_further(
-    network: keras.Model, lower: str, stored: Stored, cut: str, **options: Any
+    network: keras.Model, lower: str, stored: Stored, cut: str, *, running: Running
 ) -> Stored:
     """Run what is stored at a lower cut on to a higher one; parameters as in `store_images`."""
     part = keras.Model(
         network.get_layer(lower).output, network.get_layer(cut).output, name=network.name
     )
-    key = f"{_key(network, cut)}-from-{lower}"
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
     outputs = [
         compute_activations(
-            part, StoredSource(array, source), key=key, dtype=_dtype(network, cut), **options
+            part,
+            StoredSource(array, source),
+            key=f"{_key(network, cut)}-from-{lower}",
+            dtype=_dtype(network, cut),
+            batch_size=running.batch_size,
+            cache_dir=running.cache_dir,
+            verbose=running.verbose,
         )
         for array, source in zip(arrays, stored.sources, strict=True)
     ]
-    n_views = len(stored.views)
-    validation = None if stored.validation is None else outputs[n_views]
-    return Stored(outputs[:n_views], validation, stored.sources)
+    return _as_stored(outputs, stored.sources, len(stored.views))
+
+
+def _as_stored(outputs: list[NDArray[Any]], sources: list[Any], n_views: int) -> Stored:
+    validation = outputs[n_views] if len(outputs) > n_views else None
+    return Stored(outputs[:n_views], validation, sources)
 
 
 def image_size(network: keras.Model) -> tuple[int, int]:
@@ -131,34 +155,28 @@ def _key(network: keras.Model, cut: str) -> str:
 
 
 def _check_room(
-    sources: list[Any],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    *,
-    n_views: int,
-    cache_dir: str | Path | None,
-    verbose: int,
-    **_: Any,
-) -> None:
-    """Say how much will be stored before it is, and refuse what the disk cannot hold."""
-    sizes = [len(source) * math.prod(shape) * dtype.itemsize for source in sources]
-    on_disk = sum(size for size in sizes if size > MEMORY_LIMIT_BYTES)
+    network: keras.Model, cut: str, sources: list[Any], *, n_views: int, running: Running
+) -> bool:
+    """Say how much will be stored before it is, and whether in memory; refuse too much."""
+    shape, dtype = network.get_layer(cut).output.shape[1:], _dtype(network, cut)
+    n_bytes: int = sum(map(len, sources)) * math.prod(shape) * dtype.itemsize
+    in_memory = n_bytes <= MEMORY_LIMIT_BYTES
     folder = Path(tempfile.gettempdir())
     each = " x ".join(str(length) for length in shape)
-    held_out = f" and {len(sources[-1]):,} held out" if len(sources) > n_views else ""
+    held_out = f" + {len(sources[-1]):,} for validation" if len(sources) > n_views else ""
     arithmetic = (
-        f"({n_views} view(s) x {len(sources[0]):,} images{held_out}) x {each} x "
-        f"{dtype.itemsize} bytes = {sum(sizes) / 2**30:,.2f} GiB"
+        f"({n_views} view{'s' * (n_views > 1)} x {len(sources[0]):,} images{held_out}) x {each} "
+        f"values x {dtype.itemsize} bytes = {n_bytes / 2**30:,.2f} GiB"
     )
-    if on_disk > shutil.disk_usage(folder).free:
+    free = shutil.disk_usage(folder).free
+    if not in_memory and n_bytes > free:
         raise OSError(
             errno.ENOSPC,
-            f"stored activations need {arithmetic}, {on_disk / 2**30:,.2f} GiB of it in {folder}, "
-            f"which has {shutil.disk_usage(folder).free / 2**30:,.2f} GiB free. Lower "
-            "augmentation__n_views, unfreeze fewer blocks, pass unfreeze=1.0, which stores nothing, "
-            "or point TMPDIR to a larger disk",
+            f"stored activations need {arithmetic}, and {folder} has {free / 2**30:,.2f} GiB "
+            "free. Lower augmentation__n_views, unfreeze fewer blocks, pass unfreeze=1.0, which "
+            "stores nothing, or point TMPDIR to a larger disk",
         )
-    if verbose and sum(sizes) >= _ANNOUNCED_BYTES:
-        place = "memory" if not on_disk else str(folder)
-        place += "" if cache_dir is None else f" and {cache_dir}"
+    if running.verbose and n_bytes >= _ANNOUNCED_BYTES:
+        place = "memory" if in_memory else f"a temporary file in {folder}"
         tqdm.write(f"stored activations: {arithmetic}, in {place}", file=sys.stderr)
+    return in_memory

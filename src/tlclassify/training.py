@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from tlclassify.examples import Examples
@@ -56,13 +55,16 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keep the weights of the best epoch so far; before the first, those that there were."""
+    """Keep the weights of the best epoch so far; before the first, those that there were.
 
-    def __init__(self, watched: str) -> None:
+    `lowest` is the loss that those have, where they are worth keeping.
+    """
+
+    def __init__(self, watched: str, *, lowest: float) -> None:
         super().__init__()
         self._watched = watched
-        self._lowest = np.inf
-        self._weights: list[NDArray[Any]] = []
+        self._lowest = lowest
+        self._weights: list[Any] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self._weights = self.model.get_weights()
@@ -91,7 +93,8 @@ def run_stage(
 ) -> None:
     """Train a model in place and leave it with the weights of its best epoch.
 
-    Interrupted by Ctrl-C, it is left so too.
+    Interrupted by Ctrl-C, it is left so too. A model that has been trained before is left as it
+    was if no epoch has a lower validation loss.
 
     Parameters
     ----------
@@ -131,10 +134,13 @@ def run_stage(
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
     model.compile(optimizer, loss=loss, metrics=["accuracy"])
     recorder = _Recorder(history, name, stage.epochs, verbose)
-    best = _BestEpoch("loss" if validation is None else "val_loss")
+    n_before, lowest = len(history), np.inf
+    if n_before and validation is not None:
+        with without_retracing_notes():
+            lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    best = _BestEpoch("loss" if validation is None else "val_loss", lowest=lowest)
     # The recorder comes before what changes the rate: it notes the one that an epoch was run at.
     own = [keras.callbacks.TerminateOnNaN(), recorder, best, *_watchers(stage, validation)]
-    n_before = len(history)
     try:
         with without_retracing_notes():
             model.fit(

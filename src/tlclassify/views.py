@@ -13,6 +13,7 @@ from tlclassify.augmentation import (
     N_VIEW_NUMBERS,
     Augmentation,
     build_view,
+    count_views,
     fixed_views,
     fresh_views,
     no_views,
@@ -91,12 +92,12 @@ def open_views(
     images: ImageSource, augmentation: Augmentation | None, image_size: Sequence[int]
 ) -> list[ImageSource | ViewSource]:
     """Return the source of each fixed view, the images themselves first."""
-    if augmentation is None or augmentation.n_views == 1:
+    if augmentation is None or count_views(augmentation) == 1:
         return [images]
     digests = images.digests()
     views = [
         ViewSource(images, fixed_views(augmentation, digests, view, image_size=image_size))
-        for view in range(1, augmentation.n_views)
+        for view in range(1, count_views(augmentation))
     ]
     return [images, *views]
 

@@ -3,10 +3,12 @@
 from tlclassify.displays.confusion import ConfusionDisplay
 from tlclassify.displays.image_grids import ImageGridDisplay, PredictionGridDisplay
 from tlclassify.displays.learning_curves import LearningCurvesDisplay
+from tlclassify.displays.learning_rates import LearningRateDisplay
 
 __all__ = [
     "ConfusionDisplay",
     "ImageGridDisplay",
     "LearningCurvesDisplay",
+    "LearningRateDisplay",
     "PredictionGridDisplay",
 ]

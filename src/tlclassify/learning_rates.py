@@ -1,0 +1,154 @@
+"""Find the learning rate at which a stage should begin."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+
+from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify.classifier import TransferClassifier
+from tlclassify.preparation import prepare_fit
+from tlclassify.stages import resolve_stage
+from tlclassify.training import run_stage
+
+__all__ = ["LearningRateSearch", "find_learning_rate"]
+
+_SMOOTHING = 0.9
+_HOPELESS = 4.0
+
+
+@dataclass(frozen=True)
+class LearningRateSearch:
+    """The loss of one batch after another at ever higher learning rates.
+
+    Parameters
+    ----------
+    learning_rates : ndarray of shape (n_steps,), float
+        Growing by the same factor from step to step.
+    losses : ndarray of shape (n_steps,), float
+        Smoothed exponentially.
+    suggestion : float
+        A tenth of the learning rate at which the loss is lowest.
+    """
+
+    learning_rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    suggestion: float
+
+
+class _Ramp(keras.callbacks.Callback):  # type: ignore[misc]
+    """Raise the learning rate with every batch and note the loss."""
+
+    def __init__(self, rates: NDArray[np.float64]) -> None:
+        super().__init__()
+        self._rates = rates
+        self.losses: list[float] = []
+        self._sum = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._sum = 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self.model.optimizer.learning_rate = self._rates[len(self.losses)]
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # Keras tells the mean over the epoch so far.
+        total = float((logs or {})["loss"]) * (batch + 1)
+        self.losses.append(total - self._sum)
+        self._sum = total
+        hopeless = self.losses[-1] > _HOPELESS * min(self.losses)
+        if len(self.losses) == len(self._rates) or hopeless or not np.isfinite(total):
+            self.model.stop_training = True
+
+
+def find_learning_rate(
+    clf: TransferClassifier,
+    X: Any,
+    y: ArrayLike,
+    *,
+    stage: str | None = None,
+    low: float = 1e-6,
+    high: float = 1.0,
+    n_steps: int = 100,
+) -> LearningRateSearch:
+    """Train a copy of a classifier at ever higher learning rates and see where the loss rises.
+
+    The stages before the one in question are run as they are.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+        Never changed; whether it is fitted makes no difference.
+    X, y
+        As in `TransferClassifier.fit`.
+    stage : {"head", "fine_tune"}, optional
+        None: the classifier's last.
+    low, high : float, default 1e-6 and 1.0
+        The learning rates at the first step and at the last.
+    n_steps : int, default 100
+        Steps at most; the search ends where the loss is four times its lowest.
+
+    Returns
+    -------
+    LearningRateSearch
+
+    References
+    ----------
+    L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier
+    >>> from tlclassify.datasets import make_shapes
+    >>> from tlclassify.learning_rates import find_learning_rate
+    >>> X, y = make_shapes(120, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0)
+    >>> search = find_learning_rate(clf, X, y, n_steps=50)
+    >>> 1e-6 < search.suggestion < 1
+    True
+    """
+    raise_problems(
+        [
+            number_problem("low", low, low=0, low_included=False),
+            number_problem("high", high, low=low, low_included=False),
+            number_problem("n_steps", n_steps, integer=True, low=10),
+        ]
+    )
+    fit, _ = prepare_fit(clone(clf), X, y)
+    name = check_choice("stage", stage or list(fit.stages)[-1], tuple(fit.stages))
+    for earlier in list(fit.stages)[: list(fit.stages).index(name)]:
+        fit.run_stage(earlier)
+    prepared = fit.prepare(name)
+    rates = np.geomspace(low, high, n_steps)
+    ramp = _Ramp(rates)
+    ramped = resolve_stage(fit.stages[name]).set_params(
+        epochs=math.ceil(n_steps / len(prepared.training)),
+        learning_rate=float(low),
+        schedule="constant",
+        patience=None,
+    )
+    run_stage(
+        prepared.model,
+        ramped,
+        name=name,
+        training=prepared.training,
+        history=[{"loss": 0.0}],
+        rate_factors=prepared.rate_factors,
+        callbacks=[ramp],
+    )
+    return _search(rates, np.array(ramp.losses))
+
+
+def _search(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> LearningRateSearch:
+    losses = losses[np.isfinite(losses)]
+    rates = rates[: len(losses)]
+    smooth = np.empty_like(losses)
+    mean = 0.0
+    for step, loss in enumerate(losses):
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+        smooth[step] = mean / (1 - _SMOOTHING ** (step + 1))
+    return LearningRateSearch(rates, smooth, float(rates[smooth.argmin()]) / 10)

@@ -160,6 +160,13 @@ def layers_above(network: keras.Model, cut: str) -> list[keras.layers.Layer]:
     return [item for item in operations[height + 1 :] if isinstance(item, keras.layers.Layer)]
 
 
+def freeze(network: keras.Model) -> None:
+    """Make no layer trainable."""
+    # Keras passes over `network.trainable = False` where that is what it was already.
+    for layer in network.layers:
+        layer.trainable = False
+
+
 def unfreeze_above(network: keras.Model, cut: str, *, batch_norm: str) -> None:
     """Make exactly the layers above a cut trainable.
 
@@ -172,7 +179,7 @@ def unfreeze_above(network: keras.Model, cut: str, *, batch_norm: str) -> None:
         Whether batch normalisation above the cut stays as it is. Keras runs an unfrozen one in
         training mode inside `fit`, whatever it was called with.
     """
-    network.trainable = False
+    freeze(network)
     for layer in layers_above(network, cut):
         layer.trainable = True
         # Inside composite layers too, to which Keras has no public way.

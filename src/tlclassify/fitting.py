@@ -13,6 +13,7 @@ from tlclassify.augmentation import Augmentation
 from tlclassify.cuts import (
     cut_points,
     find_cut,
+    freeze,
     rate_factors,
     trains_on_images,
     unfreeze_above,
@@ -128,7 +129,7 @@ class Fit:
                 verbose=self.running.verbose,
             )
         finally:
-            self.network.trainable = False
+            freeze(self.network)
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""

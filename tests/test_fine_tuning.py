@@ -1,0 +1,311 @@
+"""What holds of stages that train more than the head."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+
+from tlclassify.augmentation import Augmentation, fixed_views
+from tlclassify.classifier import TransferClassifier
+from tlclassify.cuts import unfreeze_above
+from tlclassify.examples import Examples
+from tlclassify.heads import Head
+from tlclassify.preparation import prepare_fit
+from tlclassify.recipes import article_classifier
+from tlclassify.stages import Stage
+from tlclassify.training import run_stage
+from tlclassify.views import add_views
+
+HEAD = Stage(3, learning_rate=0.05, batch_size=8)
+LAYERS = ("one", "one_bn", "two")
+
+
+def fine_tuning(epochs=2, **params):
+    return Stage(epochs, learning_rate=1e-3, batch_size=8, patience=None, **params)
+
+
+@pytest.fixture
+def clf(tiny):
+    return TransferClassifier(
+        tiny,
+        weights=None,
+        head="linear",
+        head_stage=HEAD,
+        fine_tune_stage=fine_tuning(unfreeze=1),
+        random_state=0,
+        verbose=0,
+        validation_fraction=0.2,
+    )
+
+
+def weights(clf, layer):
+    return clf.model_.get_layer(layer).get_weights()
+
+
+def changed_layers(clf, images):
+    """Fit with and without fine-tuning from the same seed, and compare the backbones."""
+    tuned = clf.fit(*images)
+    probe = clone(clf).set_params(fine_tune_stage=None, head_stage=HEAD).fit(*images)
+    return {
+        name
+        for name in LAYERS
+        for before, after in zip(weights(probe, name), weights(tuned, name), strict=True)
+        if not np.array_equal(before, after)
+    }
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "batch_norm", "expected"),
+    [
+        (0, "frozen", set()),
+        (1, "frozen", {"two"}),
+        (0.5, "train", {"two"}),
+        ("one_relu", "frozen", {"two"}),
+        (2, "frozen", {"one", "two"}),
+        (2, "train", {"one", "one_bn", "two"}),
+        (1.0, "frozen", {"one", "two"}),
+        (1.0, "train", {"one", "one_bn", "two"}),
+    ],
+)
+def test_a_stage_changes_exactly_the_layers_it_names(clf, images, unfreeze, batch_norm, expected):
+    """Batch normalisation is bit-equal unless the stage asks for it."""
+    stage = fine_tuning(unfreeze=unfreeze, batch_norm=batch_norm)
+    clf.set_params(fine_tune_stage=stage, head_stage=None)
+    assert changed_layers(clf, images) == expected
+    assert not clf.model_.get_layer("two").trainable
+
+
+class DrawnViews:
+    """The images themselves in the views that stored ones would be drawn in."""
+
+    def __init__(self, source, augmentation):
+        self.source = source
+        self.numbers = [
+            fixed_views(augmentation, source.digests(), view, image_size=(8, 8))
+            for view in range(1, augmentation.n_views)
+        ]
+
+    def draw(self, rows, rng):
+        drawn = rng.integers(1 + len(self.numbers), size=len(rows))
+        numbers = np.tile(np.float32([1, 0, 0, 0, 1, 0, 0, 0, 0, 1]), (len(rows), 1))
+        for view, of_view in enumerate(self.numbers, start=1):
+            numbers[drawn == view] = of_view[rows[drawn == view]]
+        return self.source.take(rows).read(0, len(rows)), numbers
+
+
+def test_stored_activations_equal_direct_training_on_the_same_views(clf, images):
+    """Trained from the images with the lower layers frozen, weights and predictions agree."""
+    augmentation = Augmentation(
+        horizontal_flip=True, rotation_degrees=10, contrast=0.2, brightness=0.1, n_views=3
+    )
+    stage = fine_tuning(3, unfreeze=1, optimizer="sgd")
+    clf.set_params(head=Head((), dropout=0), fine_tune_stage=stage, augmentation=augmentation)
+    clf.set_params(head_stage=None, validation_fraction=0)
+    stored, direct = (prepare_fit(clf, *images)[0] for _ in range(2))
+    stored.run()
+    direct.prepare("fine_tune")
+    model = add_views(direct.network, direct.top(direct.network.output))
+    unfreeze_above(direct.network, "one_relu", batch_norm="frozen")
+    examples = Examples(
+        DrawnViews(direct.training.images, augmentation),
+        direct.training.targets,
+        n_classes=3,
+        batch_size=8,
+        seed=direct.seed,
+    )
+    run_stage(model, stage, name="fine_tune", training=examples, history=[])
+    for ours, theirs in zip(
+        stored.network.get_weights() + stored.top.get_weights(),
+        direct.network.get_weights() + direct.top.get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    predictions = [
+        keras.Model(fit.network.input, fit.top(fit.network.output)).predict_on_batch(images[0])
+        for fit in (stored, direct)
+    ]
+    np.testing.assert_allclose(*predictions, atol=1e-3)
+
+
+@pytest.mark.parametrize("unfreeze", [1, 1.0])
+def test_fine_tuning_begins_with_the_trained_head(clf, images, unfreeze):
+    clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze=unfreeze)).fit(*images)
+    head, tuned = ([r for r in clf.history_ if r["stage"] == s] for s in ("head", "fine_tune"))
+    assert len(head) == 3
+    assert len(tuned) == 1
+    assert tuned[0]["loss"] < head[0]["loss"]
+    assert [row["epoch"] for row in clf.history_] == [1, 2, 3, 1]
+
+
+def test_a_stage_that_makes_nothing_better_changes_nothing(clf, images):
+    probe = clone(clf).set_params(fine_tune_stage=None).fit(*images)
+    stage = fine_tuning(2, unfreeze=2, schedule="constant").set_params(learning_rate=3.0)
+    clf.set_params(fine_tune_stage=stage).fit(*images)
+    lowest = min(row["val_loss"] for row in clf.history_ if row["stage"] == "head")
+    assert all(row["val_loss"] > lowest for row in clf.history_ if row["stage"] == "fine_tune")
+    X, _ = images
+    np.testing.assert_allclose(clf.predict_proba(X), probe.predict_proba(X), atol=1e-3)
+
+
+def test_every_view_is_run_once_and_later_fits_read_it(clf, images, runs, tmp_path):
+    X, y = images
+    augmentation = Augmentation(rotation_degrees=5, n_views=3)
+    clf.set_params(augmentation=augmentation, cache_dir=tmp_path, head_stage=None)
+    clf.fit(X, y)
+    n_held_out = 5
+    assert sum(runs) == 3 * (24 - n_held_out) + n_held_out
+    clf.set_params(fine_tune_stage__epochs=1, fine_tune_stage__learning_rate=1e-2).fit(X, y)
+    assert sum(runs) == 3 * (24 - n_held_out) + n_held_out
+
+
+def test_the_head_reads_what_the_cut_below_has_stored(clf, images, runs, monkeypatch):
+    """Features for the head come from the activations at the cut, not from images again."""
+    from tlclassify.images import ImageSource
+
+    read = []
+    original = ImageSource.read
+
+    def counting(self, start, stop):
+        read.append(min(stop, len(self)) - start)
+        return original(self, start, stop)
+
+    monkeypatch.setattr(ImageSource, "read", counting)
+    clf.fit(*images)
+    assert sum(read) == 24
+
+
+def test_validation_and_prediction_see_no_augmentation(clf, images):
+    """What the last epoch says of the validation images, evaluate says of them as they are."""
+    X, y = images
+    strong = Augmentation(rotation_degrees=90, brightness=0.5, n_views=2)
+    for unfreeze in (1, 1.0):
+        stage = fine_tuning(1, unfreeze=unfreeze)
+        clf.set_params(augmentation=strong, head_stage=None, fine_tune_stage=stage)
+        clf.fit(X[:15], y[:15], validation_data=(X[15:], y[15:]))
+        targets = np.searchsorted(clf.classes_, y[15:])
+        chosen = clf.predict_proba(X[15:])[np.arange(9), targets]
+        assert clf.history_[-1]["val_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-2)
+
+
+def test_the_model_stays_whole(clf, images):
+    X, y = images
+    clf.set_params(augmentation="strong", fine_tune_stage=fine_tuning(1, unfreeze=1.0)).fit(X, y)
+    assert len(clf.model_.inputs) == 1
+    assert clf.model_.input.dtype == "uint8"
+    np.testing.assert_allclose(clf.model_.predict_on_batch(X), clf.predict_proba(X), atol=1e-3)
+
+
+@pytest.mark.parametrize("unfreeze", [1, 1.0])
+def test_same_seed_same_predictions(clf, images, unfreeze):
+    X, y = images
+    mixing = Augmentation(horizontal_flip=True, mixup_alpha=0.2, cutmix_factor=0.5)
+    clf.set_params(augmentation=mixing, fine_tune_stage=fine_tuning(unfreeze=unfreeze))
+    first, second = (clone(clf).fit(X, y).predict_proba(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_warm_start_goes_on(clf, images):
+    X, y = images
+    clf.set_params(warm_start=True, fine_tune_stage=None).fit(X, y)
+    n_head = len(clf.history_)
+    before = weights(clf, "two")[0]
+    clf.set_params(head_stage=None, fine_tune_stage=fine_tuning(3, unfreeze=1)).fit(X, y)
+    assert [row["stage"] for row in clf.history_] == ["head"] * n_head + ["fine_tune"] * 3
+    assert not np.array_equal(weights(clf, "two")[0], before)
+    with pytest.raises(ValueError, match="y must hold labels seen in y; received 'fox'"):
+        clf.fit(X, np.where(y == "cat", "fox", y))
+    with pytest.raises(ValueError, match="X must hold images of 8x8 pixels as in fit"):
+        clf.fit(X[:, :4], y)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Press Ctrl-C in the given epoch, counted over all stages."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.left = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_fit_leaves_the_best_epoch(clf, images):
+    X, y = images
+    clf.set_params(fine_tune_stage__epochs=5, callbacks=[Interrupt(4)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert [row["stage"] for row in clf.history_] == ["head"] * 3 + ["fine_tune"]
+    np.testing.assert_allclose(clf.model_.predict_on_batch(X), clf.predict_proba(X), atol=1e-3)
+    assert clf.score(X, y) > 0.5
+
+
+def test_a_fit_interrupted_before_its_first_epoch_leaves_nothing(clf, images):
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(callbacks=[Interrupt(0)]).fit(*images)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        clf.predict(images[0])
+
+
+def test_a_fine_tuning_that_diverges_leaves_the_trained_head(clf, images):
+    X, y = images
+    probe = clone(clf).set_params(fine_tune_stage=None).fit(X, y)
+    stage = fine_tuning(3, unfreeze=2, optimizer="sgd").set_params(learning_rate=1e30)
+    clf.set_params(fine_tune_stage=stage, cache_dir=None)
+    with pytest.warns(UserWarning, match="'fine_tune' ended in epoch 1 because its loss was not"):
+        clf.fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X), probe.predict_proba(X), atol=1e-3)
+
+
+def test_a_grid_reaches_into_a_presets_name(clf, images, tmp_path):
+    clf.set_params(fine_tune_stage="top", augmentation="flip", cache_dir=tmp_path)
+    grid = {"fine_tune_stage__epochs": [1, 2], "augmentation__n_views": [2]}
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(*images)
+    assert search.best_estimator_.fine_tune_stage.unfreeze == 0.5
+
+
+def test_files_and_weights(clf, files):
+    paths, y = files
+    clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze=1.0), class_weight="balanced")
+    clf.fit(paths, y, sample_weight=np.ones(24))
+    assert clf.predict(paths).shape == (24,)
+
+
+def test_the_articles_recipe_runs(tiny, images):
+    clf = article_classifier("mobilenet", epochs=2, random_state=0, verbose=0)
+    clf.set_params(backbone=tiny, weights=None, image_size=None)
+    before = clf.fit(*images).history_
+    assert [row["stage"] for row in before] == ["fine_tune"] * 2
+    assert before[0]["learning_rate"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet", "vgg16", "vgg19", "alexnet"])
+def test_the_articles_figures(name):
+    clf = article_classifier(name)
+    stage = clf.fine_tune_stage
+    assert (clf.head_stage, stage.unfreeze, stage.batch_norm) == (None, 1.0, "train")
+    assert (stage.optimizer, stage.learning_rate, stage.batch_size) == ("sgd", 1e-3, 100)
+    assert clf.validation_fraction == 0.3
+    assert stage.epochs == (100 if name == "mobilenet" else 30)
+    with pytest.raises(ValueError, match="backbone must be one of 'resnet50'.*mean 'resnet50'"):
+        article_classifier("resnet")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"head_stage": None, "fine_tune_stage": None}, "must not both be None"),
+        ({"head_stage": Stage(unfreeze=1)}, "head_stage__unfreeze must be 0"),
+        ({"fine_tune_stage": "tops"}, "fine_tune_stage must be one of.*mean 'top'"),
+        ({"fine_tune_stage": Stage(unfreeze="too")}, "fine_tune_stage__unfreeze.*mean 'two'"),
+        ({"fine_tune_stage": Stage(unfreeze=3)}, "at most 2, the number of blocks"),
+        ({"augmentation": "flipp"}, "mean 'flip'"),
+        ({"augmentation": Augmentation(n_views=0)}, "augmentation__n_views must be an integer"),
+    ],
+)
+def test_bad_parameters(clf, images, params, message):
+    with pytest.raises(ValueError, match=message):
+        clf.set_params(**params).fit(*images)

@@ -1,0 +1,338 @@
+"""What is stored at a cut, in every view, equals what the network gives there."""
+
+import errno
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tlclassify import stored_views
+from tlclassify.activations import compute_activations
+from tlclassify.augmentation import Augmentation, fixed_views, fresh_views, no_views
+from tlclassify.backbones import build_backbone
+from tlclassify.images import open_images
+from tlclassify.stored_views import Running, image_size, store_further, store_images
+from tlclassify.views import (
+    ImageInputs,
+    StoredInputs,
+    StoredSource,
+    ViewSource,
+    add_views,
+    open_views,
+)
+
+SIZE = (8, 8)
+FLIP = Augmentation(horizontal_flip=True)
+SHIFT = Augmentation(translation_fraction=0.3, brightness=0.2, n_views=3)
+
+
+@pytest.fixture
+def network(tiny):
+    backbone = build_backbone(tiny, image_shape=SIZE, weights=None, random_state=0)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(backbone.output)
+    return keras.Model(backbone.input, pooled, name="tiny")
+
+
+@pytest.fixture
+def source(images):
+    return open_images(images[0])
+
+
+@pytest.fixture
+def parts(source):
+    """16 images for training and 8 for validation."""
+    return source.take(np.arange(16)), source.take(np.arange(16, 24))
+
+
+def store(network, cut, parts, augmentation=None, **running):
+    return store_images(network, cut, *parts, augmentation=augmentation, running=Running(**running))
+
+
+def direct(network, cut, source, numbers=None):
+    """Run the network itself up to a cut; on views, those are applied to the pixels first."""
+    pixels = source.read(0, len(source))
+    output = network.get_layer(cut).output
+    if numbers is None:
+        return np.asarray(keras.Model(network.input, output)(pixels, training=False))
+    return np.asarray(add_views(network, output)([pixels, numbers], training=False))
+
+
+def numbers_of(source, view, augmentation=SHIFT):
+    return fixed_views(augmentation, source.digests(), view, image_size=SIZE)
+
+
+def test_a_view_source_reads_images_with_their_numbers(source):
+    numbers = numbers_of(source, 1)
+    views = ViewSource(source, numbers)
+    assert len(views) == 24
+    for part, rows in ((views, np.arange(24)), (views.take(np.array([7, 0, 7])), [7, 0, 7])):
+        pixels, read = part.read(1, 3)
+        np.testing.assert_array_equal(pixels, source.images[rows][1:3])
+        np.testing.assert_array_equal(read, numbers[rows][1:3])
+
+
+def test_a_stored_source_reads_outputs(source):
+    outputs = np.arange(48, dtype=np.float16).reshape(24, 2)
+    stored = StoredSource(outputs, source)
+    assert len(stored) == 24
+    np.testing.assert_array_equal(stored.read(3, 6), outputs[3:6])
+    part = stored.take(np.array([9, 2]))
+    assert len(part) == 2
+    np.testing.assert_array_equal(part.read(0, 64), outputs[[9, 2]])
+    np.testing.assert_array_equal(part.digests(), source.digests()[[9, 2]])
+
+
+def test_digests_tell_images_and_views_apart(source):
+    views = [ViewSource(source, numbers_of(source, view)) for view in (1, 2)]
+    digests = [source.digests(), *(view.digests() for view in views)]
+    assert all(digest.shape == (24, 32) and digest.dtype == np.uint8 for digest in digests)
+    assert len({row.tobytes() for digest in digests for row in digest}) == 3 * 24
+    assert len({row.tobytes() for row in StoredSource(source.images, views[0]).digests()}) == 24
+
+
+def test_equal_images_have_equal_digests(source):
+    twice = source.take(np.array([4, 9, 4]))
+    digests = ViewSource(twice, numbers_of(twice, 1)).digests()
+    np.testing.assert_array_equal(digests[0], digests[2])
+    assert not np.array_equal(digests[0], digests[1])
+    whole = ViewSource(source, numbers_of(source, 1))
+    np.testing.assert_array_equal(whole.digests()[[4, 9, 4]], digests)
+
+
+def test_the_images_themselves_are_the_first_view(source):
+    assert open_views(source, None, SIZE) == [source]
+    assert open_views(source, Augmentation(), SIZE) == [source]
+    first, *others = open_views(source, SHIFT, SIZE)
+    assert first is source
+    assert len(others) == 2
+    for number, view in enumerate(others, start=1):
+        assert view.images is source
+        np.testing.assert_array_equal(view.numbers, numbers_of(source, number))
+
+
+def test_with_view_0_the_network_is_as_without_views(network, source):
+    viewed = add_views(network, network.output)
+    found = viewed([source.images, no_views(24)], training=False)
+    np.testing.assert_array_equal(found, network(source.images, training=False))
+    assert {id(w) for w in viewed.weights} == {id(w) for w in network.weights}
+
+
+def test_views_are_applied_after_resizing(tiny, source):
+    """A network that sees 16 pixels is shown pixels that were moved by a quarter of 16."""
+    network = build_backbone(tiny, image_shape=SIZE, image_size=16, weights=None, random_state=0)
+    assert image_size(network) == (16, 16)
+    resized = network.get_layer("resizing").output
+    numbers = no_views(24)
+    numbers[:, 2] = 4
+    moved = np.roll(keras.Model(network.input, resized)(source.images), -4, axis=2)
+    expected = keras.Model(resized, network.output)(moved, training=False)
+    found = add_views(network, network.output)([source.images, numbers], training=False)
+    # The columns that reflection filled, and their neighbours, are not what was rolled in.
+    np.testing.assert_allclose(found[:, :, :4], expected[:, :, :4], atol=1e-4)
+
+
+def test_without_a_generator_the_images_themselves_are_read():
+    inputs = StoredInputs([np.arange(10), np.arange(10) + 100])
+    np.testing.assert_array_equal(inputs.draw(np.array([3, 1, 3]), None), [3, 1, 3])
+
+
+def test_each_row_is_drawn_from_its_own_views():
+    views = [np.arange(10, dtype=np.float16)[:, None] + 100 * view for view in range(3)]
+    rows = np.random.default_rng(0).integers(10, size=300)
+    drawn = StoredInputs(views).draw(rows, np.random.default_rng(1))
+    assert drawn.shape == (300, 1)
+    assert drawn.dtype == np.float16
+    np.testing.assert_array_equal(drawn[:, 0] % 100, rows)
+    counts = np.bincount(drawn[:, 0].astype(int) // 100)
+    assert len(counts) == 3
+    assert (counts > 70).all()
+    again = StoredInputs(views).draw(rows, np.random.default_rng(1))
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_images_are_drawn_in_fresh_views(source):
+    rows = np.array([5, 0, 5])
+    pixels, numbers = ImageInputs(source, SHIFT, SIZE).draw(rows, np.random.default_rng(0))
+    np.testing.assert_array_equal(pixels, source.images[rows])
+    expected = fresh_views(SHIFT, np.random.default_rng(0), 3, image_size=SIZE)
+    np.testing.assert_array_equal(numbers, expected)
+    assert not np.array_equal(numbers[0], numbers[2])
+
+
+def test_without_a_generator_images_are_in_view_0(source):
+    pixels, numbers = ImageInputs(source, SHIFT, SIZE).draw(np.array([5, 0]), None)
+    np.testing.assert_array_equal(pixels, source.images[[5, 0]])
+    np.testing.assert_array_equal(numbers, no_views(2))
+
+
+def test_without_augmentation_the_network_takes_images_alone(source):
+    inputs = ImageInputs(source, None, SIZE)
+    for rng in (None, np.random.default_rng(0)):
+        np.testing.assert_array_equal(inputs.draw(np.array([2, 1]), rng), source.images[[2, 1]])
+
+
+@pytest.mark.parametrize(
+    ("cut", "dtype", "rtol"),
+    [("scaling", np.float16, 2e-3), ("one_relu", np.float16, 2e-3), ("pooling", np.float32, 1e-4)],
+)
+@pytest.mark.parametrize("augmentation", [None, FLIP, SHIFT])
+def test_what_is_stored_equals_the_network(network, parts, augmentation, cut, dtype, rtol):
+    stored = store(network, cut, parts, augmentation, batch_size=5)
+    training, validation = parts
+    n_views = {None: 1, FLIP: 2, SHIFT: 3}[augmentation]
+    assert len(stored.views) == n_views
+    assert [len(source) for source in stored.sources] == [16] * n_views + [8]
+    assert {array.dtype for array in (*stored.views, stored.validation)} == {np.dtype(dtype)}
+    options = {"rtol": rtol, "atol": 1e-3 if dtype == np.float16 else 1e-5}
+    np.testing.assert_allclose(stored.views[0], direct(network, cut, training), **options)
+    np.testing.assert_allclose(stored.validation, direct(network, cut, validation), **options)
+    for view, array in enumerate(stored.views[1:], start=1):
+        numbers = numbers_of(training, view, augmentation)
+        np.testing.assert_allclose(array, direct(network, cut, training, numbers), **options)
+        assert np.abs(array.astype(np.float32) - stored.views[0]).max() > 10 * options["atol"]
+
+
+def test_without_validation_none_is_stored(network, parts):
+    stored = store(network, "one_relu", (parts[0], None), FLIP)
+    assert stored.validation is None
+    assert len(stored.views) == len(stored.sources) == 2
+
+
+@pytest.mark.parametrize("cut", ["one_relu", "pooling"])
+def test_with_a_cache_nothing_is_run_twice(network, source, parts, runs, tmp_path, cut):
+    first = store(network, cut, parts, SHIFT, cache_dir=tmp_path)
+    assert sum(runs) == 3 * 16 + 8
+    uncached = store(network, cut, parts, SHIFT)
+    runs.clear()
+    store(network, cut, parts, SHIFT, cache_dir=tmp_path)
+    rows = np.array([3, 15, 0, 3])
+    part = store(network, cut, (source.take(rows), parts[1]), SHIFT, cache_dir=tmp_path)
+    assert sum(runs) == 0
+    for view, whole, plain in zip(part.views, first.views, uncached.views, strict=True):
+        np.testing.assert_array_equal(view, whole[rows])
+        np.testing.assert_allclose(whole, plain, atol=1e-3)
+    np.testing.assert_array_equal(part.validation, first.validation)
+
+
+def test_another_fold_runs_no_image_in_a_view_that_is_there(network, parts, runs, tmp_path):
+    store(network, "one_relu", parts, FLIP, cache_dir=tmp_path)
+    runs.clear()
+    store(network, "one_relu", parts[::-1], FLIP, cache_dir=tmp_path)
+    assert sum(runs) == 8
+
+
+def test_cuts_and_augmentations_do_not_mix_in_a_cache(network, parts, tmp_path):
+    kept = [
+        store(network, cut, parts, augmentation, cache_dir=tmp_path).views[-1]
+        for augmentation in (FLIP, SHIFT)
+        for cut in ("one_relu", "one_bn", "two", "pooling")
+    ]
+    fresh = [
+        store(network, cut, parts, augmentation).views[-1]
+        for augmentation in (FLIP, SHIFT)
+        for cut in ("one_relu", "one_bn", "two", "pooling")
+    ]
+    for array, expected in zip(kept, fresh, strict=True):
+        np.testing.assert_allclose(array, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("cut", ["two", "pooling"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_running_on_from_a_lower_cut_equals_the_network(network, parts, runs, tmp_path, cut, cached):
+    running = {"cache_dir": tmp_path} if cached else {}
+    lower = store(network, "scaling", parts, SHIFT)
+    higher = store_further(network, "scaling", lower, cut, running=Running(**running))
+    expected = store(network, cut, parts, SHIFT)
+    assert len(higher.views) == 3
+    for array, other in zip(
+        (*higher.views, higher.validation), (*expected.views, expected.validation), strict=True
+    ):
+        assert array.dtype == other.dtype
+        np.testing.assert_allclose(array, other, atol=5e-3)
+    runs.clear()
+    store_further(network, "scaling", lower, cut, running=Running(**running))
+    assert sum(runs) == (0 if cached else 3 * 16 + 8)
+
+
+def test_running_on_without_validation(network, parts):
+    lower = store(network, "one_relu", (parts[0], None), FLIP)
+    higher = store_further(network, "one_relu", lower, "pooling", running=Running())
+    assert higher.validation is None
+    assert len(higher.views) == 2
+
+
+def test_too_little_room_is_said_with_the_arithmetic(network, parts, runs, monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**30 // 2)
+    monkeypatch.setattr(stored_views.shutil, "disk_usage", lambda folder: usage)
+    # 4,194,304 images of 4 x 4 x 8 numbers of 2 bytes are 1 GiB.
+    many = parts[0].take(np.broadcast_to(np.intp(0), 2**22))
+    message = (
+        r"\(1 view x 4,194,304 images\) x 4 x 4 x 8 values x 2 bytes = 1\.00 GiB, and .* has "
+        r"0\.50 GiB free\. Lower augmentation__n_views, .*unfreeze=1\.0.*TMPDIR"
+    )
+    with pytest.raises(OSError, match=message) as caught:
+        store(network, "one_relu", (many, None))
+    assert caught.value.errno == errno.ENOSPC
+    assert runs == []
+
+
+def test_views_and_validation_are_in_the_arithmetic(network, parts, runs, monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)._replace(free=20_000)
+    monkeypatch.setattr(stored_views.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(stored_views, "MEMORY_LIMIT_BYTES", 100)
+    # 56 x 192 x 2 bytes are more than there is free, and 16 x 192 x 2 bytes less.
+    message = r"\(3 views x 16 images \+ 8 for validation\) x 8 x 8 x 3 values x 2 bytes"
+    with pytest.raises(OSError, match=message):
+        store(network, "scaling", parts, SHIFT)
+    assert runs == []
+    store(network, "scaling", parts)
+
+
+def test_what_fits_into_memory_needs_no_disk(network, parts, monkeypatch, tmp_path):
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(stored_views.shutil, "disk_usage", lambda folder: usage)
+    assert len(store(network, "one_relu", parts).views) == 1
+
+
+def test_past_the_memory_limit_everything_is_in_temporary_files(network, parts, monkeypatch):
+    expected = store(network, "one_relu", parts, FLIP)
+    # Each array is under the limit; the sum is over it.
+    monkeypatch.setattr(stored_views, "MEMORY_LIMIT_BYTES", 16 * 4 * 4 * 8 * 2 + 1)
+    found = store(network, "one_relu", parts, FLIP)
+    for array, other in zip(
+        (*found.views, found.validation), (*expected.views, expected.validation), strict=True
+    ):
+        assert isinstance(array, np.memmap)
+        np.testing.assert_array_equal(array, other)
+
+
+def test_much_to_be_stored_is_announced_where_progress_is_shown(
+    network, parts, capsys, monkeypatch
+):
+    store(network, "one_relu", parts, FLIP, verbose=1)
+    assert "stored activations" not in capsys.readouterr().err
+    monkeypatch.setattr(stored_views, "_ANNOUNCED_BYTES", 10_240)
+    store(network, "one_relu", parts, FLIP, verbose=0)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    store(network, "one_relu", parts, FLIP, verbose=1)
+    captured = capsys.readouterr()
+    arithmetic = "(2 views x 16 images + 8 for validation) x 4 x 4 x 8 values x 2 bytes = 0.00 GiB"
+    assert f"stored activations: {arithmetic}, in memory\n" in captured.err
+    assert captured.out == ""
+    monkeypatch.setattr(stored_views, "MEMORY_LIMIT_BYTES", 100)
+    store(network, "one_relu", parts, FLIP, verbose=1)
+    assert "0.00 GiB, in a temporary file in /" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_an_output_too_large_for_float16_is_an_error(source, cached, tmp_path):
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(inputs, keras.layers.Rescaling(1e6)(inputs))
+    cache_dir = tmp_path if cached else None
+    with pytest.raises(OverflowError, match=r"cut is 2\.\d*e\+08, and float16 ends at 65504"):
+        compute_activations(model, source, dtype=np.float16, cache_dir=cache_dir)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    kept = compute_activations(model, source, cache_dir=cache_dir)
+    np.testing.assert_allclose(kept, source.images * 1e6, rtol=1e-6)

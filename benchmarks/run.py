@@ -2,6 +2,7 @@
 
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
+    make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
 
 CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
 weights come from ``KERAS_HOME`` or are downloaded. What is not at hand is skipped with its reason.
@@ -18,35 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results"
-ROWS: list[dict[str, object]] = []
+import fine_tuning
+from measuring import RESULTS, ROWS, load_cifar10, row, seconds
 
-
-def row(name: str, value: float, unit: str, target: str, reached: bool | None) -> None:  # noqa: FBT001
-    """Print and keep one measurement."""
-    verdict = {True: "reached", False: "NOT reached", None: ""}[reached]
-    print(f"{name:<62} {value:>10.3f} {unit:<9} {target:<16} {verdict}", flush=True)
-    ROWS.append({"name": name, "value": value, "unit": unit, "target": target, "reached": reached})
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long one call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def load_cifar10() -> tuple[np.ndarray, ...]:
-    """Return training and test images and labels."""
-    from tlclassify.datasets import fetch_cifar10
-
-    data = fetch_cifar10(path=os.environ.get("CIFAR10"))
-    return data.X_train, data.y_train, data.X_test, data.y_test
+LONG = {"fine_tune_50000"}
 
 
 def bench_import() -> None:
@@ -200,13 +179,16 @@ BENCHMARKS = {
     "stored": bench_stored,
     "micro": bench_micro,
     "memory": bench_memory,
+    "stages": fine_tuning.bench_stages,
+    "fine_tune": fine_tuning.bench_fine_tune,
+    "fine_tune_50000": fine_tuning.bench_fine_tune_50000,
 }
 
 
 def main() -> None:
     """Run the benchmarks named, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"any of {', '.join(BENCHMARKS)}; default all")
+    parser.add_argument("names", nargs="*", help=f"any of {', '.join(BENCHMARKS)}")
     parser.add_argument("--one", choices=list(BENCHMARKS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
@@ -219,7 +201,7 @@ def main() -> None:
         record |= {"python": platform.python_version(), "rows": ROWS}
         (RESULTS / f"{options.one}.json").write_text(json.dumps(record, indent=1))
         return
-    for name in options.names or BENCHMARKS:
+    for name in options.names or [name for name in BENCHMARKS if name not in LONG]:
         if name not in BENCHMARKS:
             parser.error(f"unknown benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
         subprocess.run([sys.executable, __file__, "--one", name], check=True)

@@ -14,6 +14,7 @@ from tlclassify.displays import (
     ConfusionDisplay,
     ImageGridDisplay,
     LearningCurvesDisplay,
+    LearningRateDisplay,
     PredictionGridDisplay,
 )
 from tlclassify.evaluation import evaluate
@@ -337,3 +338,11 @@ def test_without_matplotlib_the_way_on_is_named(monkeypatch):
     for display in displays:
         with pytest.raises(ImportError, match=r'pip install "tlclassify\[plot\]"'):
             display.plot()
+
+
+def test_a_search_for_a_learning_rate_marks_the_suggestion():
+    display = LearningRateDisplay([1e-3, 1e-2, 1e-1], [2.0, 1.0, 3.0], 1e-3).plot()
+    assert display.ax_.get_xscale() == "log"
+    assert display.ax_.get_title() == "suggestion: 1.0e-03"
+    with pytest.raises(ValueError, match="one number for each of learning_rates"):
+        LearningRateDisplay([1, 2], [1.0], 1)

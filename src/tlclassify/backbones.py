@@ -245,9 +245,10 @@ def _resize_and_scale(inputs: keras.KerasTensor, scaling: Scaling, size: int) ->
             size,
             interpolation="bicubic",
             antialias=max(shape) > size,
+            dtype="float32",
             name="resizing",
         )(x)
-    x = keras.layers.Rescaling(scaling.scale, scaling.offset, name="scaling")(x)
+    x = keras.layers.Rescaling(scaling.scale, scaling.offset, dtype="float32", name="scaling")(x)
     return keras.ops.flip(x, axis=-1) if scaling.bgr else x
 
 

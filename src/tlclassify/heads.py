@@ -189,7 +189,10 @@ def build_head(
     if isinstance(head, Head):
         x = inputs if training is None else _standardization(training)(inputs)
         outputs = _hidden_layers(head, x)
-        outputs = keras.layers.Dense(n_classes, activation="softmax", name="probabilities")(outputs)
+        # In float32 under any policy of mixed precision, so that probabilities sum to 1.
+        outputs = keras.layers.Dense(
+            n_classes, activation="softmax", dtype="float32", name="probabilities"
+        )(outputs)
     else:
         outputs = head(inputs, n_classes)
         shape = getattr(outputs, "shape", None)

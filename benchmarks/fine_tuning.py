@@ -1,0 +1,145 @@
+"""Measure stages: their accuracy, and what an epoch costs over training what is above the cut."""
+
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from measuring import load_cifar10, row, seconds
+
+N_EPOCHS = 4
+N_TURNS = 3
+
+
+def bench_fine_tune() -> None:
+    """Measure the preset "top" on 10,000 images and their mirror images."""
+    measure_fine_tuning(10_000, target=0.895, limit_seconds=None)
+
+
+def bench_fine_tune_50000() -> None:
+    """Measure the preset "top" on all training images and their mirror images."""
+    measure_fine_tuning(50_000, target=0.93, limit_seconds=25 * 60)
+
+
+def measure_fine_tuning(n_images: int, *, target: float, limit_seconds: float | None) -> None:
+    """Fit from raw arrays and score on all test images."""
+    from tlclassify import TransferClassifier
+
+    X, y, X_test, y_test = load_cifar10()
+    clf = TransferClassifier(
+        "mobilenet", augmentation="flip", fine_tune_stage="top", random_state=0, verbose=0
+    )
+    fit_seconds = seconds(lambda: clf.fit(X[:n_images], y[:n_images]))
+    accuracy = clf.score(X_test, y_test)
+    label = f'CIFAR-10, {n_images:,} images, MobileNet 1.0 (96 px), "top": accuracy'
+    row(label, accuracy, "", f">= {target}", accuracy >= target)
+    limit = "" if limit_seconds is None else f"< {limit_seconds}"
+    in_time = None if limit_seconds is None else fit_seconds < limit_seconds
+    row("... fit", fit_seconds, "s", limit, in_time)
+    for entry in clf.history_:
+        if entry["stage"] == "fine_tune":
+            print({key: entry[key] for key in ("epoch", "val_accuracy", "seconds")})
+
+
+def bench_stages() -> None:
+    """Measure an epoch against `model.fit` of the same part on arrays, and of the whole network."""
+    for label, unfreeze, n_images in (
+        ("head", 0, 10_000),
+        ("last two blocks", 2, 2_000),
+        ("top third", 1 / 3, 2_000),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            measure_stage(label, unfreeze, n_images, folder)
+
+
+def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> None:
+    """Train three equal copies in turns: as a stage, on arrays in memory, and from the images."""
+    (ours, _), (arrays, _), (whole, fit) = (prepare(unfreeze, n_images, folder) for _ in range(3))
+    stage = fit.stages["fine_tune"]
+    features = np.asarray(arrays.training.inputs.views[0], dtype=np.float32)
+    pixels = fit.training.images.read(0, n_images)
+    from_pixels = keras.Model(fit.network.input, fit.top(fit.network.output))
+    spent: dict[str, list[float]] = {"ours": [], "arrays": [], "whole": []}
+    for _ in range(N_TURNS):
+        ours_seconds, ours_loss = run_ours(ours, stage)
+        arrays_seconds, arrays_loss = run_bare(arrays, stage, arrays.model, features)
+        whole_seconds, _ = run_bare(whole, stage, from_pixels, pixels)
+        spent["ours"].append(ours_seconds)
+        spent["arrays"].append(arrays_seconds)
+        spent["whole"].append(whole_seconds)
+    middle = {name: statistics.median(values) for name, values in spent.items()}
+    ratio = middle["ours"] / middle["arrays"]
+    row(f"epoch of a stage over model.fit on arrays: {label}", ratio, "x", "<= 1.1", ratio <= 1.1)
+    row("... over model.fit of the whole network", middle["ours"] / middle["whole"], "x", "", None)
+    difference = abs(ours_loss - arrays_loss) / arrays_loss
+    row("... loss, relative difference", difference, "", "< 0.05", difference < 0.05)
+    row("... epoch of the stage", middle["ours"], "s", "", None)
+
+
+def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
+    """Return one stage ready to be trained, and the fit that it belongs to."""
+    from tlclassify import Head, Stage, TransferClassifier
+    from tlclassify.preparation import prepare_fit
+    from tlclassify.stages import resolve_stage
+
+    X, y, _, _ = load_cifar10()
+    stage = Stage(N_EPOCHS, unfreeze=unfreeze, schedule="constant", patience=None)
+    clf = TransferClassifier(
+        "mobilenet",
+        head=Head((), dropout=0.0),
+        head_stage=None,
+        fine_tune_stage=resolve_stage(stage),
+        validation_fraction=0,
+        cache_dir=folder,
+        random_state=0,
+        verbose=0,
+    )
+    fit, _ = prepare_fit(clf, X[:n_images], y[:n_images])
+    return fit.prepare("fine_tune"), fit
+
+
+def run_ours(prepared: Any, stage: Any) -> tuple[float, float]:
+    """Return seconds an epoch and the last loss of a stage; the first epoch compiles."""
+    from tlclassify.training import run_stage
+
+    history: list[dict[str, Any]] = []
+    run_stage(prepared.model, stage, name="x", training=prepared.training, history=history)
+    return min(entry["seconds"] for entry in history[1:]), history[-1]["loss"]
+
+
+def run_bare(
+    prepared: Any, stage: Any, model: keras.Model, inputs: np.ndarray
+) -> tuple[float, float]:
+    """Return the same for `model.fit` on arrays."""
+    from tlclassify.optimizers import build_optimizer
+
+    targets = np.eye(10, dtype=np.float32)[prepared.training.targets]
+    optimizer = build_optimizer(stage, model.trainable_variables, n_steps=0)
+    model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    clock = Clock()
+    fitted = model.fit(
+        inputs,
+        targets,
+        batch_size=stage.batch_size,
+        epochs=stage.epochs,
+        verbose=0,
+        callbacks=[clock],
+    )
+    return min(clock.seconds[1:]), fitted.history["loss"][-1]
+
+
+class Clock(keras.callbacks.Callback):
+    """Take the seconds of every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002, D102
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002, D102
+        self.seconds.append(time.perf_counter() - self._start)

@@ -3,19 +3,20 @@
     python benchmarks/article.py                            # an hour or more
     python benchmarks/article.py --epochs 20 --ours head    # the recipe's first 20 epochs
 
-Both get the same training images, and are tested on the same 10,000. Each holds out a share of its
-own: the recipe 30 % of the images, ours 10 %. Seconds are of the wall clock, from raw arrays to a
-trained network, the reading of the weights included; testing and checkpoints are not.
+The recipe gets 50,000 training images; ours get the first 10,000 of them, which is enough for its
+figures. Both are tested on the same 10,000, the recipe after every epoch, ours at the end of each
+fit. Each holds out a share of its own: the recipe 30 %, ours 10 %. Seconds
+are of the wall clock, so the machine should be idle: from raw arrays to a trained network, the
+reading of the weights included, testing and checkpoints not.
 
-The recipe is tested after every epoch, ours at the end of each fit. All that is done is kept in
-``results/``, and the same command goes on from there: after Ctrl-C, which prints what there is, or
-after a kill, which costs the epoch or the fit in progress. A recipe gone on with has its weights,
-its optimizer and its plateau back. It has not the order of images and the views, which are drawn
-anew from the first epoch's on, nor the state of dropout where the head has any. Its seconds leave
-out the second start, but not the compilation in the first epoch after that.
+All that is done is kept, and the same command goes on from there: after Ctrl-C, which prints what
+there is, or after a kill, which costs the epoch or the fit in progress. A recipe gone on with has
+its weights, its optimizer and its plateau back. It has not the order of images and the views, which
+are drawn as from the first epoch again, nor the state of dropout where the head has any. Its
+seconds leave out the second start, but not the compilation in the epoch after it.
 
-The table goes to the standard output, progress to the standard error, rows and a picture to
-``results/article.json`` and ``results/article.png``. Data and weights are found as ``run.py`` does.
+The table goes to the standard output, rows and a picture to ``results/article.json`` and ``.png``.
+Data and weights are found as by ``run.py``.
 """
 
 import argparse
@@ -32,9 +33,9 @@ from typing import Any
 import keras
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from run import RESULTS, load_cifar10
+from matplotlib.ticker import LogLocator
 
+from measuring import RESULTS, load_cifar10
 from tlclassify import TransferClassifier
 from tlclassify.augmentation import no_views
 from tlclassify.displays._drawing import BLUE, VERMILION
@@ -44,84 +45,69 @@ from tlclassify.training import _PLATEAU_ARTICLE
 TARGETS = (0.65, 0.81)
 SEED = 0
 RECIPE = "article's recipe"
+N_OURS = 10_000
 OURS: dict[str, tuple[str, dict[str, str]]] = {
-    "head": ("ours: head alone", {}),
-    "top": ("ours: fine-tuned", {"fine_tune_stage": "top", "augmentation": "flip"}),
+    "head": ("ours: head alone, 10,000 images", {}),
+    "top": ("ours: fine-tuned, 10,000 images", {"fine_tune_stage": "top", "augmentation": "flip"}),
 }
-Rows = list[dict[str, Any]]
+LABELS = (RECIPE, *(label for label, _ in OURS.values()))
+Data = tuple[np.ndarray, ...]  # training images and labels, test images and labels
 
 
 @dataclass
 class Record:
-    """What has been measured so far, and the files that keep it.
-
-    Parameters
-    ----------
-    folder : Path
-    settings : dict
-        What must be the same for rows to stand side by side.
-    recipe_epochs : int
-        Of the recipe as it was published.
-    runs : dict of str to list of dict
-        Rows with epoch, seconds and test_accuracy at least; the recipe's one an epoch.
-    """
+    """What has been measured so far: rows by the run's name, the recipe's one an epoch."""
 
     folder: Path
     settings: dict[str, Any]
     recipe_epochs: int
-    runs: dict[str, Rows] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=lambda: {label: [] for label in LABELS})
 
-    @property
-    def path(self) -> Path:
-        """The file of the rows."""
-        return self.folder / "article.json"
-
-    def checkpoint(self, epoch: int) -> Path:
+    def checkpoint(self, epoch: int | str) -> Path:
         """Return the file of the recipe's state after an epoch, counted from 1."""
         return self.folder / f"article-epoch-{epoch}.npz"
 
     def restore(self) -> None:
         """Read the rows of earlier sessions, if there are any."""
-        if not self.path.exists():
+        path = self.folder / "article.json"
+        if not path.exists():
             return
-        last = json.loads(self.path.read_text())
-        different = [
-            f"{key} was {last['settings'].get(key)!r} and is {value!r}"
-            for key, value in self.settings.items()
-            if last["settings"].get(key) != value
-        ]
-        epochs = len(last["runs"].get(RECIPE, []))
-        if epochs and not self.checkpoint(epochs).exists():
-            different.append(f"{self.checkpoint(epochs)} is gone")
-        if different:
-            raise ValueError(
-                f"{self.path} cannot be gone on with: {'; '.join(different)}. Pass --fresh to "
-                "begin anew, or another folder as --results."
-            )
-        self.runs = last["runs"]
+        last = json.loads(path.read_text())
+        self.runs, settings = last["runs"], last["settings"]
+        changed = [key for key in self.settings if settings.get(key) != self.settings[key]]
+        if self.runs[RECIPE] and not self.checkpoint(len(self.runs[RECIPE])).exists():
+            changed.append("checkpoint (it is gone)")
+        if changed:
+            sys.exit(f"{path} has another {', '.join(changed)}. Pass --fresh to replace it.")
+
+    def add(self, label: str, row: dict[str, Any]) -> None:
+        """Keep and show a row."""
+        self.runs[label].append(row)
+        self.save()
+        done = f"{row['seconds']:,.0f} s, test accuracy {row['test_accuracy']:.4f}"
+        print(f"{label}: epoch {row['epoch']}, {done}", file=sys.stderr, flush=True)
 
     def save(self) -> None:
-        """Write the rows, and forget the checkpoints of earlier epochs."""
+        """Write the rows, and forget the checkpoints of other epochs."""
         kept = {"settings": self.settings, "ratios": time_ratios(self), "runs": self.runs}
-        write_whole(self.path, lambda path: path.write_text(json.dumps(kept, indent=1)))
-        current = self.checkpoint(len(self.runs.get(RECIPE, [])))
-        for old in set(self.folder.glob(self.checkpoint(0).name.replace("0", "*"))) - {current}:
+        text = json.dumps(kept, indent=1)
+        write_whole(self.folder / "article.json", lambda path: path.write_text(text))
+        current = self.checkpoint(len(self.runs[RECIPE]))
+        for old in set(self.folder.glob(self.checkpoint("*").name)) - {current}:
             old.unlink()
 
 
-class EveryEpoch(keras.callbacks.Callback):
-    """Hold the clock after each epoch, test, and keep what a later session goes on from.
+class _EveryEpoch(keras.callbacks.Callback):
+    """Stop the clock after each epoch, test, and keep what a later session goes on from.
 
-    The clock runs from here on, or from the start of training where an earlier session is gone on
-    with. The plateau beside Keras's own remembers all sessions. While both remember the same, they
-    act alike; and after the one cut that there is room for, neither acts again.
+    A plateau of its own remembers all sessions. Keras's knows this one alone, so that it never
+    cuts the learning rate earlier; and the recipe has room for one cut.
     """
 
     def __init__(self, record: Record, test: tuple[np.ndarray, np.ndarray]) -> None:
         super().__init__()
-        self._record = record
-        self._rows = record.runs.setdefault(RECIPE, [])
-        self._images, self._targets = test
+        self._record, (self._images, self._targets) = record, test
+        self._rows = record.runs[RECIPE]
         self._session = self._rows[-1]["session"] + 1 if self._rows else 1
         self._plateau = keras.callbacks.ReduceLROnPlateau(
             "val_accuracy", mode="max", **_PLATEAU_ARTICLE
@@ -143,9 +129,7 @@ class EveryEpoch(keras.callbacks.Callback):
         row |= {"test_accuracy": self._test(), "learning_rate": rate}
         row |= {key: float(value) for key, value in (logs or {}).items()}
         write_whole(self._record.checkpoint(row["epoch"]), self._write_state)
-        self._rows.append(row)
-        self._record.save()
-        say(f"{RECIPE}: epoch {row['epoch']}, {seconds:,.0f} s, {row['test_accuracy']:.4f}")
+        self._record.add(RECIPE, row)
         self._start = time.perf_counter() - seconds
 
     def _test(self) -> float:
@@ -154,26 +138,19 @@ class EveryEpoch(keras.callbacks.Callback):
         return float((probabilities.argmax(axis=1) == self._targets).mean())
 
     def _write_state(self, path: Path) -> None:
-        optimizer: dict[str, np.ndarray] = {}
-        self.model.optimizer.save_own_variables(optimizer)
-        state = {f"weight_{i}": array for i, array in enumerate(self.model.get_weights())}
-        np.savez(path, **state, **{f"optimizer_{key}": optimizer[key] for key in optimizer})
+        arrays = map(keras.ops.convert_to_numpy, self.model.optimizer.variables)
+        np.savez(path, *self.model.get_weights(), *arrays)
 
     def _restore(self) -> None:
-        optimizer = self.model.optimizer
-        optimizer.build(self.model.trainable_variables)
         for row in self._rows:
             self._plateau.on_epoch_end(row["epoch"] - 1, {"val_accuracy": row["val_accuracy"]})
         with np.load(self._record.checkpoint(len(self._rows))) as state:
-            self.model.set_weights([state[f"weight_{i}"] for i in range(len(self.model.weights))])
-            optimizer.load_own_variables(
-                {str(i): state[f"optimizer_{i}"] for i in range(len(optimizer.variables))}
-            )
-
-
-def say(text: str) -> None:
-    """Show progress."""
-    print(text, file=sys.stderr, flush=True)
+            arrays = [state[f"arr_{i}"] for i in range(len(state.files))]
+        n_weights = len(self.model.weights)
+        self.model.set_weights(arrays[:n_weights])
+        self.model.optimizer.build(self.model.trainable_variables)
+        for variable, array in zip(self.model.optimizer.variables, arrays[n_weights:], strict=True):
+            variable.assign(array)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -183,112 +160,81 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     unfinished.replace(path)
 
 
-def run_ours(record: Record, name: str, data: tuple[np.ndarray, ...]) -> None:
+def run_ours(record: Record, name: str, data: Data) -> None:
     """Fit and test one of ours, unless that has been done."""
-    label, parameters = OURS[name]
-    if label in record.runs:
+    label, parameters = OURS[name][0], dict(OURS[name][1])
+    if record.runs[label]:
         return
     X, y, X_test, y_test = data
-    clf = TransferClassifier(
-        record.settings["backbone"],
-        weights=record.settings["weights"],
-        image_size=96,
-        random_state=SEED,
-        **parameters,
-    )
+    parameters |= {key: record.settings[key] for key in ("backbone", "weights")}
+    clf = TransferClassifier(image_size=96, random_state=SEED, **parameters)
     start = time.perf_counter()
-    clf.fit(X, y)
+    clf.fit(X[:N_OURS], y[:N_OURS])
     row = {"epoch": len(clf.history_), "seconds": time.perf_counter() - start}
-    record.runs[label] = [row | {"test_accuracy": float(clf.score(X_test, y_test))}]
-    record.save()
-    say(f"{label}: {row['seconds']:,.0f} s, {record.runs[label][0]['test_accuracy']:.4f}")
+    record.add(label, row | {"test_accuracy": float(clf.score(X_test, y_test))})
 
 
-def run_recipe(
-    record: Record, clf: TransferClassifier, epochs: int, data: tuple[np.ndarray, ...]
-) -> None:
+def run_recipe(record: Record, clf: TransferClassifier, epochs: int, data: Data) -> None:
     """Train by the recipe until so many epochs are done, those of earlier sessions among them."""
-    missing = epochs - len(record.runs.get(RECIPE, []))
-    if missing <= 0:
-        return
     X, y, X_test, y_test = data
-    test = X_test, np.searchsorted(np.unique(y), y_test)
-    clf.set_params(fine_tune_stage__epochs=missing, callbacks=[EveryEpoch(record, test)])
-    clf.fit(X, y)
+    missing = epochs - len(record.runs[RECIPE])
+    if missing > 0:
+        test = X_test, np.searchsorted(np.unique(y), y_test)
+        clf.set_params(fine_tune_stage__epochs=missing, callbacks=[_EveryEpoch(record, test)])
+        clf.fit(X, y)
 
 
-def seconds_to(rows: Rows, target: float) -> float | None:
+def seconds_to(rows: list[dict[str, Any]], target: float) -> float | None:
     """Return the seconds at which a test accuracy was reached first, or None."""
     return next((row["seconds"] for row in rows if row["test_accuracy"] >= target), None)
 
 
-def recipe_seconds(record: Record) -> float | None:
-    """Return the seconds of all the recipe's epochs; those not run count as the mean of others.
-
-    The first epoch has the start in it, and is left out of the mean if it can be.
-    """
-    rows = record.runs.get(RECIPE, [])[: record.recipe_epochs]
-    if not rows:
-        return None
-    last, first = rows[-1], rows[0]
-    mean = last["seconds"]
-    if len(rows) > 1:
-        mean = (last["seconds"] - first["seconds"]) / (len(rows) - 1)
-    return float(last["seconds"] + (record.recipe_epochs - len(rows)) * mean)
-
-
 def time_ratios(record: Record) -> dict[str, Any]:
-    """Return how many times longer the recipe takes than the faster of ours, by test accuracy."""
-    rows = record.runs.get(RECIPE, [])
-    whole = recipe_seconds(record)
-    ratios: dict[str, Any] = {"recipe_seconds": whole}
-    ratios["extrapolated"] = len(rows) < record.recipe_epochs
+    """Return how many times longer the recipe takes than the fastest of ours, by test accuracy."""
+    seconds = [row["seconds"] for row in record.runs[RECIPE][: record.recipe_epochs]]
+    n = len(seconds)
+    if not n:
+        return {}
+    # The first epoch has the start in it, and is left out of the mean where there are more.
+    mean = (seconds[-1] - seconds[0]) / (n - 1) if n > 1 else seconds[0]
+    whole = seconds[-1] + (record.recipe_epochs - n) * mean
+    ratios: dict[str, Any] = {"recipe_seconds": whole, "measured_epochs": n}
     for target in TARGETS:
-        ours = [seconds_to(record.runs.get(label, []), target) for label, _ in OURS.values()]
-        best = min((seconds for seconds in ours if seconds is not None), default=None)
-        reached = seconds_to(rows, target)
+        ours = [seconds_to(record.runs[label], target) for label in LABELS[1:]]
+        best = min((reached for reached in ours if reached is not None), default=None)
+        there = seconds_to(record.runs[RECIPE], target)
         ratios[f"{target}"] = {
-            "ours_seconds": best,
-            "whole_recipe": whole / best if whole and best else None,
-            "recipe_to_there": reached / best if reached and best else None,
+            "seconds_of_ours": best,
+            "whole_recipe": whole / best if best else None,
+            "recipe_to_there": there / best if there and best else None,
         }
     return ratios
 
 
+def line(name: str, *values: float | None, digits: int = 0) -> str:
+    """Return a line of a Markdown table."""
+    cells = ["not reached" if value is None else f"{value:,.{digits}f}" for value in values]
+    return f"| {' | '.join([name, *cells])} |"
+
+
 def table(record: Record) -> str:
     """Return the runs and the ratios as Markdown."""
-
-    def number(value: float | None, digits: int = 0) -> str:
-        return "not reached" if value is None else f"{value:,.{digits}f}"
-
-    lines = [
-        "| | epochs | seconds | test accuracy | highest | s to 0.65 | s to 0.81 |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    heads = " | ".join(f"seconds to {target}" for target in TARGETS)
+    lines = [f"| | test accuracy | highest | epochs | seconds | {heads} |", "|---" * 7 + "|"]
     for label, rows in record.runs.items():
         if rows:
-            cells = [label, str(rows[-1]["epoch"]), number(rows[-1]["seconds"])]
-            cells.append(f"{rows[-1]['test_accuracy']:.4f}")
-            cells.append(f"{max(row['test_accuracy'] for row in rows):.4f}")
-            cells += [number(seconds_to(rows, target)) for target in TARGETS]
-            lines.append(f"| {' | '.join(cells)} |")
+            accuracies = [row["test_accuracy"] for row in rows]
+            name = f"{label} | {accuracies[-1]:.4f} | {max(accuracies):.4f}"
+            reached = [seconds_to(rows, target) for target in TARGETS]
+            lines.append(line(name, rows[-1]["epoch"], rows[-1]["seconds"], *reached))
     ratios = time_ratios(record)
-    if ratios["recipe_seconds"] is None:
-        return "\n".join(lines)
-    n_epochs = len(record.runs[RECIPE])
-    how = f"extrapolated from {n_epochs}" if ratios["extrapolated"] else "all of them run"
-    lines += [
-        "",
-        f"The recipe's {record.recipe_epochs} epochs: {ratios['recipe_seconds']:,.0f} s ({how}).",
-        "",
-        "| test accuracy | our seconds | all the recipe's epochs over ours | its first there |",
-        "|---:|---:|---:|---:|",
-    ]
-    for target in TARGETS:
-        row = ratios[f"{target}"]
-        cells = [f"{target}", number(row["ours_seconds"])]
-        cells += [number(row[key], 1) for key in ("whole_recipe", "recipe_to_there")]
-        lines.append(f"| {' | '.join(cells)} |")
+    if ratios:
+        n, whole = ratios["measured_epochs"], ratios["recipe_seconds"]
+        how = "all measured" if n == record.recipe_epochs else f"extrapolated from {n}"
+        lines += ["", f"The recipe's {record.recipe_epochs} epochs: {whole:,.0f} s ({how}).", ""]
+        heads = f"its {record.recipe_epochs} epochs over ours | its epochs up to there over ours"
+        lines += [f"| test accuracy | seconds of ours | {heads} |", "|---" * 4 + "|"]
+        lines += [line(f"{target}", *ratios[f"{target}"].values(), digits=1) for target in TARGETS]
     return "\n".join(lines)
 
 
@@ -296,39 +242,29 @@ def draw(record: Record, path: Path) -> None:
     """Draw test accuracy against seconds of training."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     ax = figure.subplots()
+    above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
     for label, rows in record.runs.items():
-        if not rows:
-            continue
-        color = BLUE if label == RECIPE else VERMILION
-        seconds = [row["seconds"] for row in rows]
-        ax.plot(seconds, [row["test_accuracy"] for row in rows], "-o", color=color, markersize=4)
-        ax.annotate(
-            label,
-            (seconds[-1], rows[-1]["test_accuracy"]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            color=color,
-        )
+        points = [(row["seconds"], row["test_accuracy"]) for row in rows]
+        if points:
+            color = BLUE if label == RECIPE else VERMILION
+            ax.plot(*zip(*points, strict=True), "-o", color=color, markersize=3)
+            ax.annotate(label, points[-1], color=color, **above)
     for target in TARGETS:
         ax.axhline(target, color="0.35", linewidth=1, linestyle=":")
-        place = (1, target)
-        ax.annotate(f" {target}", place, xycoords=ax.get_yaxis_transform(), va="center")
+        ax.text(1, target, f" {target}", transform=ax.get_yaxis_transform(), va="center")
     ax.set(xscale="log", xlabel="Seconds of training", ylabel="Test accuracy", ylim=(0, 1))
+    ax.set_title(f"CIFAR-10, {record.settings['backbone']}: {record.settings['limit']:,} images")
     ax.margins(x=0.15)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.minorticks_off()
     ax.grid(alpha=0.3)
-    ax.set_title(f"CIFAR-10, {record.settings['backbone']}: {record.settings['limit']:,} images")
     figure.savefig(path, dpi=150, format="png")
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Return what the command line says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    """Run what is missing, and print and draw what there is."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--backbone", default="mobilenet", help="one with a recipe and weights")
     parser.add_argument("--limit", type=int, default=50_000, help="training images")
     parser.add_argument("--epochs", type=int, help="of the recipe, all sessions together")
@@ -337,34 +273,25 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", default="pretrained", help="'pretrained' or a file")
     parser.add_argument("--weights-note", default="ImageNet weights", help="what they are")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Run what is missing, and print and draw what there is."""
-    options = parse_arguments()
-    recipe = article_classifier(
-        options.backbone, weights=options.weights, random_state=SEED, verbose=0
-    )
-    data = load_cifar10()
-    X, y = data[0][: options.limit], data[1][: options.limit]
-    settings = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    settings |= {"python": platform.python_version(), "keras": keras.__version__}
-    settings |= {"backbone": options.backbone, "weights": options.weights}
-    settings |= {"weights_note": options.weights_note, "data": "CIFAR-10", "limit": len(X)}
-    settings |= {"test_images": len(data[2]), "recipe": repr(recipe.fine_tune_stage)}
-    recipe_epochs = recipe.fine_tune_stage.epochs
-    record = Record(options.results, settings, recipe_epochs)
+    given = parser.parse_args()
+    clf = article_classifier(given.backbone, weights=given.weights, random_state=SEED, verbose=0)
+    X, y, X_test, y_test = load_cifar10()
+    data = X[: given.limit], y[: given.limit], X_test, y_test
+    settings: dict[str, Any] = {"data": "CIFAR-10, 10,000 test images", "cores": os.cpu_count()}
+    settings |= {"machine": platform.processor() or platform.machine(), "keras": keras.__version__}
+    settings |= {"backbone": given.backbone, "weights": given.weights, "limit": len(data[0])}
+    settings |= {"weights_note": given.weights_note, "recipe": repr(clf.fine_tune_stage)}
+    record = Record(given.results, settings, clf.fine_tune_stage.epochs)
     record.folder.mkdir(parents=True, exist_ok=True)
-    if not options.fresh:
+    if not given.fresh:
         record.restore()
+    epochs = record.recipe_epochs if given.epochs is None else given.epochs
     try:
-        for name in options.ours:
-            run_ours(record, name, (X, y, *data[2:]))
-        epochs = recipe_epochs if options.epochs is None else options.epochs
-        run_recipe(record, recipe, epochs, (X, y, *data[2:]))
+        for name in given.ours:
+            run_ours(record, name, data)
+        run_recipe(record, clf, epochs, data)
     except KeyboardInterrupt:
-        say("stopped: the same command goes on from here")
+        print("stopped: the same command goes on from here", file=sys.stderr)
     record.save()
     write_whole(record.folder / "article.png", lambda path: draw(record, path))
     print(table(record))

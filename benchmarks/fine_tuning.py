@@ -16,15 +16,22 @@ N_TURNS = 3
 
 def bench_fine_tune() -> None:
     """Measure the preset "top" on 10,000 images and their mirror images."""
-    measure_fine_tuning(10_000, target=0.895, limit_seconds=None)
+    measure_fine_tuning(10_000, {}, target=0.895)
 
 
 def bench_fine_tune_50000() -> None:
-    """Measure the preset "top" on all training images and their mirror images."""
-    measure_fine_tuning(50_000, target=0.93, limit_seconds=25 * 60)
+    """Measure 6 epochs of "top" on all training images and their mirror images."""
+    params = {"fine_tune_stage__epochs": 6, "validation_fraction": 0.02}
+    measure_fine_tuning(50_000, params, target=0.93, limit_seconds=25 * 60)
 
 
-def measure_fine_tuning(n_images: int, *, target: float, limit_seconds: float | None) -> None:
+def measure_fine_tuning(
+    n_images: int,
+    params: dict[str, object],
+    *,
+    target: float,
+    limit_seconds: float | None = None,
+) -> None:
     """Fit from raw arrays and score on all test images."""
     from tlclassify import TransferClassifier
 
@@ -32,6 +39,7 @@ def measure_fine_tuning(n_images: int, *, target: float, limit_seconds: float | 
     clf = TransferClassifier(
         "mobilenet", augmentation="flip", fine_tune_stage="top", random_state=0, verbose=0
     )
+    clf.set_params(**params)
     fit_seconds = seconds(lambda: clf.fit(X[:n_images], y[:n_images]))
     accuracy = clf.score(X_test, y_test)
     label = f'CIFAR-10, {n_images:,} images, MobileNet 1.0 (96 px), "top": accuracy'

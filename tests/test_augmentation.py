@@ -97,7 +97,10 @@ def test_clone_keeps_every_parameter():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"rotation_degrees": 181}, r"augmentation__rotation_degrees .* in \[0, 180\]; received 181"),
+        (
+            {"rotation_degrees": 181},
+            r"augmentation__rotation_degrees .* in \[0, 180\]; received 181",
+        ),
         ({"rotation_degrees": -1}, r"augmentation__rotation_degrees .* received -1"),
         ({"zoom_fraction": 1}, r"augmentation__zoom_fraction .* in \[0, 1\)"),
         ({"translation_fraction": 1.0}, r"augmentation__translation_fraction .* in \[0, 1\)"),
@@ -266,6 +269,8 @@ def test_a_rotation_turns_about_the_centre(pixels):
     square = pixels[:, :, :8]
     found = run_extreme(square, rotation_degrees=90)
     np.testing.assert_allclose(found, np.rot90(square, axes=(1, 2)), atol=0.02)
+    mirrored = run_extreme(square, rotation_degrees=90, horizontal_flip=True)
+    np.testing.assert_allclose(mirrored, np.rot90(square, axes=(1, 2))[:, :, ::-1], atol=0.02)
     half = run_extreme(pixels, rotation_degrees=180)
     np.testing.assert_allclose(half, pixels[:, ::-1, ::-1], atol=0.02)
 

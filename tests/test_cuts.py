@@ -237,7 +237,12 @@ def test_the_rest_of_a_composite_layer_is_trained(images):
     network = build(of_function(composite), 8)
     unfreeze_above(network, "scaling", batch_norm="frozen")
     trained = keras.Model(network.input, network.output).trainable_variables
-    assert [tuple(variable.shape) for variable in trained] == [(1, 1, 3, 4), (4,), (1, 1, 4, 6), (6,)]
+    assert [tuple(variable.shape) for variable in trained] == [
+        (1, 1, 3, 4),
+        (4,),
+        (1, 1, 4, 6),
+        (6,),
+    ]
 
 
 def test_composite_layers_below_the_cut_stay_as_they_are():

@@ -9,7 +9,7 @@ from tlclassify.images import open_images
 from tlclassify.views import ImageInputs, StoredInputs
 
 TARGETS = np.arange(50) % 3
-SIZE = (8, 8)
+SIZE = (64, 64)
 
 
 def make(n_views=1, **options):
@@ -22,7 +22,8 @@ def make(n_views=1, **options):
 def make_plain(augmentation=None, **options):
     """Images of one colour: 0 in class 0 and 200 in class 1."""
     targets = np.arange(16) % 2
-    images = np.broadcast_to((200 * targets).astype(np.uint8)[:, None, None, None], (16, 8, 8, 3))
+    shades = (200 * targets).astype(np.uint8)[:, None, None, None]
+    images = np.broadcast_to(shades, (16, *SIZE, 3))
     inputs = ImageInputs(open_images(images), augmentation, SIZE)
     return Examples(inputs, targets, n_classes=2, batch_size=16, **options)
 
@@ -114,16 +115,19 @@ MIXINGS = {
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_labels_are_mixed_as_pixels_are(mixing):
-    """An image of one colour a class: its mean tells the share of class 1."""
+    """An image of one colour a class: its mean tells the share of class 1.
+
+    CutMix counts what it pastes in fractions of pixels, of which 64 a side leave 3 percent.
+    """
     examples = make_plain(mixing=MIXINGS[mixing], seed=0)
     for _ in range(3):
         images, targets = examples[0]
-        assert images.shape == (16, 8, 8, 3)
+        assert images.shape == (16, *SIZE, 3)
         assert images.dtype == np.uint8
         assert targets.shape == (16, 2)
         assert targets.dtype == np.float32
         np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
-        np.testing.assert_allclose(targets[:, 1], images.mean(axis=(1, 2, 3)) / 200, atol=0.01)
+        np.testing.assert_allclose(targets[:, 1], images.mean(axis=(1, 2, 3)) / 200, atol=0.035)
         assert ((targets > 0.01) & (targets < 0.99)).any()
         examples.on_epoch_end()
 

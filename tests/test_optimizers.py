@@ -76,7 +76,7 @@ def test_a_variable_moves_by_its_factor(kind, n):
     variables = new_variables()
     optimizer = make(variables, optimizer=kind, weight_decay=0.0, rate_factors=[1.0, 0.5, 0.25])
     full, half, bias = apply(optimizer, variables, n)
-    assert (np.abs(full - 2) > 1e-3).all()
+    assert np.abs(full - 2).max() > 0.05
     np.testing.assert_allclose(half - 2, (full - 2) / 2, atol=1e-5)
     plain = new_variables()
     *_, full_bias = apply(make(plain, optimizer=kind, weight_decay=0.0), plain, n)

@@ -47,7 +47,8 @@ class Augmentation(BaseEstimator):  # type: ignore[misc]
         Parameter of MixUp's beta distribution; 0: no MixUp. Only where the whole network is
         trained.
     cutmix_factor : float in [0, 1], default 0.0
-        Largest share that CutMix pastes; 0: no CutMix. Only where the whole network is trained.
+        Upper end of the parameter of CutMix's beta distribution, as Keras's layer has it; 0: no
+        CutMix. Only where the whole network is trained.
 
     References
     ----------

@@ -88,10 +88,14 @@ def block_starts(model: keras.Model) -> list[str]:
                 starts.append(below.name)
             goes_on = len(pending) == 1 and isinstance(pending[0], keras.layers.DepthwiseConv2D)
             pending, below = [], operation
-        elif math.prod(operation.output.shape[1:]) <= math.prod(below.output.shape[1:]):
+        elif operation.name == FIRST_STORED or _size(operation) <= _size(below):
             # Padding makes an output larger: what is stored is then taken from before it.
             below = operation
     return starts
+
+
+def _size(operation: Any) -> int:
+    return math.prod(operation.output.shape[1:])
 
 
 def _has_kernel(operation: Any) -> bool:

@@ -52,7 +52,7 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
         self.batch_size = batch_size
         self.sample_weight = sample_weight
         self.rows = np.arange(len(targets))
-        self._mixers = [] if mixing is None or seed is None else _build_mixers(mixing, seed)
+        self._mixing = mixing
         self._seed = seed
         self._epoch = -1
         self.on_epoch_end()
@@ -70,8 +70,9 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
             rng = np.random.default_rng((self._seed, self._epoch, number))
         inputs = self.inputs.draw(rows, rng)
         targets = np.eye(self.n_classes, dtype=np.float32)[self.targets[rows]]
-        for mixer in self._mixers:
-            inputs, targets = _mix(mixer, inputs, targets)
+        if self._mixing is not None and rng is not None:
+            for mixer in _build_mixers(self._mixing, rng):
+                inputs, targets = _mix(mixer, inputs, targets)
         batch = (inputs, targets)
         return batch if self.sample_weight is None else (*batch, self.sample_weight[rows])
 
@@ -83,12 +84,13 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
             self.rows = rng.permutation(len(self.rows))
 
 
-def _build_mixers(augmentation: Augmentation, seed: int) -> list[keras.layers.Layer]:
+def _build_mixers(augmentation: Augmentation, rng: np.random.Generator) -> list[keras.layers.Layer]:
+    seeds = rng.integers(2**31, size=2).tolist()
     mixers = []
     if augmentation.mixup_alpha:
-        mixers.append(keras.layers.MixUp(augmentation.mixup_alpha, seed=seed))
+        mixers.append(keras.layers.MixUp(augmentation.mixup_alpha, seed=seeds[0]))
     if augmentation.cutmix_factor:
-        mixers.append(keras.layers.CutMix(augmentation.cutmix_factor, seed=seed + 1))
+        mixers.append(keras.layers.CutMix(augmentation.cutmix_factor, seed=seeds[1]))
     return mixers
 
 

@@ -35,14 +35,15 @@ def build_optimizer(
     rate_factors : sequence of float, optional
         What each variable's learning rate is multiplied by.
     """
-    kind = _OPTIMIZERS[stage.optimizer]
+    rate = _learning_rate(stage, n_steps)
     options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
+    if rate_factors is not None:
+        decays = [stage.weight_decay * (len(variable.shape) > 1) for variable in variables]  # type: ignore[operator]
+        return _with_rate_factors(stage.optimizer, list(rate_factors), decays)(rate, **options)
     # AdamW demands a number; the others pay for a decay of 0.0 in every step.
     if stage.weight_decay or stage.optimizer == "adamw":
         options["weight_decay"] = stage.weight_decay
-    if rate_factors is not None:
-        kind = _with_rate_factors(kind, list(rate_factors))
-    optimizer = kind(_learning_rate(stage, n_steps), **options)
+    optimizer = _OPTIMIZERS[stage.optimizer](rate, **options)
     if stage.weight_decay:
         vectors = [variable for variable in variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)
@@ -61,15 +62,20 @@ def _learning_rate(stage: Stage, n_steps: int) -> Any:
     )
 
 
-def _with_rate_factors(kind: Any, factors: list[float]) -> Any:
-    """Return a Keras optimizer whose steps are scaled variable by variable.
+def _with_rate_factors(name: str, factors: list[float], decays: list[float]) -> Any:
+    """Return a Keras optimizer whose steps and weight decay are scaled variable by variable.
 
     Scaled gradients would change nothing with Adam, which divides each by its own size.
     """
+    # Adam with a decay of its own here is AdamW.
+    kind = _OPTIMIZERS["adam" if name == "adamw" else name]
 
-    class WithRateFactors(kind):  # type: ignore[misc]
+    class WithRateFactors(kind):  # type: ignore[misc, valid-type]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            factor = factors[self._get_variable_index(variable)]
-            super().update_step(gradient, variable, learning_rate * factor)
+            number = self._get_variable_index(variable)
+            rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
+            if decays[number]:
+                self.assign_sub(variable, variable * (rate * decays[number]))
+            super().update_step(gradient, variable, rate)
 
     return WithRateFactors

@@ -50,6 +50,7 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         images: its statistics, scale and offset. The head's own is always trained.
     layer_decay : float in (0, 1], default 1.0
         Each block's learning rate over that of the block above it; the head has the full one.
+        Weight decay, a share of the learning rate, is lowered with it.
     label_smoothing : float in [0, 1), default 0.0
         Probability that the loss takes from the true class and gives to all alike.
 
@@ -91,8 +92,8 @@ class Stage(BaseEstimator):  # type: ignore[misc]
 
 
 _PRESETS = {
-    "top": Stage(8, unfreeze=0.5, schedule="cosine", patience=None),
-    "all": Stage(8, unfreeze=1.0, schedule="cosine", patience=None),
+    "top": Stage(8, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
+    "all": Stage(8, unfreeze=1.0, schedule="cosine", patience=None, label_smoothing=0.1),
 }
 _HEAD_ALONE = {"learning_rate": 2e-3, "batch_size": 512, "weight_decay": 1.0}
 _FINE_TUNING = {"learning_rate": 3e-4, "batch_size": 64, "weight_decay": 0.05}
@@ -147,7 +148,7 @@ def check_stage(stage: Any, *, name: str) -> Stage:
         "label_smoothing": {"low": 0, "high": 1, "high_included": False},
     }.items():
         value = getattr(stage, parameter)
-        if value is not None:
+        if value is not None or parameter in {"layer_decay", "label_smoothing"}:
             problems.append(number_problem(f"{name}__{parameter}", value, **limits))  # type: ignore[arg-type]
     problems.append(_unfreeze_problem(f"{name}__unfreeze", stage.unfreeze))
     for choice, allowed in (

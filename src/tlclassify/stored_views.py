@@ -117,12 +117,14 @@ def store_further(
         network.get_layer(lower).output, network.get_layer(cut).output, name=network.name
     )
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
+    in_memory = _n_bytes(network, cut, sum(map(len, arrays))) <= MEMORY_LIMIT_BYTES
     outputs = [
         compute_activations(
             part,
             StoredSource(array, source),
             key=f"{_key(network, cut)}-from-{lower}",
             dtype=_dtype(network, cut),
+            in_memory=in_memory,
             batch_size=running.batch_size,
             cache_dir=running.cache_dir,
             verbose=running.verbose,
@@ -154,12 +156,17 @@ def _key(network: keras.Model, cut: str) -> str:
     return digest if dtype == np.float32 else f"{digest}-{dtype}"
 
 
+def _n_bytes(network: keras.Model, cut: str, n_outputs: int) -> int:
+    shape: tuple[int, ...] = network.get_layer(cut).output.shape[1:]
+    return n_outputs * math.prod(shape) * _dtype(network, cut).itemsize
+
+
 def _check_room(
     network: keras.Model, cut: str, sources: list[Any], *, n_views: int, running: Running
 ) -> bool:
     """Say how much will be stored before it is, and whether in memory; refuse too much."""
     shape, dtype = network.get_layer(cut).output.shape[1:], _dtype(network, cut)
-    n_bytes: int = sum(map(len, sources)) * math.prod(shape) * dtype.itemsize
+    n_bytes = _n_bytes(network, cut, sum(map(len, sources)))
     in_memory = n_bytes <= MEMORY_LIMIT_BYTES
     folder = Path(tempfile.gettempdir())
     each = " x ".join(str(length) for length in shape)

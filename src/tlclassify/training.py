@@ -139,8 +139,8 @@ def run_stage(
         with without_retracing_notes():
             lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
     best = _BestEpoch("loss" if validation is None else "val_loss", lowest=lowest)
-    # The recorder comes before what changes the rate: it notes the one that an epoch was run at.
-    own = [keras.callbacks.TerminateOnNaN(), recorder, best, *_watchers(stage, validation)]
+    # The recorder comes before what changes the rate or takes time of its own.
+    own = [keras.callbacks.TerminateOnNaN(), recorder, best]
     try:
         with without_retracing_notes():
             model.fit(
@@ -149,7 +149,7 @@ def run_stage(
                 epochs=stage.epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[*callbacks, *own],
+                callbacks=[*own, *callbacks, *_watchers(stage, validation)],
             )
     finally:
         recorder.close()

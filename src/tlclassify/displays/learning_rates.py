@@ -27,11 +27,12 @@ class LearningRateDisplay:
 
     Examples
     --------
-    >>> LearningRateDisplay([1e-3, 1e-2, 1e-1], [2.0, 1.0, 3.0], 1e-2).plot().ax_.get_xlabel()
+    >>> display = LearningRateDisplay([1e-3, 1e-2], losses=[2.0, 1.0], suggestion=1e-3)
+    >>> display.plot().ax_.get_xlabel()
     'Learning rate'
     """
 
-    def __init__(self, learning_rates: ArrayLike, losses: ArrayLike, suggestion: float) -> None:
+    def __init__(self, learning_rates: ArrayLike, *, losses: ArrayLike, suggestion: float) -> None:
         self.learning_rates = np.asarray(learning_rates, dtype=float)
         self.losses = np.asarray(losses, dtype=float)
         self.suggestion = suggestion
@@ -44,7 +45,7 @@ class LearningRateDisplay:
     @classmethod
     def from_search(cls, search: Any) -> "LearningRateDisplay":
         """Return the display of what `find_learning_rate` found."""
-        return cls(search.learning_rates, search.losses, search.suggestion)
+        return cls(search.learning_rates, losses=search.losses, suggestion=search.suggestion)
 
     def plot(self, ax: "Axes | None" = None) -> "LearningRateDisplay":
         """Draw on Axes, or on a new figure; ImportError if matplotlib is missing."""

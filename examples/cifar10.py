@@ -1,6 +1,7 @@
 """CIFAR-10 with any backbone: report, pictures and the seconds it took.
 
     python examples/cifar10.py --backbone mobilenet --limit 10000
+    python examples/cifar10.py --backbone mobilenet --fine-tune top --augmentation flip
 
 CIFAR-10 is looked for in ``--data`` (an archive or a folder of it), then where `fetch_cifar10`
 looks, and is downloaded when it is nowhere. ``KERAS_HOME`` names the folder with Keras's weights.
@@ -26,6 +27,8 @@ def main() -> None:
     parser.add_argument("--backbone", default="mobilenet_micro")
     parser.add_argument("--limit", type=int, default=10_000, help="training images at most")
     parser.add_argument("--head", default="mlp", help="linear, mlp, article or article_plain")
+    parser.add_argument("--fine-tune", help="top or all: what is trained after the head")
+    parser.add_argument("--augmentation", help="flip, article or strong")
     parser.add_argument("--data", help="a CIFAR-10 archive or folder")
     parser.add_argument("--cache-dir", help="keep activations here for the next run")
     parser.add_argument("--output", type=Path, default=Path("cifar10_output"))
@@ -35,7 +38,12 @@ def main() -> None:
     X, y = data.X_train[: options.limit], data.y_train[: options.limit]
     names = list(data.class_names)
     clf = TransferClassifier(
-        options.backbone, head=options.head, cache_dir=options.cache_dir, random_state=0
+        options.backbone,
+        head=options.head,
+        fine_tune_stage=options.fine_tune,
+        augmentation=options.augmentation,
+        cache_dir=options.cache_dir,
+        random_state=0,
     )
     start = time.perf_counter()
     clf.fit(X, [names[label] for label in y])

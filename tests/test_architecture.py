@@ -20,6 +20,7 @@ LAYERS = {
     "augmentation": 1,
     "cuts": 1,
     "fingerprints": 1,
+    "graphs": 0,
     "heads": 1,
     "images": 1,
     "seeding": 1,

@@ -194,11 +194,12 @@ def test_too_many_blocks_are_answered_with_how_many_there_are(mobilenet):
         find_cut(mobilenet, 15)
 
 
-def test_only_resizing_needs_the_images_themselves(tiny):
+def test_nothing_is_stored_of_what_is_only_resized_and_scaled(tiny):
     network = build(tiny, 16, image_size=8)
     found = {point: trains_on_images(network, point) for point in cut_points(network)}
     assert found.pop("images")
     assert found.pop("resizing")
+    assert found.pop("scaling")
     assert not any(found.values())
 
 

@@ -150,6 +150,12 @@ def test_mixing_leaves_views_as_they_are_drawn(mixing):
     assert images.dtype == np.uint8
 
 
+def test_a_mixed_batch_is_the_same_however_often_asked_for():
+    examples = make_plain(mixing=MIXINGS["both"], seed=0)
+    for first, again in zip(examples[0], examples[0], strict=True):
+        np.testing.assert_array_equal(first, again)
+
+
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_the_seed_decides_what_is_mixed(mixing):
     (first, _), (again, _), (other, _) = (

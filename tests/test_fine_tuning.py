@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from tlclassify.augmentation import Augmentation, fixed_views
+from tlclassify.backbone_rows import Backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import unfreeze_above
 from tlclassify.examples import Examples
@@ -243,6 +244,9 @@ class Interrupt(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.left -= 1
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # In here JAX holds the model's variables elsewhere.
         if self.left < 0:
             raise KeyboardInterrupt("pressed")
 
@@ -325,3 +329,52 @@ def test_the_articles_figures(name):
 def test_bad_parameters(clf, images, params, message):
     with pytest.raises(ValueError, match=message):
         clf.set_params(**params).fit(*images)
+
+
+def test_a_model_inside_a_backbone_is_one_layer(clf, images):
+    def nested(x):
+        inputs = keras.Input((8, 8, 3))
+        inner = keras.layers.Conv2D(4, 3, strides=2, name="inner")(inputs)
+        return keras.layers.Conv2D(6, 1, name="outer")(keras.Model(inputs, inner, name="deep")(x))
+
+    row = Backbone("nested", nested, native_size=8, small_size=8, min_size=4)
+    X, y = images
+    clf.set_params(backbone=row, fine_tune_stage=fine_tuning(1, unfreeze="deep"))
+    clf.fit(X, y)
+    np.testing.assert_allclose(clf.model_.predict_on_batch(X), clf.predict_proba(X), atol=1e-6)
+    assert len(clf.history_) == 4
+
+
+def test_a_warm_start_that_fails_keeps_what_has_been_trained(clf, images, monkeypatch):
+    """The network has been changed in place, so its history goes with it."""
+    X, y = images
+    clf.set_params(warm_start=True, fine_tune_stage=None).fit(X, y)
+    n_before = len(clf.history_)
+    trained = run_stage
+
+    def full_disk(*args, **options):
+        if options["name"] == "fine_tune":
+            raise OSError(28, "No space left on device")
+        trained(*args, **options)
+
+    monkeypatch.setattr("tlclassify.fitting.run_stage", full_disk)
+    clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze=1))
+    with pytest.raises(OSError, match="No space left"):
+        clf.fit(X, y)
+    assert len(clf.history_) == n_before + 3
+    np.testing.assert_allclose(clf.model_.predict_on_batch(X), clf.predict_proba(X), atol=1e-6)
+
+
+def test_predictions_of_a_tuned_backbone_are_not_kept(clf, images, runs, tmp_path):
+    X, y = images
+    clf.set_params(cache_dir=tmp_path, head_stage=None).fit(X, y)
+    before = sorted(tmp_path.rglob("*"))
+    clf.predict(X[:, ::-1])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_part_that_is_none_has_no_parameters():
+    with pytest.raises(ValueError, match="fine_tune_stage is None and has no parameters to set"):
+        TransferClassifier(fine_tune_stage=None).set_params(fine_tune_stage__epochs=2)
+    with pytest.raises(TypeError, match="fine_tune_stage must be a Stage, 'top' or 'all' or None"):
+        TransferClassifier(fine_tune_stage=3).fit(np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1])

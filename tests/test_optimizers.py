@@ -120,6 +120,17 @@ def test_weight_decay_takes_its_share_of_matrices_alone(kind):
     np.testing.assert_array_equal(vector, 2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weight_decay_is_scaled_by_the_factor_too(kind):
+    variables = new_variables()
+    optimizer = make(variables, optimizer=kind, weight_decay=0.5, rate_factors=[1.0, 0.5, 0.5])
+    optimizer.apply([keras.ops.zeros(variable.shape) for variable in variables], variables)
+    full, half, vector = (np.array(variable) for variable in variables)
+    np.testing.assert_allclose(full, 2 * (1 - 0.1 * 0.5), rtol=1e-6)
+    np.testing.assert_allclose(half, 2 * (1 - 0.05 * 0.5), rtol=1e-6)
+    np.testing.assert_array_equal(vector, 2)
+
+
 def test_adamw_decays_nothing_where_told_so():
     variables = new_variables()
     optimizer = make(variables, weight_decay=0.0)

@@ -1,29 +1,140 @@
+"""Stages by name, what their parameters may be, and what None stands for."""
+
+import keras
+import numpy as np
 import pytest
 from sklearn.base import clone
 
-from tlclassify.stages import Stage, check_stage
+from tlclassify.examples import Examples
+from tlclassify.stages import Stage, check_stage, get_stage, list_stages, resolve_stage
+from tlclassify.training import run_stage
+from tlclassify.views import StoredInputs
+
+
+def test_presets_are_valid_and_copies():
+    assert list_stages() == ["top", "all"]
+    for name in list_stages():
+        preset = get_stage(name, name="fine_tune_stage")
+        assert check_stage(preset, name="fine_tune_stage") is preset
+        preset.epochs = 1
+        assert get_stage(name, name="fine_tune_stage").epochs > 1
+
+
+def test_top_is_half_of_the_blocks_and_all_the_whole_backbone():
+    assert get_stage("top", name="x").unfreeze == 0.5
+    everything = get_stage("all", name="x").unfreeze
+    assert everything == 1
+    assert isinstance(everything, float)
+
+
+def test_a_stage_is_taken_as_it_is():
+    stage = Stage(3)
+    assert get_stage(stage, name="fine_tune_stage") is stage
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"fine_tune_stage .* 'top', 'all'.*Did you mean 'top'\?"):
+        get_stage("tops", name="fine_tune_stage")
+
+
+@pytest.mark.parametrize("stage", [None, 3, {"epochs": 2}, Stage])
+def test_something_else_is_no_stage(stage):
+    with pytest.raises(TypeError, match="fine_tune_stage must be a Stage; received"):
+        get_stage(stage, name="fine_tune_stage")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"layer_decay": 0}, r"s__layer_decay must be a number in \(0, 1\]; received 0"),
+        ({"layer_decay": 1.1}, r"s__layer_decay .* received 1\.1"),
+        ({"layer_decay": None}, r"s__layer_decay .* received None"),
+        ({"learning_rate": 0}, r"s__learning_rate must be a number in \(0, inf\]"),
+        ({"batch_size": 2.5}, "s__batch_size must be an integer"),
+        ({"optimizer": "adm"}, "s__optimizer must be one of.*mean 'adam'"),
+        ({"patience": 0, "weight_decay": -1}, "2 parameters are not valid"),
+        ({"label_smoothing": 1}, r"s__label_smoothing must be a number in \[0, 1\); received 1"),
+        ({"label_smoothing": -0.1}, r"s__label_smoothing .* received -0\.1"),
+        ({"batch_norm": "freeze"}, r"s__batch_norm must be one of 'frozen', 'train'.*'frozen'\?"),
+        ({"schedule": "cosin"}, r"s__schedule must be one of 'plateau'.*mean 'cosine'\?"),
+        ({"epochs": None}, "s__epochs must be an integer .* received None"),
+        ({"epochs": True}, "s__epochs must be an integer .* received True"),
+        ({"learning_rate": np.nan}, "s__learning_rate must be a number .* received nan"),
+        ({"unfreeze": 2.5, "layer_decay": 2}, r"2 parameters(.|\n)*s__layer(.|\n)*s__unfreeze"),
+    ],
+)
+def test_bad_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        get_stage(Stage(**parameters), name="s")
+
+
+@pytest.mark.parametrize("unfreeze", [-1, -0.5, 1.5, 2.0, np.nan, True, None, [1], np.bool_(True)])
+def test_what_is_no_part_of_a_network(unfreeze):
+    with pytest.raises(ValueError, match="s__unfreeze must be .*; received"):
+        check_stage(Stage(unfreeze=unfreeze), name="s")
+
+
+@pytest.mark.parametrize(
+    "unfreeze", [0, 1, 99, 0.0, 0.3, 1.0, "conv5", np.int64(2), np.float32(0.5)]
+)
+def test_what_is_a_part_of_a_network(unfreeze):
+    stage = Stage(unfreeze=unfreeze)
+    assert check_stage(stage, name="s") is stage
+
+
+def test_the_limits_themselves_are_allowed():
+    stage = Stage(1, layer_decay=1, label_smoothing=0, weight_decay=0, patience=None)
+    assert check_stage(stage, name="s") is stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "rate", "batch_size", "weight_decay"),
+    [
+        (Stage(), 2e-3, 512, 1.0),
+        (Stage(unfreeze=0.0), 2e-3, 512, 1.0),
+        (Stage(unfreeze=1), 3e-4, 64, 0.05),
+        (Stage(unfreeze=1.0), 3e-4, 64, 0.05),
+        (Stage(unfreeze="conv5"), 3e-4, 64, 0.05),
+        (Stage(optimizer="sgd"), 2e-3, 512, 0.0),
+        (Stage(optimizer="adam", unfreeze=2), 3e-4, 64, 0.0),
+        (Stage(optimizer="sgd", weight_decay=0.1), 2e-3, 512, 0.1),
+        (Stage(learning_rate=1, batch_size=2, weight_decay=0.0), 1, 2, 0.0),
+    ],
+)
+def test_none_stands_for_a_number(stage, rate, batch_size, weight_decay):
+    before = stage.get_params()
+    resolved = resolve_stage(stage)
+    chosen = {"learning_rate": rate, "batch_size": batch_size, "weight_decay": weight_decay}
+    assert resolved.get_params() == before | chosen
+    assert stage.get_params() == before
+    assert resolve_stage(resolved).get_params() == resolved.get_params()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_label_smoothing_gives_to_all_classes_alike(smoothing):
+    """The loss of a model that does not move, over all images."""
+    probabilities = np.array([0.7, 0.2, 0.1], np.float32)
+    inputs = keras.Input((3,))
+    scale = keras.layers.Dense(3, use_bias=False, activation="softmax")
+    model = keras.Model(inputs, scale(inputs))
+    scale.set_weights([np.eye(3)])
+    X, y = np.tile(np.log(probabilities), (6, 1)), np.arange(6) % 3
+    history = []
+    run_stage(
+        model,
+        Stage(1, learning_rate=1e-12, optimizer="sgd", label_smoothing=smoothing),
+        name="head",
+        training=Examples(StoredInputs([X]), y, n_classes=3, batch_size=6),
+        validation=Examples(StoredInputs([X[:1]]), y[:1], n_classes=3, batch_size=1),
+        history=history,
+    )
+    targets = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
+    losses = -(targets * np.log(probabilities)).sum(axis=1)
+    assert history[0]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert history[0]["val_loss"] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_clone_keeps_every_parameter():
     stage = Stage(3, learning_rate=0.1, batch_size=5, optimizer="sgd", weight_decay=0.2, patience=1)
+    stage.set_params(unfreeze="conv5", layer_decay=0.5, batch_norm="train", label_smoothing=0.1)
     assert clone(stage).get_params() == stage.get_params()
-
-
-@pytest.mark.parametrize(
-    ("stage", "message"),
-    [
-        (Stage(0), "head_stage__epochs must be an integer"),
-        (Stage(learning_rate=0), r"head_stage__learning_rate must be a number in \(0, inf\]"),
-        (Stage(batch_size=2.5), "head_stage__batch_size must be an integer"),
-        (Stage(optimizer="adm"), "head_stage__optimizer must be one of.*mean 'adam'"),
-        (Stage(patience=0, weight_decay=-1), "2 parameters are not valid"),
-    ],
-)
-def test_bad_parameters(stage, message):
-    with pytest.raises(ValueError, match=message):
-        check_stage(stage, name="head_stage")
-
-
-def test_something_else_is_no_stage():
-    with pytest.raises(TypeError, match="head_stage must be a Stage; received str"):
-        check_stage("fast", name="head_stage")

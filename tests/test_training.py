@@ -100,6 +100,16 @@ def test_the_learning_rate_falls_on_a_plateau(data, schedule, fifths):
     np.testing.assert_allclose(rates, [0.1 / 5**fifth for fifth in fifths], rtol=1e-5)
 
 
+def test_the_articles_plateau_cuts_once_to_its_floor(data):
+    """The learning rate is too low to change a prediction, so that no epoch is better."""
+    stage = Stage(6, learning_rate=1e-3, schedule="plateau_article", optimizer="sgd", patience=None)
+    model = linear()
+    model.set_weights([np.eye(4, 3), np.array([9.0, 0, 0])])
+    history = run(model, stage, name="x", training=make(*data, range(60), seed=0))
+    rates = [row["learning_rate"] for row in history]
+    np.testing.assert_allclose(rates, [1e-3] * 4 + [1e-5] * 2, rtol=1e-5)
+
+
 def test_without_validation_the_training_loss_decides(data):
     history = run(linear(), Stage(epochs=2), name="head", training=make(*data, range(60)))
     assert "val_loss" not in history[0]

@@ -32,6 +32,7 @@ from tlclassify.tensorflow_logs import without_retracing_notes
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 SEGMENT_ROWS = 4096
+_READ_BYTES = 64 * 2**20
 _STALE_SECONDS = 24 * 3600
 _PROGRESS_DELAY_SECONDS = 1.0
 
@@ -146,6 +147,7 @@ def compute_activations(
     store = _Store(Path(cache_dir) / (key or fingerprint_model(model)), shape[1:], kept)
     digests = [row.tobytes() for row in source.digests()]
     missing = store.missing(digests)
+    store.check_room(len(missing))
     with _progress(len(missing), label, verbose) as progress:
         for start in range(0, len(missing), SEGMENT_ROWS):
             rows = missing[start : start + SEGMENT_ROWS]
@@ -193,7 +195,7 @@ def _collect(
     _check_room(folder, n_bytes, "the folder for temporary files (TMPDIR)")
     with _clear_disk_errors(folder, n_bytes), tempfile.TemporaryFile(dir=folder) as file:
         for part in parts:
-            file.write(np.ascontiguousarray(part).tobytes())
+            file.write(np.ascontiguousarray(part).data)
         file.flush()
         # The mapping keeps the unnamed file alive; its room is freed with the array.
         return np.memmap(file, dtype=dtype, mode="r", shape=shape)
@@ -220,14 +222,21 @@ class _Store:
                 first.setdefault(digest, row)
         return list(first.values())
 
+    def check_room(self, n_outputs: int) -> None:
+        """See that the folder can hold so many outputs, and make it; nothing for none."""
+        if not n_outputs:
+            return
+        n_bytes = n_outputs * self.record.itemsize
+        with _clear_disk_errors(self.folder, n_bytes):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _check_room(self.folder, n_bytes, "cache_dir")
+
     def write(self, digests: list[bytes], outputs: Iterator[NDArray[Any]]) -> None:
         """Write a segment; it gets its name when it is whole."""
         n_bytes = len(digests) * self.record.itemsize
         path = self.folder / f"{sha256(b''.join(digests)).hexdigest()}.npy"
         with _clear_disk_errors(self.folder, n_bytes):
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_stale()
-            _check_room(self.folder, n_bytes, "cache_dir")
             file = tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False)  # noqa: SIM115
         try:
             with _clear_disk_errors(self.folder, n_bytes), file:
@@ -240,8 +249,9 @@ class _Store:
 
     def read(self, digests: list[bytes]) -> Iterator[NDArray[Any]]:
         """Yield the outputs of the given images in order."""
-        for start in range(0, len(digests), SEGMENT_ROWS):
-            places = [self.places[digest] for digest in digests[start : start + SEGMENT_ROWS]]
+        n_rows = max(1, min(SEGMENT_ROWS, _READ_BYTES // self.record.itemsize))
+        for start in range(0, len(digests), n_rows):
+            places = [self.places[digest] for digest in digests[start : start + n_rows]]
             yield np.stack([self.segments[number]["output"][row] for number, row in places])
 
     def _write_records(
@@ -301,8 +311,8 @@ def _clear_disk_errors(folder: Path, n_bytes: int) -> Iterator[None]:
         raise OSError(
             error.errno,
             f"{error.strerror}. Stored activations of {_megabytes(n_bytes)} could not be written "
-            f"to {folder}; nothing was left behind. Free some room, or choose another cache_dir "
-            "(None keeps them in memory)",
+            f"to {folder}; no half file was left behind. Free some room, or choose another "
+            "cache_dir (None keeps them in memory)",
         ) from error
 
 

@@ -147,6 +147,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 part = _PRESETS[name](part)
             elif isinstance(part, str) and name == "fine_tune_stage":
                 part = get_stage(part, name=name)
+            if part is None:
+                raise ValueError(
+                    f"{name} is None and has no parameters to set; received {name}__... Pass a "
+                    f"preset's name or an object as {name} first."
+                )
             if isinstance(part, BaseEstimator):
                 setattr(self, name, clone(part))
                 params.pop(name, None)
@@ -203,8 +208,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_before = len(fit.history)
         try:
             fit.run()
-        except KeyboardInterrupt:
-            if len(fit.history) > n_before:
+        except BaseException as error:
+            # A warm start has changed the last fit's network in place: there is no way back.
+            worth_keeping = last is not None or isinstance(error, KeyboardInterrupt)
+            if worth_keeping and len(fit.history) > n_before:
                 self._keep(fit, classes)
             raise
         self._keep(fit, classes)
@@ -230,7 +237,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "model_")
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
-        if self.cache_dir is None:
+        if self.cache_dir is None or self._is_tuned:
             return np.concatenate(
                 list(run_batches(self.model_, source, batch_size=self.batch_size))
             )
@@ -260,10 +267,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _keep(self, fit: Fit, classes: NDArray[Any]) -> None:
-        # Only after training, so that a fit that fails leaves the last one whole.
+        # Only after training, so that a new fit that fails leaves the last one whole.
         source, top = fit.training.images, fit.top
         assert top is not None
         self._frozen, self._head = fit.network, top
+        # What a fine-tuned backbone says of images, no other fit can use.
+        self._is_tuned = any(row["stage"] != "head" for row in fit.history)
         self.model_ = keras.Model(fit.network.input, top(fit.network.output), name="classifier")
         self.history_ = fit.history
         self.classes_ = classes

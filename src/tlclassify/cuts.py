@@ -8,10 +8,11 @@ from typing import Any
 import keras
 
 from tlclassify._validation import close_match_hint
+from tlclassify.graphs import inputs_of, outputs_of
 
 __all__ = ["block_starts", "cut_points", "find_cut"]
 
-FIRST_STORED = "scaling"
+SCALING = "scaling"
 
 _N_NAMES_SHOWN = 6
 
@@ -36,16 +37,16 @@ def cut_points(model: keras.Model) -> list[str]:
     last_use = {
         id(tensor): position
         for position, operation in enumerate(operations)
-        if not isinstance(operation, keras.layers.InputLayer)
-        for tensor in keras.tree.flatten(operation.input)
+        for tensor in inputs_of(operation)
     }
     last_use[id(model.output)] = len(operations)
     live: set[int] = set()
     found = []
     for position, operation in enumerate(operations):
-        live |= {id(tensor) for tensor in keras.tree.flatten(operation.output)}
+        outputs = {id(tensor) for tensor in outputs_of(operation)}
+        live |= outputs
         live = {tensor for tensor in live if last_use.get(tensor, -1) > position}
-        if live == {id(operation.output)} and isinstance(operation, keras.layers.Layer):
+        if live == outputs and len(live) == 1 and isinstance(operation, keras.layers.Layer):
             found.append(operation.name)
     return found
 
@@ -88,14 +89,14 @@ def block_starts(model: keras.Model) -> list[str]:
                 starts.append(below.name)
             goes_on = len(pending) == 1 and isinstance(pending[0], keras.layers.DepthwiseConv2D)
             pending, below = [], operation
-        elif operation.name == FIRST_STORED or _size(operation) <= _size(below):
+        elif operation.name == SCALING or _size(operation) <= _size(below):
             # Padding makes an output larger: what is stored is then taken from before it.
             below = operation
     return starts
 
 
 def _size(operation: Any) -> int:
-    return math.prod(operation.output.shape[1:])
+    return math.prod(outputs_of(operation)[0].shape[1:])
 
 
 def _has_kernel(operation: Any) -> bool:
@@ -152,9 +153,9 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
 
 
 def trains_on_images(network: keras.Model, cut: str) -> bool:
-    """Return whether nothing but resizing lies up to a cut, so that nothing is stored there."""
+    """Return whether nothing but resizing and scaling lies up to a cut: nothing is stored there."""
     points = cut_points(network)
-    return points.index(cut) < points.index(FIRST_STORED)
+    return points.index(cut) <= points.index(SCALING)
 
 
 def layers_above(network: keras.Model, cut: str) -> list[keras.layers.Layer]:
@@ -162,6 +163,13 @@ def layers_above(network: keras.Model, cut: str) -> list[keras.layers.Layer]:
     operations = list(network.operations)
     height = [operation.name for operation in operations].index(cut)
     return [item for item in operations[height + 1 :] if isinstance(item, keras.layers.Layer)]
+
+
+def largest_output(network: keras.Model, cut: str) -> int:
+    """Return the number of values in the largest output from a cut upwards, for one image."""
+    layers = [network.get_layer(cut), *layers_above(network, cut)]
+    sizes = [math.prod(tensor.shape[1:]) for layer in layers for tensor in outputs_of(layer)]
+    return int(max(sizes))
 
 
 def freeze(network: keras.Model) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlclassify.graphs import inputs_of, outputs_of
+
 
 def fingerprint_model(model: keras.Model) -> str:
     """Return a digest that is equal for networks that compute the same function.
@@ -27,12 +29,10 @@ def fingerprint_model(model: keras.Model) -> str:
     digest = hashlib.sha256(keras.backend.backend().encode())
     numbers: dict[int, int] = {}
     for operation in model.operations:
-        is_input = isinstance(operation, keras.layers.InputLayer)
-        sources = [] if is_input else keras.tree.flatten(operation.input)
-        wiring = [numbers[id(tensor)] for tensor in sources]
+        wiring = [numbers[id(tensor)] for tensor in inputs_of(operation)]
         record = [type(operation).__name__, _of_the_function(operation.get_config()), wiring]
         digest.update(json.dumps(record, sort_keys=True, default=repr).encode())
-        for tensor in keras.tree.flatten(operation.output):
+        for tensor in outputs_of(operation):
             numbers[id(tensor)] = len(numbers)
     for weight in model.get_weights():
         digest.update(f"{weight.dtype}{weight.shape}".encode())

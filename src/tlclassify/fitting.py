@@ -14,11 +14,13 @@ from tlclassify.cuts import (
     cut_points,
     find_cut,
     freeze,
+    largest_output,
     rate_factors,
     trains_on_images,
     unfreeze_above,
 )
 from tlclassify.examples import Examples
+from tlclassify.graphs import output_at
 from tlclassify.heads import Head, HeadBuilder, build_head
 from tlclassify.images import ImageSource
 from tlclassify.seeding import seeded
@@ -124,6 +126,7 @@ class Fit:
                 training=prepared.training,
                 validation=prepared.validation,
                 history=self.history,
+                trained_before=len(self.history) > 0,
                 rate_factors=prepared.rate_factors,
                 callbacks=self.callbacks,
                 verbose=self.running.verbose,
@@ -189,7 +192,7 @@ class Fit:
     def _trained_part(self, cut: str) -> keras.Model:
         probabilities = self.top(self.network.output)  # type: ignore[misc]
         if not trains_on_images(self.network, cut):
-            return keras.Model(self.network.get_layer(cut).output, probabilities)
+            return keras.Model(output_at(self.network, cut), probabilities)
         if self.augmentation is None:
             return keras.Model(self.network.input, probabilities)
         return add_views(self.network, probabilities)
@@ -198,5 +201,5 @@ class Fit:
         return ImageInputs(labelled.images, self.augmentation, image_size(self.network))
 
     def _validation_batch(self, cut: str) -> int:
-        n_bytes: int = 4 * math.prod(self.network.get_layer(cut).output.shape[1:])
+        n_bytes = 4 * largest_output(self.network, cut)
         return max(1, min(_MAX_VALIDATION_BATCH, _VALIDATION_BATCH_BYTES // n_bytes))

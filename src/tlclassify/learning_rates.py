@@ -1,6 +1,7 @@
 """Find the learning rate at which a stage should begin."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.base import clone
 
 from tlclassify._validation import check_choice, number_problem, raise_problems
 from tlclassify.classifier import TransferClassifier
+from tlclassify.examples import Examples
 from tlclassify.preparation import prepare_fit
 from tlclassify.stages import resolve_stage
 from tlclassify.training import run_stage
@@ -19,6 +21,7 @@ __all__ = ["LearningRateSearch", "find_learning_rate"]
 
 _SMOOTHING = 0.9
 _HOPELESS = 4.0
+_N_STEPS_AT_LEAST = 10
 
 
 @dataclass(frozen=True)
@@ -43,25 +46,32 @@ class LearningRateSearch:
 class _Ramp(keras.callbacks.Callback):  # type: ignore[misc]
     """Raise the learning rate with every batch and note the loss."""
 
-    def __init__(self, rates: NDArray[np.float64]) -> None:
+    def __init__(self, rates: NDArray[np.float64], training: Examples) -> None:
         super().__init__()
         self._rates = rates
+        self._training = training
+        self._mean = 0.0
         self.losses: list[float] = []
-        self._sum = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._sum = 0.0
+        self._sum, self._n_seen = 0.0, 0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self.model.optimizer.learning_rate = self._rates[len(self.losses)]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # Keras tells the mean over the epoch so far.
-        total = float((logs or {})["loss"]) * (batch + 1)
-        self.losses.append(total - self._sum)
-        self._sum = total
-        hopeless = self.losses[-1] > _HOPELESS * min(self.losses)
-        if len(self.losses) == len(self._rates) or hopeless or not np.isfinite(total):
+        # Keras tells the mean over the images of the epoch so far.
+        n_seen = min((batch + 1) * self._training.batch_size, len(self._training.rows))
+        total = float((logs or {})["loss"]) * n_seen
+        loss = (total - self._sum) / (n_seen - self._n_seen)
+        self._sum, self._n_seen = total, n_seen
+        if np.isfinite(loss):
+            self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
+            self.losses.append(self._mean / (1 - _SMOOTHING ** (len(self.losses) + 1)))
+        hopeless = len(self.losses) > _N_STEPS_AT_LEAST and (
+            self.losses[-1] > _HOPELESS * min(self.losses)
+        )
+        if len(self.losses) == len(self._rates) or hopeless or not np.isfinite(loss):
             self.model.stop_training = True
 
 
@@ -115,7 +125,7 @@ def find_learning_rate(
         [
             number_problem("low", low, low=0, low_included=False),
             number_problem("high", high, low=low, low_included=False),
-            number_problem("n_steps", n_steps, integer=True, low=10),
+            number_problem("n_steps", n_steps, integer=True, low=_N_STEPS_AT_LEAST),
         ]
     )
     fit, _ = prepare_fit(clone(clf), X, y)
@@ -124,31 +134,26 @@ def find_learning_rate(
         fit.run_stage(earlier)
     prepared = fit.prepare(name)
     rates = np.geomspace(low, high, n_steps)
-    ramp = _Ramp(rates)
+    ramp = _Ramp(rates, prepared.training)
     ramped = resolve_stage(fit.stages[name]).set_params(
         epochs=math.ceil(n_steps / len(prepared.training)),
         learning_rate=float(low),
         schedule="constant",
         patience=None,
     )
-    run_stage(
-        prepared.model,
-        ramped,
-        name=name,
-        training=prepared.training,
-        history=[{"loss": 0.0}],
-        rate_factors=prepared.rate_factors,
-        callbacks=[ramp],
-    )
-    return _search(rates, np.array(ramp.losses))
-
-
-def _search(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> LearningRateSearch:
-    losses = losses[np.isfinite(losses)]
+    with warnings.catch_warnings():
+        # A loss that is no longer finite is one of the ways in which a search ends.
+        warnings.filterwarnings("ignore", message="stage .* ended", category=UserWarning)
+        run_stage(
+            prepared.model,
+            ramped,
+            name=name,
+            training=prepared.training,
+            history=[],
+            trained_before=True,
+            rate_factors=prepared.rate_factors,
+            callbacks=[ramp],
+        )
+    losses = np.array(ramp.losses)
     rates = rates[: len(losses)]
-    smooth = np.empty_like(losses)
-    mean = 0.0
-    for step, loss in enumerate(losses):
-        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
-        smooth[step] = mean / (1 - _SMOOTHING ** (step + 1))
-    return LearningRateSearch(rates, smooth, float(rates[smooth.argmin()]) / 10)
+    return LearningRateSearch(rates, losses, float(rates[losses.argmin()]) / 10)

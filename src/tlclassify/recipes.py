@@ -1,5 +1,6 @@
 """Classifiers configured as others have published theirs, to be compared with."""
 
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import clone
@@ -34,7 +35,7 @@ def article_classifier(
     backbone: str = "mobilenet",
     *,
     epochs: int | None = None,
-    weights: str | None = "pretrained",
+    weights: str | Path | None = "pretrained",
     random_state: int | None = None,
     verbose: int = 1,
 ) -> TransferClassifier:
@@ -84,7 +85,9 @@ def article_classifier(
         head=row["head"],
         augmentation="article",
         head_stage=None,
-        fine_tune_stage=clone(_ARTICLE_STAGE).set_params(epochs=epochs or row["epochs"]),
+        fine_tune_stage=clone(_ARTICLE_STAGE).set_params(
+            epochs=row["epochs"] if epochs is None else epochs
+        ),
         validation_fraction=0.3,
         random_state=random_state,
         verbose=verbose,

@@ -127,18 +127,19 @@ def split_rows(
     rows = np.arange(len(targets))
     if fraction == 0:
         return rows, rows[:0]
-    counts = np.bincount(targets)
+    counts = np.bincount(targets, minlength=len(classes))
+    n_present = int(np.count_nonzero(counts))
     step = "Add images, or pass validation_data or validation_fraction=0."
-    if counts.min() < 2:
+    if (counts == 1).any():
         raise ValueError(
             "y must hold at least two images of each class for a validation split; received one "
-            f"of {_listed(classes[counts < 2])}. {step}"
+            f"of {_listed(classes[counts == 1])}. {step}"
         )
-    n_validation = max(round(fraction * len(rows)), len(classes))
-    if len(rows) - n_validation < len(classes):
+    n_validation = max(round(fraction * len(rows)), n_present)
+    if len(rows) - n_validation < n_present:
         raise ValueError(
             f"validation_fraction={fraction:g} must leave an image of each class for training; "
-            f"received {len(rows)} images of {len(classes)} classes. {step}"
+            f"received {len(rows)} images of {n_present} classes. {step}"
         )
     training, validation = train_test_split(
         rows, test_size=n_validation, stratify=targets, random_state=seed

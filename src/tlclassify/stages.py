@@ -42,8 +42,8 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         weights then stay below about 1, else 0.05; 0.0 with the others.
     patience : int or None, default 5
         Epochs without improvement after which the stage ends; None: all epochs are run. The
-        best epoch's weights are kept either way, and those before the stage if they were
-        better still. An improvement is a validation loss (training loss where there is no
+        best epoch's weights are kept either way, and with validation those before the stage if
+        they were better still. An improvement is a validation loss (training loss where there is no
         validation) lower by more than 0.001.
     batch_norm : {"frozen", "train"}, default "frozen"
         Whether the backbone's batch normalisation stays as it was trained, or follows the
@@ -123,6 +123,11 @@ def get_stage(stage: str | Stage, *, name: str) -> Stage:
     """
     if isinstance(stage, str):
         return clone(_PRESETS[check_choice(name, stage, tuple(_PRESETS))])  # type: ignore[no-any-return]
+    if not isinstance(stage, Stage):
+        names = " or ".join(repr(preset) for preset in _PRESETS)
+        raise TypeError(
+            f"{name} must be a Stage, {names} or None; received {type(stage).__name__}."
+        )
     return check_stage(stage, name=name)
 
 

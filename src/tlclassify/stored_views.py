@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 
 from tlclassify.activations import MEMORY_LIMIT_BYTES, compute_activations
 from tlclassify.augmentation import Augmentation
-from tlclassify.cuts import FIRST_STORED, cut_points
+from tlclassify.cuts import SCALING, cut_points
 from tlclassify.fingerprints import fingerprint_model
+from tlclassify.graphs import inputs_of, output_at
 from tlclassify.images import ImageSource
 from tlclassify.views import StoredSource, add_views, open_views
 
@@ -80,7 +81,7 @@ def store_images(
     OSError
         If there is too little room; the message has the arithmetic.
     """
-    output = network.get_layer(cut).output
+    output = output_at(network, cut)
     plain = keras.Model(network.input, output, name=network.name)
     sources: list[Any] = open_views(training, augmentation, image_size(network))
     n_views = len(sources)
@@ -88,6 +89,7 @@ def store_images(
         sources.append(validation)
     in_memory = _check_room(network, cut, sources, n_views=n_views, running=running)
     viewed = add_views(network, output) if n_views > 1 else plain
+    key = None if running.cache_dir is None else _key(network, cut)
     outputs = []
     for number, source in enumerate(sources):
         which = "features"
@@ -97,7 +99,7 @@ def store_images(
             compute_activations(
                 viewed if 0 < number < n_views else plain,
                 source,
-                key=_key(network, cut),
+                key=key,
                 label=f"{network.name}: {which}",
                 dtype=_dtype(network, cut),
                 in_memory=in_memory,
@@ -113,16 +115,17 @@ def store_further(
     network: keras.Model, lower: str, stored: Stored, cut: str, *, running: Running
 ) -> Stored:
     """Run what is stored at a lower cut on to a higher one; parameters as in `store_images`."""
-    part = keras.Model(
-        network.get_layer(lower).output, network.get_layer(cut).output, name=network.name
-    )
+    part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
+    key = None
+    if running.cache_dir is not None:
+        key = f"{_key(network, cut)}-from-{_key(network, lower)[:16]}"
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
     in_memory = _n_bytes(network, cut, sum(map(len, arrays))) <= MEMORY_LIMIT_BYTES
     outputs = [
         compute_activations(
             part,
             StoredSource(array, source),
-            key=f"{_key(network, cut)}-from-{lower}",
+            key=key,
             dtype=_dtype(network, cut),
             in_memory=in_memory,
             batch_size=running.batch_size,
@@ -141,7 +144,7 @@ def _as_stored(outputs: list[NDArray[Any]], sources: list[Any], n_views: int) ->
 
 def image_size(network: keras.Model) -> tuple[int, int]:
     """Return height and width in pixels at which a network sees images."""
-    height, width = network.get_layer(FIRST_STORED).input.shape[1:3]
+    height, width = inputs_of(network.get_layer(SCALING))[0].shape[1:3]
     return height, width
 
 
@@ -150,14 +153,14 @@ def _dtype(network: keras.Model, cut: str) -> np.dtype[Any]:
 
 
 def _key(network: keras.Model, cut: str) -> str:
-    up_to_cut = keras.Model(network.input, network.get_layer(cut).output)
+    up_to_cut = keras.Model(network.input, output_at(network, cut))
     dtype = _dtype(network, cut)
     digest = fingerprint_model(up_to_cut)
     return digest if dtype == np.float32 else f"{digest}-{dtype}"
 
 
 def _n_bytes(network: keras.Model, cut: str, n_outputs: int) -> int:
-    shape: tuple[int, ...] = network.get_layer(cut).output.shape[1:]
+    shape: tuple[int, ...] = output_at(network, cut).shape[1:]
     return n_outputs * math.prod(shape) * _dtype(network, cut).itemsize
 
 
@@ -165,7 +168,7 @@ def _check_room(
     network: keras.Model, cut: str, sources: list[Any], *, n_views: int, running: Running
 ) -> bool:
     """Say how much will be stored before it is, and whether in memory; refuse too much."""
-    shape, dtype = network.get_layer(cut).output.shape[1:], _dtype(network, cut)
+    shape, dtype = output_at(network, cut).shape[1:], _dtype(network, cut)
     n_bytes = _n_bytes(network, cut, sum(map(len, sources)))
     in_memory = n_bytes <= MEMORY_LIMIT_BYTES
     folder = Path(tempfile.gettempdir())

@@ -54,29 +54,42 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
         self._bar.close()
 
 
+class _StopAtNaN(keras.callbacks.Callback):  # type: ignore[misc]
+    """End the stage at the first batch whose loss is not finite; Keras's own prints about it."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            self.model.stop_training = True
+
+
 class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
     """Keep the weights of the best epoch so far; before the first, those that there were.
 
-    `lowest` is the loss that those have, where they are worth keeping.
+    Variables rather than weights: with JAX, a `fit` that is interrupted leaves none of them behind,
+    the states of dropout included.
     """
 
-    def __init__(self, watched: str, *, lowest: float) -> None:
+    def __init__(self, model: keras.Model, watched: str) -> None:
         super().__init__()
+        self._variables = model.variables
         self._watched = watched
-        self._lowest = lowest
-        self._weights: list[Any] = []
+        self.lowest = np.inf
+        self._values = self._copy()
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._weights = self.model.get_weights()
+    def _copy(self) -> list[Any]:
+        return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self._variables]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         value = (logs or {}).get(self._watched, np.inf)
-        if value < self._lowest:
-            self._lowest, self._weights = value, self.model.get_weights()
+        if value < self.lowest:
+            # Asking for the model brings its variables up to date.
+            assert self.model is not None
+            self.lowest, self._values = value, self._copy()
 
     def restore(self) -> None:
-        """Put the weights back."""
-        self.model.set_weights(self._weights)
+        """Put the values back."""
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
 
 
 def run_stage(
@@ -87,14 +100,14 @@ def run_stage(
     training: Examples,
     validation: Examples | None = None,
     history: list[dict[str, Any]],
+    trained_before: bool = False,
     rate_factors: Sequence[float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> None:
     """Train a model in place and leave it with the weights of its best epoch.
 
-    Interrupted by Ctrl-C, it is left so too. A model that has been trained before is left as it
-    was if no epoch has a lower validation loss.
+    Interrupted by Ctrl-C, it is left so too.
 
     Parameters
     ----------
@@ -107,6 +120,9 @@ def run_stage(
     history : list of dict
         Gets one row an epoch: stage, epoch (from 1), loss, accuracy, val_loss, val_accuracy,
         learning_rate, seconds; the val_ entries only where there is validation.
+    trained_before : bool, default False
+        Whether the model's weights are worth keeping. With validation, its loss is then measured
+        first, and they are kept if no epoch has a lower one.
     rate_factors : sequence of float, optional
         What the learning rate of each trainable variable is multiplied by.
     callbacks : sequence of keras.callbacks.Callback
@@ -134,15 +150,14 @@ def run_stage(
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
     model.compile(optimizer, loss=loss, metrics=["accuracy"])
     recorder = _Recorder(history, name, stage.epochs, verbose)
-    n_before, lowest = len(history), np.inf
-    if n_before and validation is not None:
-        with without_retracing_notes():
-            lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
-    best = _BestEpoch("loss" if validation is None else "val_loss", lowest=lowest)
+    n_before = len(history)
+    best = _BestEpoch(model, "loss" if validation is None else "val_loss")
     # The recorder comes before what changes the rate or takes time of its own.
-    own = [keras.callbacks.TerminateOnNaN(), recorder, best]
+    own = [_StopAtNaN(), recorder, best]
     try:
         with without_retracing_notes():
+            if trained_before and validation is not None:
+                best.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
             model.fit(
                 training,
                 validation_data=validation,
@@ -154,7 +169,7 @@ def run_stage(
     finally:
         recorder.close()
         best.restore()
-    _check_losses(history[n_before:], name, trained_before=n_before > 0)
+    _check_losses(history[n_before:], name, trained_before=trained_before)
 
 
 def _watchers(stage: Stage, validation: Examples | None) -> list[keras.callbacks.Callback]:
@@ -180,7 +195,7 @@ def _watchers(stage: Stage, validation: Examples | None) -> list[keras.callbacks
 
 
 def _check_losses(history: list[dict[str, Any]], name: str, *, trained_before: bool) -> None:
-    finite = [np.isfinite(row["loss"]) for row in history]
+    finite = [np.isfinite(row["loss"] + row.get("val_loss", 0.0)) for row in history]
     if all(finite):
         return
     if not finite[0] and not trained_before:

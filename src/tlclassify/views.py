@@ -18,6 +18,8 @@ from tlclassify.augmentation import (
     fresh_views,
     no_views,
 )
+from tlclassify.cuts import SCALING
+from tlclassify.graphs import inputs_of
 from tlclassify.images import ImageSource
 
 
@@ -30,10 +32,13 @@ class ViewSource:
     images : ImageSource
     numbers : ndarray of shape (n, 10), float32
         See `tlclassify.augmentation.build_view`.
+    image_digests : ndarray of shape (n, 32), uint8
+        SHA-256 of each image.
     """
 
     images: ImageSource
     numbers: NDArray[np.float32]
+    image_digests: NDArray[np.uint8]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -45,11 +50,11 @@ class ViewSource:
 
     def take(self, rows: NDArray[np.intp]) -> "ViewSource":
         """Return the given rows alone."""
-        return ViewSource(self.images.take(rows), self.numbers[rows])
+        return ViewSource(self.images.take(rows), self.numbers[rows], self.image_digests[rows])
 
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
-        pairs = zip(self.images.digests(), self.numbers, strict=True)
+        pairs = zip(self.image_digests, self.numbers, strict=True)
         joined = b"".join(
             hashlib.sha256(image.tobytes() + view.tobytes()).digest() for image, view in pairs
         )
@@ -96,7 +101,7 @@ def open_views(
         return [images]
     digests = images.digests()
     views = [
-        ViewSource(images, fixed_views(augmentation, digests, view, image_size=image_size))
+        ViewSource(images, fixed_views(augmentation, digests, view, image_size=image_size), digests)
         for view in range(1, count_views(augmentation))
     ]
     return [images, *views]
@@ -117,7 +122,7 @@ def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
     keras.Model
         From images and the numbers of their views; layers are shared.
     """
-    resized = network.get_layer("scaling").input
+    (resized,) = inputs_of(network.get_layer(SCALING))
     numbers = keras.Input((N_VIEW_NUMBERS,), name="view")
     above = keras.Model(resized, output, name=network.name)
     return keras.Model([network.input, numbers], above(build_view(resized, numbers)))

@@ -229,7 +229,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(model, source, monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(activations._Store, "_write_records", full)
-    with pytest.raises(OSError, match="No space left on device.*nothing was left behind"):
+    with pytest.raises(OSError, match="No space left on device.*no half file was left"):
         compute_activations(model, source, cache_dir=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

@@ -1,6 +1,7 @@
 """What an epoch of training reads: inputs, targets and weights, batch by batch."""
 
 import math
+import warnings
 from typing import Any, Protocol
 
 import keras
@@ -98,7 +99,10 @@ def _mix(
     mixer: keras.layers.Layer, inputs: Any, targets: NDArray[np.float32]
 ) -> tuple[Any, NDArray[np.float32]]:
     images, *views = inputs if isinstance(inputs, tuple) else (inputs,)
-    mixed = mixer({"images": images.astype(np.float32), "labels": targets}, training=True)
+    with warnings.catch_warnings():
+        # Keras up to 3.15 asks JAX for 64-bit indices, which it does not need.
+        warnings.filterwarnings("ignore", message="(?s).*Explicitly requested dtype")
+        mixed = mixer({"images": images.astype(np.float32), "labels": targets}, training=True)
     images = np.rint(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
     targets = keras.ops.convert_to_numpy(mixed["labels"])
     return (images, *views) if views else images, targets

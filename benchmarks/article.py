@@ -254,7 +254,7 @@ def draw(record: Record, path: Path) -> None:
         ax.text(1, target, f" {target}", transform=ax.get_yaxis_transform(), va="center")
     ax.set(xscale="log", xlabel="Seconds of training", ylabel="Test accuracy", ylim=(0, 1))
     ax.set_title(f"CIFAR-10, {record.settings['backbone']}: {record.settings['limit']:,} images")
-    ax.margins(x=0.15)
+    ax.margins(x=0.3)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.minorticks_off()

@@ -35,7 +35,7 @@ class LearningRateSearch:
     losses : ndarray of shape (n_steps,), float
         Smoothed exponentially.
     suggestion : float
-        A tenth of the learning rate at which the loss is lowest.
+        A tenth of the highest learning rate at which the loss was no higher than its median.
     """
 
     learning_rates: NDArray[np.float64]
@@ -156,4 +156,6 @@ def find_learning_rate(
         )
     losses = np.array(ramp.losses)
     rates = rates[: len(losses)]
-    return LearningRateSearch(rates, losses, float(rates[losses.argmin()]) / 10)
+    # Not the lowest loss: after a trained head, that is an accident of some early batch.
+    highest = rates[losses <= np.median(losses)][-1]
+    return LearningRateSearch(rates, losses, float(highest) / 10)

@@ -6,6 +6,7 @@ import pytest
 
 from tlclassify import activations
 from tlclassify.backbone_rows import SYMMETRIC, Backbone
+from tlclassify.classifier import TransferClassifier
 
 
 def build_tiny(x):
@@ -19,6 +20,18 @@ def build_tiny(x):
 def tiny():
     """A backbone of two convolutions: 8 pixels to a 4x4 map of 12 channels."""
     return Backbone("tiny", build_tiny, SYMMETRIC, native_size=8, small_size=8, min_size=4)
+
+
+@pytest.fixture
+def make_clf(tiny):
+    """A function that makes a classifier on the tiny backbone, with other parameters as given."""
+
+    def make(**params):
+        return TransferClassifier(
+            tiny, weights=None, head="linear", random_state=0, verbose=0, **params
+        )
+
+    return make
 
 
 @pytest.fixture

@@ -19,16 +19,8 @@ QUICK = Stage(epochs=6, learning_rate=0.05, batch_size=8)
 
 
 @pytest.fixture
-def clf(tiny):
-    return TransferClassifier(
-        tiny,
-        weights=None,
-        head="linear",
-        head_stage=QUICK,
-        random_state=0,
-        verbose=0,
-        validation_fraction=0.2,
-    )
+def clf(make_clf):
+    return make_clf(head_stage=QUICK, validation_fraction=0.2)
 
 
 @pytest.fixture

@@ -28,16 +28,9 @@ def fine_tuning(epochs=2, **params):
 
 
 @pytest.fixture
-def clf(tiny):
-    return TransferClassifier(
-        tiny,
-        weights=None,
-        head="linear",
-        head_stage=HEAD,
-        fine_tune_stage=fine_tuning(unfreeze=1),
-        random_state=0,
-        verbose=0,
-        validation_fraction=0.2,
+def clf(make_clf):
+    return make_clf(
+        head_stage=HEAD, fine_tune_stage=fine_tuning(unfreeze=1), validation_fraction=0.2
     )
 
 

@@ -1,21 +1,14 @@
 import numpy as np
 import pytest
 
-from tlclassify.classifier import TransferClassifier
 from tlclassify.learning_rates import find_learning_rate
 from tlclassify.stages import Stage
 
 
 @pytest.fixture
-def clf(tiny):
-    return TransferClassifier(
-        tiny,
-        weights=None,
-        head="linear",
-        head_stage=Stage(2, batch_size=8),
-        fine_tune_stage=Stage(unfreeze=1, batch_size=8),
-        random_state=0,
-        verbose=0,
+def clf(make_clf):
+    return make_clf(
+        head_stage=Stage(2, batch_size=8), fine_tune_stage=Stage(unfreeze=1, batch_size=8)
     )
 
 

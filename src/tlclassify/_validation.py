@@ -32,6 +32,15 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     raise ValueError(f"{name} must be one of {listed}; received {value!r}.{hint}")
 
 
+def choice_problem(name: str, value: object, allowed: Sequence[str]) -> str | None:
+    """Return what is wrong with a choice, or None; problems are gathered and raised together."""
+    try:
+        check_choice(name, value, allowed)
+    except ValueError as error:
+        return str(error).rstrip(".")
+    return None
+
+
 def number_problem(
     name: str,
     value: object,

@@ -212,10 +212,8 @@ def no_views(n: int) -> NDArray[np.float32]:
 def _view_numbers(
     augmentation: Augmentation, uniform: NDArray[np.float64], image_size: Sequence[int]
 ) -> NDArray[np.float32]:
-    flip, (rotation, zoom, shift_x, shift_y, brightness, contrast) = (
-        uniform[:, 0],
-        2 * uniform[:, 1:].T - 1,
-    )
+    flip = uniform[:, 0]
+    rotation, zoom, shift_x, shift_y, brightness, contrast = 2 * uniform[:, 1:].T - 1
     height, width = image_size
     angle = np.deg2rad(augmentation.rotation_degrees) * rotation
     # The transformation leads from the view's pixels to the image's, so that a zoom divides.

@@ -1,6 +1,7 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ from tlclassify.tensorflow_logs import without_retracing_notes
 __all__ = ["TransferClassifier"]
 
 _HEAD_BATCH_SIZE = 1024
-_PRESETS = {"head": get_head, "augmentation": get_augmentation}
+_PRESETS: dict[str, Callable[[str], Any]] = {
+    "head": get_head,
+    "augmentation": get_augmentation,
+    "fine_tune_stage": partial(get_stage, name="fine_tune_stage"),
+}
 
 
 class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -145,8 +150,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             part = params.get(name, getattr(self, name, None))
             if isinstance(part, str) and name in _PRESETS:
                 part = _PRESETS[name](part)
-            elif isinstance(part, str) and name == "fine_tune_stage":
-                part = get_stage(part, name=name)
             if part is None:
                 raise ValueError(
                     f"{name} is None and has no parameters to set; received {name}__... Pass a "

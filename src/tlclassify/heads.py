@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify._validation import check_choice, choice_problem, number_problem, raise_problems
 
 __all__ = ["Head", "HeadBuilder", "build_head", "build_pooling", "get_head", "list_heads"]
 
@@ -117,11 +117,10 @@ def _problems(head: Head) -> list[str | None]:
         number_problem("dropout", rate, low=0, high=1, high_included=False)
         for rate in _dropout_rates(head)
     ]
-    for name, allowed in (("activation", _ACTIVATIONS), ("pooling", _POOLINGS)):
-        try:
-            check_choice(name, getattr(head, name), allowed)
-        except ValueError as error:
-            problems.append(str(error).rstrip("."))
+    problems += [
+        choice_problem("activation", head.activation, _ACTIVATIONS),
+        choice_problem("pooling", head.pooling, _POOLINGS),
+    ]
     return problems
 
 

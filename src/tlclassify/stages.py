@@ -5,7 +5,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify._validation import check_choice, choice_problem, number_problem, raise_problems
 
 __all__ = ["Stage", "check_stage", "get_stage", "list_stages"]
 
@@ -161,10 +161,7 @@ def check_stage(stage: Any, *, name: str) -> Stage:
         ("schedule", SCHEDULES),
         ("batch_norm", BATCH_NORMS),
     ):
-        try:
-            check_choice(f"{name}__{choice}", getattr(stage, choice), allowed)
-        except ValueError as error:
-            problems.append(str(error).rstrip("."))
+        problems.append(choice_problem(f"{name}__{choice}", getattr(stage, choice), allowed))
     raise_problems(problems)
     return stage
 

@@ -5,7 +5,9 @@ import math
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,24 +92,14 @@ def store_images(
     in_memory = _check_room(network, cut, sources, n_views=n_views, running=running)
     viewed = add_views(network, output) if n_views > 1 else plain
     key = None if running.cache_dir is None else _key(network, cut)
+    run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)
     outputs = []
     for number, source in enumerate(sources):
         which = "features"
         if n_views > 1:
             which = f"view {number + 1} of {n_views}" if number < n_views else "validation"
-        outputs.append(
-            compute_activations(
-                viewed if 0 < number < n_views else plain,
-                source,
-                key=key,
-                label=f"{network.name}: {which}",
-                dtype=_dtype(network, cut),
-                in_memory=in_memory,
-                batch_size=running.batch_size,
-                cache_dir=running.cache_dir,
-                verbose=running.verbose,
-            )
-        )
+        model = viewed if 0 < number < n_views else plain
+        outputs.append(run(model, source, label=f"{network.name}: {which}"))
     return _as_stored(outputs, sources, n_views)
 
 
@@ -121,20 +113,26 @@ def store_further(
         key = f"{_key(network, cut)}-from-{_key(network, lower)[:16]}"
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
     in_memory = _n_bytes(network, cut, sum(map(len, arrays))) <= MEMORY_LIMIT_BYTES
+    run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)
     outputs = [
-        compute_activations(
-            part,
-            StoredSource(array, source),
-            key=key,
-            dtype=_dtype(network, cut),
-            in_memory=in_memory,
-            batch_size=running.batch_size,
-            cache_dir=running.cache_dir,
-            verbose=running.verbose,
-        )
+        run(part, StoredSource(array, source))
         for array, source in zip(arrays, stored.sources, strict=True)
     ]
     return _as_stored(outputs, stored.sources, len(stored.views))
+
+
+def _with(
+    running: Running, *, dtype: np.dtype[Any], key: str | None, in_memory: bool
+) -> Callable[..., NDArray[Any]]:
+    return partial(
+        compute_activations,
+        dtype=dtype,
+        key=key,
+        in_memory=in_memory,
+        batch_size=running.batch_size,
+        cache_dir=running.cache_dir,
+        verbose=running.verbose,
+    )
 
 
 def _as_stored(outputs: list[NDArray[Any]], sources: list[Any], n_views: int) -> Stored:

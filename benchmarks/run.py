@@ -23,6 +23,7 @@ import time
 import numpy as np
 
 import fine_tuning
+import trust
 from measuring import RESULTS, ROWS, load_cifar10, row, seconds
 
 LONG = {"fine_tune_50000"}
@@ -79,7 +80,7 @@ def bench_cifar10() -> None:
     start = time.perf_counter()
     accuracy = clf.score(X_test, y_test)
     total = fit_seconds + time.perf_counter() - start
-    bare = bare_loop(clf._frozen, np.concatenate([X, X_test]), clf.batch_size)  # noqa: SLF001
+    bare = bare_loop(clf.backbone_, np.concatenate([X, X_test]), clf.batch_size)
     row(
         "CIFAR-10, 10,000 images, MobileNet 1.0 (96 px): accuracy",
         accuracy,
@@ -181,6 +182,9 @@ BENCHMARKS = {
     "memory": bench_memory,
     "stages": fine_tuning.bench_stages,
     "fine_tune": fine_tuning.bench_fine_tune,
+    "compare": trust.bench_compare,
+    "label_errors": trust.bench_label_errors,
+    "calibration": trust.bench_calibration,
     "fine_tune_50000": fine_tuning.bench_fine_tune_50000,
 }
 

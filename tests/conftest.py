@@ -1,5 +1,7 @@
 """Tiny data and a tiny backbone: what most laws are proved on."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,14 @@ def build_tiny(x):
     x = keras.layers.BatchNormalization(name="one_bn")(x)
     x = keras.layers.ReLU(name="one_relu")(x)
     return keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="two")(x)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_networks():
+    """Free a module's networks, which would slow down every later one."""
+    yield
+    keras.backend.clear_session()
+    gc.collect()
 
 
 @pytest.fixture
@@ -55,6 +65,20 @@ def files(tmp_path, images):
         paths.append(tmp_path / f"{number:02d}.png")
         Image.fromarray(image).save(paths[-1])
     return paths, images[1]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Draw off screen, leave no figure and no setting behind."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("a display must not show itself"))
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.model_selection import GridSearchCV
 
 from tlclassify.classifier import TransferClassifier
 from tlclassify.heads import Head
@@ -149,13 +147,6 @@ def test_a_grid_runs_every_image_once(clf, images, runs, tmp_path):
     search = GridSearchCV(clf, grid, cv=3, error_score="raise").fit(X, y)
     assert search.best_estimator_.predict(X[:2]).dtype == y.dtype
     assert sum(runs) == 24
-
-
-def test_pipeline_and_cross_validation(clf, images):
-    X, y = images
-    pipeline = make_pipeline(FunctionTransformer(lambda x: x[:, ::-1]), clf)
-    scores = cross_val_score(pipeline, X, y, cv=2, error_score="raise")
-    assert scores.shape == (2,)
 
 
 def test_integer_labels_come_back_as_they_came(clf, images):

@@ -6,10 +6,10 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
+from pictures import LONG, made_report, overlapping, texts_outside
 from tlclassify.displays import (
     ConfusionDisplay,
     ImageGridDisplay,
@@ -17,34 +17,8 @@ from tlclassify.displays import (
     LearningRateDisplay,
     PredictionGridDisplay,
 )
-from tlclassify.evaluation import evaluate
 
-LONG = ["miscellaneous household appliance", "ship of the line, $5 to $6", *"abcdefgh"]
-
-
-@pytest.fixture(autouse=True)
-def figures(monkeypatch):
-    """Draw off screen, leave no figure and no setting behind."""
-    plt.switch_backend("Agg")
-    monkeypatch.setattr(plt, "show", lambda: pytest.fail("a display must not show itself"))
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before
-
-
-def made_report(names=LONG, n_samples=200):
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.full(len(names), 0.4), n_samples)
-    y = np.where(rng.random(n_samples) < 0.7, probabilities.argmax(axis=1), 0)
-
-    class Oracle:
-        classes_ = np.array(names)
-
-        def predict_proba(self, X):
-            return probabilities
-
-    return evaluate(Oracle(), np.zeros((n_samples, 1)), np.array(names)[y])
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def made_images(n_samples=200, shape=(8, 8, 3)):
@@ -60,29 +34,6 @@ def made_history(*stages, validation=True):
     extra = [{"val_loss": 2.5 / (i + 1), "val_accuracy": 0.5} for i in range(len(rows))]
     none = {"val_loss": None, "val_accuracy": None}
     return [row | (extra[i] if validation else none) for i, row in enumerate(rows)]
-
-
-def texts_outside(figure):
-    """Return the drawn texts that are not wholly on the figure."""
-    drawn = []
-    with pytest.MonkeyPatch.context() as patch:
-        draw = Text.draw
-        patch.setattr(Text, "draw", lambda self, r: (drawn.append(self), draw(self, r)))
-        figure.canvas.draw()
-    shown = [text for text in drawn if text.get_visible() and text.get_text().strip()]
-    assert shown
-    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
-    width, height = figure.bbox.size
-    return [
-        (text, box)
-        for text, box in boxes
-        if box.x0 < -0.5 or box.y0 < -0.5 or box.x1 > width + 0.5 or box.y1 > height + 0.5
-    ]
-
-
-def overlapping(labels):
-    boxes = [label.get_window_extent() for label in labels if label.get_text()]
-    return [i for i in range(len(boxes) - 1) if boxes[i].overlaps(boxes[i + 1])]
 
 
 @pytest.mark.parametrize(

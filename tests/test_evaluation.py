@@ -14,7 +14,9 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tlclassify.evaluation import evaluate, short_name, wilson_interval
+from tlclassify.evaluation import evaluate
+from tlclassify.evaluation.intervals import wilson_interval
+from tlclassify.evaluation.text import short_name
 
 NAMES = ["airplane", "cat", "dog", "miscellaneous household appliance", "ship", "truck"]
 

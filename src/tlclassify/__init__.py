@@ -12,8 +12,11 @@ if TYPE_CHECKING:
         list_backbones,
         register_backbone,
     )
+    from tlclassify.calibration import calibrate
     from tlclassify.classifier import TransferClassifier
-    from tlclassify.evaluation import EvaluationReport, evaluate
+    from tlclassify.comparison import compare_backbones
+    from tlclassify.evaluation import Comparison, EvaluationReport, evaluate
+    from tlclassify.explanation import grad_cam
     from tlclassify.features import FeatureExtractor
     from tlclassify.heads import Head, list_heads
     from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
@@ -25,6 +28,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Augmentation",
     "Backbone",
+    "Comparison",
     "EvaluationReport",
     "FeatureExtractor",
     "Head",
@@ -33,9 +37,12 @@ __all__ = [
     "Stage",
     "TransferClassifier",
     "article_classifier",
+    "calibrate",
+    "compare_backbones",
     "evaluate",
     "find_learning_rate",
     "get_backbone",
+    "grad_cam",
     "list_backbones",
     "list_heads",
     "register_backbone",
@@ -44,6 +51,7 @@ __all__ = [
 _HOMES = {
     "Augmentation": "augmentation",
     "Backbone": "backbones",
+    "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
     "FeatureExtractor": "features",
     "Head": "heads",
@@ -52,9 +60,12 @@ _HOMES = {
     "Stage": "stages",
     "TransferClassifier": "classifier",
     "article_classifier": "recipes",
+    "calibrate": "calibration",
+    "compare_backbones": "comparison",
     "evaluate": "evaluation",
     "find_learning_rate": "learning_rates",
     "get_backbone": "backbones",
+    "grad_cam": "explanation",
     "list_backbones": "backbones",
     "list_heads": "heads",
     "register_backbone": "backbones",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _ROWS_CHECKED_AT_ONCE = 1024
+_NAMES_IN_MESSAGE = 10
 
 
 def close_match_hint(name: object, known: Iterable[str]) -> str:
@@ -130,6 +131,54 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
     if labels.dtype.kind not in "iufbUS":
         raise TypeError(f"{name} must hold strings or integers; received dtype {labels.dtype}.")
     return labels
+
+
+def encode_labels(
+    labels: NDArray[Any],
+    classes: NDArray[Any],
+    *,
+    name: str = "y",
+    source: str = "that clf was fitted on",
+) -> NDArray[np.intp]:
+    """Return each label's place among the classes.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+    classes : ndarray of shape (n_classes,)
+        In any order.
+    name, source : str
+        The parameter's name and where the classes come from, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the classes.
+    """
+    # As Python objects: NumPy would turn a number beside a string into a string.
+    known = {label: column for column, label in enumerate(classes.tolist())}
+    found, places = np.unique(labels, return_inverse=True)
+    unseen = [label for label in found.tolist() if label not in known]
+    if unseen:
+        raise ValueError(
+            f"{name} must hold labels {source}: {listed(known)}; received {listed(unseen)} in "
+            f"{np.isin(labels, unseen).sum()} of {len(labels)} images."
+            f"{close_match_hint(unseen[0], map(str, known))} Drop those images, or fit with images "
+            "of these classes."
+        )
+    return np.array([known[label] for label in found.tolist()], dtype=np.intp)[places]
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Return the first values as Python writes them, and how many more there are."""
+    texts = [repr(value) for value in values]
+    more = len(texts) - _NAMES_IN_MESSAGE
+    shown = ", ".join(texts[:_NAMES_IN_MESSAGE])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:

@@ -83,6 +83,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The labels, sorted; columns of `predict_proba` are in this order.
     model_ : keras.Model
         The whole: raw uint8 RGB of shape (n, height, width, 3) to probabilities.
+    backbone_, head_ : keras.Model
+        Its two parts: raw uint8 RGB to features of shape (n, n_features_), and from these to
+        probabilities, before any temperature.
     history_ : list of dict
         One row an epoch of any stage: stage, epoch, loss, accuracy, val_loss, val_accuracy,
         learning_rate, seconds.
@@ -92,6 +95,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Width of the features that the head reads.
     pixel_range_ : {255, 1}
         The value of white in floating-point pixels.
+    temperature_ : float
+        What the logarithms of the probabilities are divided by: 1, unless `calibrate` made it.
 
     Examples
     --------
@@ -200,8 +205,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         last = None
         if self.warm_start and hasattr(self, "model_"):
             last = LastFit(
-                self._frozen,
-                self._head,
+                self.backbone_,
+                self.head_,
                 self.history_,
                 self.classes_,
                 self.image_shape_,
@@ -244,11 +249,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return np.concatenate(
                 list(run_batches(self.model_, source, batch_size=self.batch_size))
             )
-        features = self._run_frozen(source)
+        features, head = self._run_frozen(source), self._calibrated_head
         starts = range(0, len(features), _HEAD_BATCH_SIZE)
         with without_retracing_notes():
             parts = [
-                np.asarray(self._head.predict_on_batch(features[start : start + _HEAD_BATCH_SIZE]))
+                np.asarray(head.predict_on_batch(features[start : start + _HEAD_BATCH_SIZE]))
                 for start in starts
             ]
         return np.concatenate(parts)
@@ -273,7 +278,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # Only after training, so that a new fit that fails leaves the last one whole.
         source, top = fit.training.images, fit.top
         assert top is not None
-        self._frozen, self._head = fit.network, top
+        self.backbone_, self.head_ = fit.network, top
+        self.temperature_, self._calibrated_head = 1.0, top
         # What a fine-tuned backbone says of images, no other fit can use.
         self._is_tuned = any(row["stage"] != "head" for row in fit.history)
         self.model_ = keras.Model(fit.network.input, top(fit.network.output), name="classifier")
@@ -285,7 +291,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _run_frozen(self, source: ImageSource) -> NDArray[np.float32]:
         return compute_activations(
-            self._frozen,
+            self.backbone_,
             source,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,

@@ -7,14 +7,12 @@ from typing import Any
 
 import keras
 
-from tlclassify._validation import close_match_hint
+from tlclassify._validation import close_match_hint, listed
 from tlclassify.graphs import inputs_of, outputs_of
 
 __all__ = ["block_starts", "cut_points", "find_cut"]
 
 SCALING = "scaling"
-
-_N_NAMES_SHOWN = 6
 
 
 def cut_points(model: keras.Model) -> list[str]:
@@ -134,7 +132,7 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
         raise ValueError(
             f"{name} must name a layer at which {model.name!r} can be cut; received "
             f"{unfreeze!r}.{close_match_hint(unfreeze, points)} Cut points, from the top: "
-            f"{_listed(points[::-1])}."
+            f"{listed(points[::-1])}."
         )
     if unfreeze == 0:
         return points[-1]
@@ -146,7 +144,7 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
     if unfreeze > len(starts):
         raise ValueError(
             f"{name} must be at most {len(starts)}, the number of blocks of {model.name!r}; "
-            f"received {unfreeze}. They start above: {_listed(starts[::-1])} (from the top). Pass "
+            f"received {unfreeze}. They start above: {listed(starts[::-1])} (from the top). Pass "
             "1.0 for the whole network."
         )
     return starts[-int(unfreeze)]
@@ -221,8 +219,3 @@ def rate_factors(
             factors[id(variable)] = layer_decay**power
         power -= operation.name in starts
     return [factors.get(id(variable), 1.0) for variable in variables]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _N_NAMES_SHOWN} more" if len(names) > _N_NAMES_SHOWN else ""
-    return ", ".join(repr(name) for name in names[:_N_NAMES_SHOWN]) + more

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
-_N_NAMES_SHOWN = 5
+from tlclassify._validation import encode_labels, listed
 
 
 def check_targets(
@@ -42,13 +42,7 @@ def check_targets(
                 "images of another class."
             )
         return classes, targets
-    unseen = np.setdiff1d(labels, classes)
-    if len(unseen):
-        raise ValueError(
-            f"{name} must hold labels seen in y; received {_listed(unseen)} beside. Drop those "
-            "images or add such images to the training data."
-        )
-    return classes, np.searchsorted(classes, labels)
+    return classes, encode_labels(labels, classes, name=name, source="seen in y")
 
 
 def check_weights(
@@ -74,7 +68,7 @@ def check_weights(
         if unknown:
             raise ValueError(
                 f"class_weight must name labels in y; received {unknown!r} beside. "
-                f"The labels are {_listed(classes)}."
+                f"The labels are {listed(classes.tolist())}."
             )
     elif class_weight not in {None, "balanced"}:
         raise ValueError(
@@ -102,9 +96,15 @@ def _check_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np
 
 
 def split_rows(
-    targets: NDArray[np.intp], classes: NDArray[Any], fraction: float, seed: int
+    targets: NDArray[np.intp],
+    classes: NDArray[Any],
+    fraction: float,
+    seed: int,
+    *,
+    name: str = "validation_fraction",
+    instead: str = "pass validation_data or validation_fraction=0",
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split rows into training and validation, stratified by class.
+    """Split rows into those for training and those held out, stratified by class.
 
     Parameters
     ----------
@@ -112,12 +112,14 @@ def split_rows(
     classes : ndarray of shape (n_classes,)
         For messages.
     fraction : float in [0, 1)
-        Share for validation; at least one image a class, unless it is 0.
+        Share held out; at least one image a class, unless it is 0.
     seed : int
+    name, instead : str
+        The parameter's name and the way without it, for messages.
 
     Returns
     -------
-    training, validation : ndarray of int
+    training, held_out : ndarray of int
 
     Raises
     ------
@@ -129,25 +131,19 @@ def split_rows(
         return rows, rows[:0]
     counts = np.bincount(targets, minlength=len(classes))
     n_present = int(np.count_nonzero(counts))
-    step = "Add images, or pass validation_data or validation_fraction=0."
+    step = f"Add images, or {instead}."
     if (counts == 1).any():
         raise ValueError(
-            "y must hold at least two images of each class for a validation split; received one "
-            f"of {_listed(classes[counts == 1])}. {step}"
+            f"y must hold at least two images of each class for a split by {name}; received one "
+            f"of {listed(classes[counts == 1].tolist())}. {step}"
         )
-    n_validation = max(round(fraction * len(rows)), n_present)
-    if len(rows) - n_validation < n_present:
+    n_held_out = max(round(fraction * len(rows)), n_present)
+    if len(rows) - n_held_out < n_present:
         raise ValueError(
-            f"validation_fraction={fraction:g} must leave an image of each class for training; "
+            f"{name}={fraction:g} must leave an image of each class for training; "
             f"received {len(rows)} images of {n_present} classes. {step}"
         )
-    training, validation = train_test_split(
-        rows, test_size=n_validation, stratify=targets, random_state=seed
+    training, held_out = train_test_split(
+        rows, test_size=n_held_out, stratify=targets, random_state=seed
     )
-    return np.sort(training), np.sort(validation)
-
-
-def _listed(labels: NDArray[Any]) -> str:
-    shown = ", ".join(repr(label) for label in labels[:_N_NAMES_SHOWN].tolist())
-    more = len(labels) - _N_NAMES_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+    return np.sort(training), np.sort(held_out)

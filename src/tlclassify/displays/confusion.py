@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from tlclassify._validation import check_choice
-from tlclassify.displays._drawing import CHARACTER_INCHES, import_pyplot, plain
+from tlclassify.displays._drawing import CHARACTER_INCHES, import_pyplot, plain, settle
 from tlclassify.evaluation import EvaluationReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_SLANTED = 20  # names; more of them stand upright
 _CELLS_WITH_VALUES, _NAME_WIDTH, _SMALLEST_VALUE = 30, 40, 5
 
 
@@ -63,7 +64,7 @@ class ConfusionDisplay:
         check_choice("normalize", normalize, ["true"])
         return cls(report.confusion_matrix_normalized, class_names=report.class_names)
 
-    def plot(self, ax: "Axes | None" = None) -> "ConfusionDisplay":
+    def plot(self, ax: "Axes | None" = None, *, colorbar: bool = True) -> "ConfusionDisplay":
         """Draw on `ax`, or on a new figure; ImportError if matplotlib is missing."""
         plt = import_pyplot("ConfusionDisplay")
         names = [plain(name, _NAME_WIDTH) for name in self.class_names]
@@ -85,9 +86,10 @@ class ConfusionDisplay:
             im_kw={"vmin": 0, "vmax": top},
             text_kw={"in_layout": False},  # hundreds of texts, none of which leaves its cell
         )
-        bar = ax.inset_axes((1.02 + 0.05 / side, 0, 0.2 / side, 1))  # as high as the matrix
-        label = "Fraction of the true class" if fractions else "Images"
-        ax.figure.colorbar(self.matrix_display_.im_, cax=bar, label=label)
+        if colorbar:
+            bar = ax.inset_axes((1.02 + 0.05 / side, 0, 0.2 / side, 1))  # as high as the matrix
+            label = "Fraction of the true class" if fractions else "Images"
+            ax.figure.colorbar(self.matrix_display_.im_, cax=bar, label=label)
         _name_classes(ax, names, side / len(names))
         if self.matrix_display_.text_ is not None:
             _fit_values(self.matrix_display_, top)
@@ -105,7 +107,7 @@ def _fit_values(display: ConfusionMatrixDisplay, top: float) -> None:
 
     Scikit-learn takes the scale to end at the largest value.
     """
-    display.figure_.canvas.figure.draw_without_rendering()  # only now the cells have their size
+    settle(display.ax_)
     inches = display.ax_.get_window_extent().width / display.figure_.dpi
     widest = max(len(text.get_text()) for text in display.text_.flat)
     size = inches / len(display.text_) / (widest + 1) / CHARACTER_INCHES
@@ -127,6 +129,6 @@ def _name_classes(ax: "Axes", names: list[str], cell: float) -> None:
         turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         ax.tick_params(axis="x", pad=2)
         for label in ax.get_xticklabels():
-            label.set(**turn if len(names) <= 20 else {"rotation": 90})
+            label.set(**turn if len(names) <= MOST_SLANTED else {"rotation": 90})
     note = f" (one name in {step})" if step > 1 else ""
     ax.set(xlabel=f"Predicted class{note}", ylabel=f"True class{note}")

@@ -1,30 +1,23 @@
 """Images in rows and columns, with their labels or with what was predicted for them."""
 
-import math
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from sklearn.utils import check_random_state
 
-from tlclassify._validation import (
-    check_choice,
-    check_images,
-    number_problem,
-    pixel_limits,
-    raise_problems,
-)
-from tlclassify.displays._drawing import VERMILION, panels, plain
+from tlclassify._validation import check_choice, check_images, number_problem, raise_problems
+from tlclassify.displays._drawing import VERMILION, plain
+from tlclassify.displays._grids import CAPTION_WIDTH, column, draw_grid
 from tlclassify.evaluation import EvaluationReport
+from tlclassify.evaluation.diagnosis import ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-_IMAGE_INCHES, _CAPTION_WIDTH, _FILE_PIXELS = 1.7, 25, 256
+_UNRANKED = ("first", "random")
 
 
 class ImageGridDisplay:
@@ -52,7 +45,7 @@ class ImageGridDisplay:
     def __init__(self, images: Any, *, labels: ArrayLike | None = None, n_columns: int = 6) -> None:
         self.images = check_images(images, name="images")
         no_labels = [""] * len(self.images)
-        self.labels = _column(no_labels if labels is None else labels, self.images, "labels")
+        self.labels = column(no_labels if labels is None else labels, self.images, "labels")
         self.n_columns = n_columns
 
     @classmethod
@@ -67,8 +60,8 @@ class ImageGridDisplay:
         random_state: int | None = None,
     ) -> "ImageGridDisplay":
         """Return the display of the "first" or of "random" images of a data set."""
-        check_choice("select", select, ["first", "random"])
-        labels = None if y is None else _column(y, X, "y")
+        check_choice("select", select, _UNRANKED)
+        labels = None if y is None else column(y, X, "y")
         rows = _select(np.arange(len(X)), (n_rows, n_columns), select, random_state)
         return cls(
             _take(X, rows), labels=y if labels is None else labels[rows], n_columns=n_columns
@@ -76,8 +69,8 @@ class ImageGridDisplay:
 
     def plot(self, ax: "Sequence[Axes] | None" = None) -> "ImageGridDisplay":
         """Draw on one Axes per image, or on a new figure; ImportError if matplotlib is missing."""
-        captions = [plain(str(label), 2 * _CAPTION_WIDTH) for label in self.labels]
-        self.ax_ = _draw_grid("ImageGridDisplay", ax, self.images, captions, self.n_columns)
+        captions = [plain(str(label), 2 * CAPTION_WIDTH) for label in self.labels]
+        self.ax_ = draw_grid("ImageGridDisplay", ax, self.images, captions, self.n_columns)
         self.figure_ = self.ax_[0].figure
         return self
 
@@ -111,9 +104,9 @@ class PredictionGridDisplay:
         n_columns: int = 6,
     ) -> None:
         self.images = check_images(images, name="images")
-        self.y_true = _column(y_true, self.images, "y_true")
-        self.y_pred = _column(y_pred, self.images, "y_pred")
-        self.probabilities = _column(probabilities, self.images, "probabilities")
+        self.y_true = column(y_true, self.images, "y_true")
+        self.y_pred = column(y_pred, self.images, "y_pred")
+        self.probabilities = column(probabilities, self.images, "probabilities")
         self.n_columns = n_columns
 
     @classmethod
@@ -122,25 +115,33 @@ class PredictionGridDisplay:
         report: EvaluationReport,
         X: Any,
         *,
-        select: str = "first",
+        select: str | ArrayLike = "first",
         n_rows: int = 3,
         n_columns: int = 6,
         random_state: int | None = None,
     ) -> "PredictionGridDisplay":
-        """Return the display of the "first", "random" or "wrong" (surest first) images of `X`."""
-        check_choice("select", select, ["first", "random", "wrong"])
-        y_true = _column(report.y_true, X, "y_true of the report")
-        surest = report.probabilities.max(axis=1)
-        rows = np.arange(len(y_true))
-        if select == "wrong":
-            rows = np.flatnonzero(y_true != report.y_pred)
-            rows = rows[np.argsort(-surest[rows], kind="stable")]
-        rows = _select(rows, (n_rows, n_columns), select, random_state)
+        """Return the display of some of the images that a report is about.
+
+        Parameters
+        ----------
+        report : EvaluationReport
+        X : array-like
+            All the images that were evaluated.
+        select : {"first", "random", "wrong", "unlikely", "uncertain"} or array-like of int
+            Which come first: the last three as in `EvaluationReport.ranked_images`. Row numbers
+            choose images one by one, as those of `EvaluationReport.label_errors`.
+        n_rows, n_columns : int
+            Of the grid; images beyond it are left out.
+        random_state : int, optional
+            Seed of "random".
+        """
+        y_true = column(report.y_true, X, "y_true of the report")
+        rows = _select(_rank(report, select), (n_rows, n_columns), select, random_state)
         return cls(
             _take(X, rows),
             y_true=y_true[rows],
             y_pred=report.y_pred[rows],
-            probabilities=surest[rows],
+            probabilities=report.probabilities[rows].max(axis=1),
             n_columns=n_columns,
         )
 
@@ -151,7 +152,7 @@ class PredictionGridDisplay:
             f"true: {plain(str(true), 40)}\npredicted: {plain(str(pred), 40)} ({chance:.2f})"
             for true, pred, chance in columns
         ]
-        self.ax_ = _draw_grid("PredictionGridDisplay", ax, self.images, captions, self.n_columns)
+        self.ax_ = draw_grid("PredictionGridDisplay", ax, self.images, captions, self.n_columns)
         self.figure_ = self.ax_[0].figure
         for panel, wrong in zip(self.ax_, self.y_true != self.y_pred, strict=True):
             if wrong:
@@ -166,24 +167,32 @@ class PredictionGridDisplay:
         return self
 
 
-def _column(values: ArrayLike, X: Any, name: str) -> NDArray[Any]:
-    column = np.asarray(values)
-    if column.shape != (len(X),):
+def _rank(report: EvaluationReport, select: Any) -> NDArray[np.intp]:
+    """Return row numbers in the order in which images are shown."""
+    n_samples = report.n_samples
+    if isinstance(select, str):
+        check_choice("select", select, [*_UNRANKED, *ORDERS])
+        return report.ranked_images(select) if select in ORDERS else np.arange(n_samples)
+    rows = np.asarray(select)
+    if rows.ndim == 1 and len(rows) == 0:
+        return np.arange(0)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n_samples:
+        orders = ", ".join(repr(order) for order in (*_UNRANKED, *ORDERS))
         raise ValueError(
-            f"{name} must have one value per image; received shape {column.shape} for {len(X)} "
-            "images."
+            f"select must be one of {orders}, or row numbers in [0, {n_samples}); received "
+            f"{select!r}. Turn a mask into row numbers with numpy.flatnonzero."
         )
-    return column
+    return rows.astype(np.intp)
 
 
 def _select(
-    rows: NDArray[np.intp], shape: tuple[int, int], select: str, random_state: int | None
+    rows: NDArray[np.intp], shape: tuple[int, int], select: Any, random_state: int | None
 ) -> NDArray[np.intp]:
     names = zip(("n_rows", "n_columns"), shape, strict=True)
     raise_problems([number_problem(name, n, integer=True, low=1) for name, n in names])
     if len(rows) == 0:
         raise ValueError(f"select={select!r} must leave at least one image; received none.")
-    if select == "random":
+    if isinstance(select, str) and select == "random":
         rows = check_random_state(random_state).permutation(rows)
     return rows[: shape[0] * shape[1]]
 
@@ -192,38 +201,3 @@ def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
     """Check the chosen images only, where the others can be left on disk."""
     images = X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)
     return check_images(images[rows])
-
-
-def _pixels(image: Any, top: float) -> NDArray[Any]:
-    if not isinstance(image, np.ndarray):
-        with Image.open(image) as file:
-            picture = file.convert("RGB")
-        picture.thumbnail((_FILE_PIXELS, _FILE_PIXELS))
-        return np.asarray(picture)
-    color = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
-    return color if color.dtype == np.uint8 else color.astype(float) / top
-
-
-def _draw_grid(
-    display: str, ax: Any, images: NDArray[Any], captions: list[str], n_columns: int
-) -> NDArray[Any]:
-    raise_problems([number_problem("n_columns", n_columns, integer=True, low=1)])
-    top = 255 if images.dtype.kind != "f" or pixel_limits(images)[1] > 1 else 1
-    pictures = [_pixels(image, top) for image in images]
-    texts = [
-        "\n".join(textwrap.fill(line, _CAPTION_WIDTH) for line in caption.split("\n"))
-        for caption in captions
-    ]
-    across = min(n_columns, len(images))
-    down = math.ceil(len(images) / across)
-    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-    height = (
-        _IMAGE_INCHES * min(tallest, 3) + 0.15 * max(text.count("\n") + 1 for text in texts) + 0.15
-    )
-    size = (across * (_IMAGE_INCHES + 0.15), down * height)
-    axes = panels(ax, n_panels=len(images), shape=(down, across), figsize=size, display=display)
-    for panel, picture, text in zip(axes, pictures, texts, strict=True):
-        panel.imshow(picture)
-        panel.set(xticks=[], yticks=[])
-        panel.set_title(text, fontsize=8)
-    return axes

@@ -1,0 +1,208 @@
+"""Probabilities that mean what they say: temperature scaling on images held out."""
+
+import copy
+import math
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import softmax
+from sklearn.utils.validation import check_is_fitted
+
+from tlclassify._validation import check_labels, encode_labels
+from tlclassify.classifier import TransferClassifier
+from tlclassify.features import reopen_images
+
+__all__ = ["calibrate"]
+
+_LOWEST, _HIGHEST = 0.01, 100.0
+# The smallest normal number: a probability of 0 has no logarithm, and a smaller one is 0 to some.
+_SMALLEST = float(np.finfo(np.float32).tiny)
+# Some ten roundings of float32 below the top class: no softmax makes these two equal.
+_GAP = 1e-6
+
+
+def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifier:
+    """Return a copy of a fitted classifier whose probabilities are calibrated.
+
+    Each row of probabilities p becomes softmax(log(p) / T). The temperature T is the one number
+    that makes the log loss on `X` and `y` lowest: above 1 where the classifier was too sure of
+    itself, below 1 where it was not sure enough. Predicted labels stay as they are.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+        Fitted; it stays as it is. A classifier that is calibrated already is calibrated from its
+        raw probabilities, so that the new temperature replaces the old one.
+    X : array-like
+        Images as for `fit`, of the same shape and range, a few hundred or more. **Never those
+        that the classifier was trained on**: of these it is sure, and rightly so, and what they
+        say of its probabilities is wrong for all other images. Nor those it is evaluated on.
+    y : array-like of shape (n,)
+        Their labels, all of them among `clf.classes_`.
+
+    Returns
+    -------
+    TransferClassifier
+        With `temperature_`, a float in [0.01, 100], and with the temperature inside its `model_`.
+        It shares its layers with `clf`: going on with either by `warm_start` changes both. `fit`
+        begins with the raw probabilities and leaves a `temperature_` of 1.
+
+    Raises
+    ------
+    TypeError
+        If `clf` is no TransferClassifier.
+    sklearn.exceptions.NotFittedError
+        If `clf` has not been fitted.
+    ValueError
+        If the images or labels are not as above.
+
+    Warns
+    -----
+    UserWarning
+        If the log loss has no lowest point in [0.01, 100]. When every image is classified
+        correctly, surer is always better: T would go to 0 and is held at 0.01.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks",
+    ICML 2017.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier
+    >>> from tlclassify.calibration import calibrate
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(200, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X[:100], y[:100])
+    >>> calibrated = calibrate(clf, X[100:], y[100:])
+    >>> 0.1 < calibrated.temperature_ < 10
+    True
+    >>> bool((calibrated.predict(X) == clf.predict(X)).all())
+    True
+    """
+    if not isinstance(clf, TransferClassifier):
+        raise TypeError(
+            f"clf must be a TransferClassifier; received {type(clf).__name__}. Calibrate another "
+            "classifier with sklearn.calibration.CalibratedClassifierCV(clf, "
+            'method="temperature"), of scikit-learn 1.8 or later.'
+        )
+    check_is_fitted(clf, "model_")
+    n_images = len(reopen_images(X, clf.image_shape_, clf.pixel_range_))
+    targets = encode_labels(check_labels(y, n_samples=n_images), clf.classes_)
+    raw = clf if clf.temperature_ == 1 else with_temperature(clf, 1.0)
+    return with_temperature(clf, find_temperature(raw.predict_proba(X), targets))
+
+
+def with_temperature(clf: TransferClassifier, temperature: float) -> TransferClassifier:
+    """Return a copy of a fitted classifier, with this temperature instead of its own.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+        Fitted. The copy shares its layers.
+    temperature : float above 0
+        1: the raw probabilities, with nothing added to the graph.
+
+    Returns
+    -------
+    TransferClassifier
+    """
+    calibrated = copy.copy(clf)
+    network, head = clf.backbone_, clf.head_
+    whole, top = head(network.output), head
+    if temperature != 1:
+        whole = scale_probabilities(whole, temperature)
+        top = keras.Model(head.input, scale_probabilities(head.output, temperature))
+    calibrated.model_ = keras.Model(network.input, whole, name="classifier")
+    calibrated._calibrated_head = top  # noqa: SLF001
+    calibrated.temperature_ = temperature
+    return calibrated
+
+
+def scale_probabilities(probabilities: keras.KerasTensor, temperature: float) -> keras.KerasTensor:
+    """Divide logarithms of probabilities by a temperature, in a graph.
+
+    Parameters
+    ----------
+    probabilities : keras.KerasTensor of shape (None, n_classes)
+    temperature : float above 0
+
+    Returns
+    -------
+    keras.KerasTensor
+        softmax(log(probabilities) / temperature), float32 of shape (None, n_classes). The classes
+        that are the most probable of their row are the same, ties included.
+    """
+    p = keras.ops.cast(probabilities, "float32")
+    top = keras.ops.max(p, axis=-1, keepdims=True)
+    ratios = keras.ops.maximum(keras.ops.divide(p, top), _SMALLEST)
+    logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(
+        keras.ops.log(ratios)
+    )
+    # A high temperature would make neighbours in float32 equal, and another label come first.
+    below = keras.ops.minimum(logits, -_GAP)
+    # p - top is 0 for the top class, whatever the hardware makes of log(p / p), and keeps NaN.
+    logits = keras.ops.where(keras.ops.less(p, top), below, keras.ops.subtract(p, top))
+    return keras.layers.Softmax(dtype="float32", name="calibrated")(logits)
+
+
+def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> float:
+    """Return the temperature at which the log loss of scaled probabilities is lowest.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n, n_classes), float
+        Not scaled. 0 counts as the smallest normal number of float32.
+    targets : ndarray of shape (n,), int
+        The columns of the true classes.
+
+    Returns
+    -------
+    float in [0.01, 100]
+        1 if every class of every image is as probable as the others.
+
+    Warns
+    -----
+    UserWarning
+        If the log loss has no lowest point inside this range.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    logits = np.log(np.maximum(p / p.max(axis=1, keepdims=True), _SMALLEST))
+    of_target = logits[np.arange(len(logits)), targets]
+
+    def slope(log_temperature: float) -> float:
+        # Of the log loss by log(T), up to a positive factor. It never falls as T grows, so there
+        # is one root, found to a precision that the flat bottom of the loss itself would not give.
+        weights = softmax(logits * math.exp(-log_temperature), axis=1)
+        return float(np.mean(of_target - (weights * logits).sum(axis=1)))
+
+    low, high = math.log(_LOWEST), math.log(_HIGHEST)
+    if not logits.any():
+        _warn("it is left at 1, because all classes are equally probable for every image of X")
+        return 1.0
+    if slope(low) >= 0:
+        why = "the probabilities of clf are almost the same for all classes"
+        if not of_target.any():
+            why = "clf classifies every image of X correctly, and the surer the better"
+        _warn(
+            f"it would go to 0 and is held at {_LOWEST:g}, because {why}. Probabilities of almost "
+            "0 and 1 come of it: pass more images, with some that the classifier gets wrong"
+        )
+        return _LOWEST
+    if slope(high) <= 0:
+        _warn(
+            f"it would grow without end and is held at {_HIGHEST:g}, because the probabilities "
+            "say nothing about y. See whether X and y are in the same order"
+        )
+        return _HIGHEST
+    return math.exp(brentq(slope, low, high, xtol=1e-12))
+
+
+def _warn(what: str) -> None:
+    message = f"There is no temperature of clf at which the log loss is lowest; {what}."
+    # To the line that calls calibrate.
+    warnings.warn(message, UserWarning, stacklevel=4)

@@ -1,0 +1,190 @@
+"""Several classifiers on one task: the record that `compare_backbones` makes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tlclassify.evaluation.report import EvaluationReport
+from tlclassify.evaluation.text import comparison_lines, comparison_markdown
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonRow:
+    """One classifier of a comparison.
+
+    Attributes
+    ----------
+    name : str
+    report : EvaluationReport or None
+        None where it failed.
+    failure : str or None
+        Why it failed.
+    fit_seconds : float
+        Wall time of the fit. Images whose activations lay in `cache_dir` already cost nothing.
+    extraction_images_per_second, prediction_images_per_second : float
+        Of the frozen part alone, and of the whole model.
+    single_image_milliseconds : float
+        Median time of the whole model for one image.
+    n_parameters : int
+        Of the whole model.
+    file_bytes : int
+        Size of the whole model as a ``.keras`` file.
+
+    The times are NaN and the sizes 0 where it failed.
+    """
+
+    name: str
+    report: EvaluationReport | None = None
+    failure: str | None = None
+    fit_seconds: float = math.nan
+    extraction_images_per_second: float = math.nan
+    prediction_images_per_second: float = math.nan
+    single_image_milliseconds: float = math.nan
+    n_parameters: int = 0
+    file_bytes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row in types that `json.dumps` takes; what is not known is None."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        row["report"] = None if self.report is None else self.report.to_dict()
+        return {key: None if value != value else value for key, value in row.items()}  # noqa: PLR0124 - NaN
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Several classifiers on one task, judged by the same images; `compare_backbones` makes it.
+
+    `str(comparison)` is a table.
+
+    Attributes
+    ----------
+    rows : tuple of ComparisonRow
+        The most accurate first, those that failed last. Each has `name`, `report`, `failure`,
+        `fit_seconds`, `extraction_images_per_second`, `prediction_images_per_second`,
+        `single_image_milliseconds`, `n_parameters` and `file_bytes`.
+    confidence_level : float in (0, 1)
+        Of all intervals, and of the statement that two rows differ.
+    p_values : ndarray of shape (n_rows, n_rows), float64 in [0, 1]
+        Of McNemar's exact test [1]_ between each two rows: how likely so uneven a split of the
+        images that only one of them got right would be, were they equally good. NaN with a row
+        that failed.
+    adjusted_p_values : ndarray of shape (n_rows, n_rows), float64 in [0, 1]
+        The same after Holm's correction [2]_ for the number of pairs.
+
+    References
+    ----------
+    .. [1] Q. McNemar (1947), Note on the sampling error of the difference between correlated
+       proportions or percentages, Psychometrika 12(2), 153-157.
+    .. [2] S. Holm (1979), A simple sequentially rejective multiple test procedure, Scandinavian
+       Journal of Statistics 6(2), 65-70.
+    """
+
+    rows: tuple[ComparisonRow, ...]
+    confidence_level: float
+    p_values: NDArray[np.float64]
+    adjusted_p_values: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        self.p_values.flags.writeable = False
+        self.adjusted_p_values.flags.writeable = False
+
+    def __getitem__(self, name: str) -> ComparisonRow:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"{name!r} is none of the rows: {[row.name for row in self.rows]}.")
+
+    @property
+    def best(self) -> ComparisonRow | None:
+        """The most accurate row; None if all failed."""
+        return self.rows[0] if self.rows[0].report is not None else None
+
+    def distinguishable(self, name: str, *, other: str | None = None) -> bool:
+        """Return whether a row differs from another, or from the best, at the confidence level.
+
+        Corrected for all pairs; a row that failed differs from none.
+        """
+        i = self.rows.index(self[name])
+        j = 0 if other is None else self.rows.index(self[other])
+        return bool(self.adjusted_p_values[i, j] <= 1 - self.confidence_level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all the numbers but those of single images, in types that `json.dumps` takes."""
+        tables = {"p_values": self.p_values, "adjusted_p_values": self.adjusted_p_values}
+        return {
+            "rows": [row.to_dict() for row in self.rows],
+            "confidence_level": self.confidence_level,
+            **{
+                key: [[None if np.isnan(p) else p for p in line] for line in table.tolist()]
+                for key, table in tables.items()
+            },
+        }
+
+    def to_markdown(self) -> str:
+        """Return the rows as one Markdown table."""
+        return comparison_markdown(self)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the comparison as one page for people, and write it to `path` where one is given.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+        OSError
+            If `path` cannot be written; no half page is left.
+        """
+        # A door upwards, opened when it is used: the page draws the displays, which read this.
+        from tlclassify.pages import build_comparison_page
+
+        return build_comparison_page(self, path=path)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(row.name for row in self.rows)})"
+
+    def __str__(self) -> str:
+        return "\n".join(comparison_lines(self))
+
+
+def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -> Comparison:
+    """Return rows in order of accuracy, with the paired tests between them.
+
+    All reports must be of the same images in the same order.
+    """
+    ordered = sorted(rows, key=lambda row: math.inf if row.report is None else -row.report.accuracy)
+    n_rows = len(ordered)
+    p_values = np.full((n_rows, n_rows), np.nan)
+    for i, first in enumerate(ordered):
+        for j, second in enumerate(ordered):
+            if first.report is not None and second.report is not None:
+                p_values[i, j] = 1.0 if i == j else mcnemar(first.report, second.report)
+    return Comparison(tuple(ordered), confidence_level, p_values, adjust_holm(p_values))
+
+
+def mcnemar(first: EvaluationReport, second: EvaluationReport) -> float:
+    """Return the two-sided p-value of McNemar's exact test on the same images."""
+    right, other = (report.y_true == report.y_pred for report in (first, second))
+    n_first, n_second = int((right & ~other).sum()), int((other & ~right).sum())
+    if n_first + n_second == 0:
+        return 1.0
+    return float(stats.binomtest(n_first, n_first + n_second).pvalue)
+
+
+def adjust_holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Holm's adjusted p-values of a symmetric table; its diagonal counts as no test."""
+    rows, columns = np.triu_indices(len(p_values), k=1)
+    known = ~np.isnan(p_values[rows, columns])
+    rows, columns = rows[known], columns[known]
+    values = p_values[rows, columns]
+    order = np.argsort(values, kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted: NDArray[np.float64] = p_values.copy()
+    raised = np.minimum(np.maximum.accumulate(steps), 1)
+    adjusted[rows[order], columns[order]] = adjusted[columns[order], rows[order]] = raised
+    return adjusted

@@ -1,0 +1,302 @@
+"""What a classifier did on a labelled test set: the record that `evaluate` makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlclassify._validation import check_choice, close_match_hint, number_problem, raise_problems
+from tlclassify.evaluation import diagnosis
+from tlclassify.evaluation.origins import Origin
+from tlclassify.evaluation.text import report_lines
+
+
+class ClassAverage(NamedTuple):
+    """Precision, recall and F1, each in [0, 1], averaged over classes."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EvaluationReport:
+    """What a classifier did on a labelled test set, in numbers; `evaluate` makes it.
+
+    The arrays are read-only. `str(report)` is a table.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels, in the order of every per-class array below.
+    y_true, y_pred : ndarray of shape (n_samples,)
+        The label of each image and that of its largest probability, the first of several equal.
+    probabilities : ndarray of shape (n_samples, n_classes), floating point in [0, 1]
+        As the classifier gave them.
+    accuracy, accuracy_interval, confidence_level : float, (float, float), float; in [0, 1]
+        Fraction of images whose label was predicted; its Wilson score interval at that level.
+    top_k_accuracy : dict of int to float in [0, 1]
+        For each k, the fraction of images whose label is among the k most probable; equal
+        probabilities rank in the order of `classes`, as in `y_pred`.
+    log_loss : float, in nats
+        Mean negative logarithm of the probability of the true label.
+    calibration_error : float in [0, 1]
+        Expected calibration error: how far the probability of the predicted label lies from the
+        accuracy, averaged over the images, in 15 bins of equal width.
+    confusion_matrix, confusion_matrix_normalized : ndarray of shape (n_classes, n_classes)
+        Images by true class (row) and predicted class (column): integer counts, and float64
+        fractions of the true class in [0, 1]; the row of a class without images is 0.
+    precision, recall, f1 : ndarray of shape (n_classes,), float64 in [0, 1]
+        Per class; 0 where it is not defined, as for the recall of a class without images.
+    precision_intervals, recall_intervals : ndarray of shape (n_classes, 2), float64
+        Wilson score intervals at `confidence_level`; NaN where there are no images.
+    support : ndarray of shape (n_classes,), integer
+        Number of images of each true class.
+    macro_average, weighted_average : ClassAverage
+        Means over the classes that have images: each counted once, or by its support.
+    origin : Origin
+        The classifier's settings and history, versions, and small pictures of the surest mistakes
+        and the least certain images, for the page that `to_html` writes.
+    """
+
+    classes: NDArray[Any]
+    y_true: NDArray[Any]
+    y_pred: NDArray[Any]
+    probabilities: NDArray[np.floating[Any]]
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    confidence_level: float
+    top_k_accuracy: dict[int, float]
+    log_loss: float
+    calibration_error: float
+    confusion_matrix: NDArray[np.int64]
+    confusion_matrix_normalized: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    precision_intervals: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    recall_intervals: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.int64]
+    macro_average: ClassAverage
+    weighted_average: ClassAverage
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    @property
+    def n_samples(self) -> int:
+        """Number of images."""
+        return len(self.y_true)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes that the classifier knows."""
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """`classes` as text."""
+        return tuple(str(label) for label in self.classes.tolist())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all the numbers but those of single images, in types that `json.dumps` takes."""
+        return {
+            "n_samples": self.n_samples,
+            "n_classes": self.n_classes,
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "confidence_level": self.confidence_level,
+            "top_k_accuracy": {str(k): value for k, value in self.top_k_accuracy.items()},
+            "log_loss": self.log_loss,
+            "calibration_error": self.calibration_error,
+            "per_class": _class_rows(self),
+            "macro_average": self.macro_average._asdict(),
+            "weighted_average": self.weighted_average._asdict(),
+            "confusion_matrix": self.confusion_matrix.tolist(),
+            "confusion_matrix_normalized": self.confusion_matrix_normalized.tolist(),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"EvaluationReport(accuracy={self.accuracy:.4f}, n_samples={self.n_samples}, "
+            f"n_classes={self.n_classes})"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(report_lines(self))
+
+    def confused_pairs(self, n_pairs: int = 10) -> list[diagnosis.ConfusedPair]:
+        """Return the pairs (true, predicted) with the most images, at most `n_pairs` of them.
+
+        Returns
+        -------
+        list of ConfusedPair
+            Each with `true`, `predicted`, `n_images` and `fraction` of the true class; pairs
+            without images are left out.
+        """
+        raise_problems([number_problem("n_pairs", n_pairs, integer=True, low=1)])
+        return diagnosis.find_pairs(self.confusion_matrix, self.classes, n_pairs)
+
+    def ranked_images(self, order: str = "wrong") -> NDArray[np.intp]:
+        """Return row numbers of images worth looking at.
+
+        Parameters
+        ----------
+        order : {"wrong", "unlikely", "uncertain"}
+            Wrong predictions, the surest first; or all images, by rising probability of the true
+            label; or all, by the rising lead of the likeliest label over the next.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        check_choice("order", order, diagnosis.ORDERS)
+        return diagnosis.rank_images(_encoded(self), self.probabilities, order)
+
+    def reliability(self, n_bins: int = diagnosis.N_BINS) -> diagnosis.Reliability:
+        """Return accuracy by confidence in bins of equal width.
+
+        Returns
+        -------
+        Reliability
+            With `edges`, `n_images`, `confidence`, `accuracy`, `accuracy_intervals` and `error`,
+            the expected calibration error [1]_.
+
+        References
+        ----------
+        .. [1] C. Guo et al. (2017), On calibration of modern neural networks, ICML.
+        """
+        raise_problems([number_problem("n_bins", n_bins, integer=True, low=1)])
+        return diagnosis.measure_reliability(
+            self.y_true == self.y_pred,
+            self.probabilities.max(axis=1),
+            n_bins=n_bins,
+            confidence_level=self.confidence_level,
+        )
+
+    def roc_curve(self, label: Any) -> diagnosis.ClassCurve:
+        """Return the ROC curve of one class against all others.
+
+        Returns
+        -------
+        ClassCurve
+            `x` the false and `y` the true positive rate, by falling `thresholds`; `area` under it.
+
+        Raises
+        ------
+        ValueError
+            If the label is unknown, or the images are all of the class or none is.
+        """
+        return diagnosis.roc_curve(*_one_against_all(self, label))
+
+    def precision_recall_curve(self, label: Any) -> diagnosis.ClassCurve:
+        """Return precision against recall of one class against all others.
+
+        Returns
+        -------
+        ClassCurve
+            `x` recall and `y` precision, by rising `thresholds`, of which there is one fewer;
+            `area` is the average precision.
+
+        Raises
+        ------
+        ValueError
+            If the label is unknown, or the images are all of the class or none is.
+        """
+        return diagnosis.precision_recall_curve(*_one_against_all(self, label))
+
+    def coverage_curve(self) -> diagnosis.CoverageCurve:
+        """Return the accuracy on the surest images alone, for every share of them.
+
+        Returns
+        -------
+        CoverageCurve
+            `coverage`, rising to 1, with the `accuracy` on that share of the images and the
+            lowest probability in it, `thresholds`.
+        """
+        return diagnosis.coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
+
+    def label_errors(self) -> list[diagnosis.LabelError]:
+        """Return images whose labels are likely wrong, the likeliest first.
+
+        By confident learning [1]_ as cleanlab does it. The probabilities must come from a
+        classifier that has not been trained on these images: a test set, or `evaluate` with `cv`.
+
+        Returns
+        -------
+        list of LabelError
+            Each with `row`, `label`, `suggested`, `label_probability`, `suggested_probability`.
+
+        Raises
+        ------
+        ImportError
+            If cleanlab is missing; ``pip install "tlclassify[labels]"`` brings it.
+        ValueError
+            If the images are all of one class.
+
+        References
+        ----------
+        .. [1] C. Northcutt, L. Jiang, I. Chuang (2021), Confident learning: estimating
+           uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
+        """
+        return diagnosis.find_label_errors(_encoded(self), self.probabilities, self.classes)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the report as one page for people, and write it to `path` where one is given.
+
+        The page needs nothing beside it: numbers, pictures, the surest mistakes and least certain
+        images, the classifier's settings and versions are inside.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+        OSError
+            If `path` cannot be written; no half page is left.
+        """
+        # A door upwards, opened when it is used: the page draws the displays, which read reports.
+        from tlclassify.pages import build_report_page
+
+        return build_report_page(self, path=path)
+
+
+def _encoded(report: EvaluationReport) -> NDArray[np.intp]:
+    """Return the columns of the true labels."""
+    order = np.argsort(report.classes)
+    return order[np.searchsorted(report.classes, report.y_true, sorter=order)]
+
+
+def _one_against_all(
+    report: EvaluationReport, label: Any
+) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
+    known = report.classes.tolist()
+    if label not in known:
+        raise ValueError(
+            f"label must be one of the report's classes; received {label!r}."
+            f"{close_match_hint(label, report.class_names)}"
+        )
+    positive = report.y_true == label
+    if positive.all() or not positive.any():
+        raise ValueError(
+            f"label must have images of its own and of other classes among the {len(positive)} "
+            f"evaluated; received {label!r} with {positive.sum()}. Evaluate on more images."
+        )
+    return positive, report.probabilities[:, known.index(label)]
+
+
+def _class_rows(report: EvaluationReport) -> list[dict[str, Any]]:
+    """Return one dict a class; JSON knows no NaN, so an interval without images is None."""
+    rows = []
+    for i, label in enumerate(report.classes.tolist()):
+        row: dict[str, Any] = {"class": label}
+        for key in ("precision", "recall"):
+            interval = getattr(report, f"{key}_intervals")[i].tolist()
+            row[key] = float(getattr(report, key)[i])
+            row[f"{key}_interval"] = None if np.isnan(interval[0]) else interval
+        rows.append(row | {"f1": float(report.f1[i]), "support": int(report.support[i])})
+    return rows

@@ -1,0 +1,217 @@
+"""Where a classifier looks: maps of what in an image speaks for a class."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from tlclassify._validation import check_labels, close_match_hint, encode_labels, listed
+from tlclassify.activations import run_batches
+from tlclassify.classifier import TransferClassifier
+from tlclassify.cuts import SCALING, cut_points
+from tlclassify.features import reopen_images
+from tlclassify.graphs import inputs_of, output_at, outputs_of
+from tlclassify.tensorflow_logs import without_retracing_notes
+
+__all__ = ["grad_cam"]
+
+
+def grad_cam(
+    clf: TransferClassifier,
+    X: Any,
+    *,
+    labels: ArrayLike | None = None,
+    layer: str | None = None,
+) -> NDArray[np.float32]:
+    """Return for each image where the evidence for a class lies, by Grad-CAM [1]_.
+
+    Each channel of a feature map is weighed with the slope of the class's score, the mean over the
+    map of how fast the score rises with the channel. What the weighted channels sum to, where
+    that is above zero, is enlarged to the image.
+
+    The score is what softmax turns into the class's probability. Where a head of the user's own
+    does not end in softmax, it is the logarithm of the probability.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+        A fitted one; it stays as it is.
+    X : array-like
+        Images as for `clf.predict_proba`: pixels or file paths.
+    labels : label or array-like of shape (n,), optional
+        Which class is looked for: one for all images, or one for each. By default the class that
+        is predicted for the image.
+    layer : str, optional
+        At which feature map: the name of a cut point with rows and columns, as
+        ``tlclassify.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and say less
+        about the class. By default the last, which the head reads.
+
+    Returns
+    -------
+    ndarray of shape (n, height, width), float32 in [0, 1]
+        Of the height and width of `clf.image_shape_`, to which files are brought too. The largest
+        value of a map is 1; a map is 0 throughout where nothing speaks for the class.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If `clf` has not been fitted.
+    TypeError
+        If `clf` is no TransferClassifier.
+    ValueError
+        If images, labels or layer are not as above.
+
+    References
+    ----------
+    .. [1] R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
+       Gradient-based Localization", ICCV 2017.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier
+    >>> from tlclassify.datasets import make_shapes
+    >>> from tlclassify.explanation import grad_cam
+    >>> X, y = make_shapes(60, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
+    >>> heatmaps = grad_cam(clf, X[:4], labels="circle")
+    >>> heatmaps.shape, heatmaps.dtype, float(heatmaps.max())
+    ((4, 32, 32), dtype('float32'), 1.0)
+    """
+    if not isinstance(clf, TransferClassifier):
+        raise TypeError(
+            f"clf must be a TransferClassifier; received {type(clf).__name__}. Pass the last step "
+            "of a pipeline, or best_estimator_ of a search."
+        )
+    check_is_fitted(clf, "model_")
+    network, head = clf.backbone_, clf.head_
+    source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
+    targets = None if labels is None else _check_targets(labels, clf.classes_, len(source))
+    layer = _check_layer(layer, network)
+    below = keras.Model(network.input, output_at(network, layer))
+    above = _build_scores(network, layer, head)
+    batch_size = min(clf.batch_size, len(source))
+    probe = _build_probe(above, batch_size)
+    heatmaps = np.empty((len(source), *source.shape), np.float32)
+    one_hot = np.eye(len(clf.classes_), dtype=np.float32)
+    batches = run_batches(below, source, batch_size=batch_size)
+    for start, features in zip(range(0, len(source), batch_size), batches, strict=True):
+        rows = slice(start, start + len(features))
+        # A short batch is filled up with its own images, so that all are compiled as one.
+        filled = np.resize(features, (batch_size, *features.shape[1:]))
+        chosen = (
+            _predict(above, filled) if targets is None else np.resize(targets[rows], batch_size)
+        )
+        slopes = _find_slopes(probe, filled, one_hot[chosen])
+        heat = _as_heat(filled @ slopes[:, None, :, None], source.shape)
+        heatmaps[rows] = heat[: len(features)]
+    return heatmaps
+
+
+def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[np.intp]:
+    one_for_all = np.ndim(labels) == 0
+    found = np.reshape(labels, 1) if one_for_all else labels
+    found = check_labels(found, n_samples=1 if one_for_all else n, name="labels")
+    return np.resize(encode_labels(found, classes, name="labels"), n)
+
+
+def _check_layer(layer: str | None, network: keras.Model) -> str:
+    points = cut_points(network)
+    maps = [
+        name for name in points[points.index(SCALING) :] if len(output_at(network, name).shape) == 4
+    ][::-1]
+    if layer is None:
+        return maps[0]
+    if layer in maps:
+        return layer
+    raise ValueError(
+        f"layer must name a cut point of {network.name!r} with rows and columns; received "
+        f"{layer!r}.{close_match_hint(layer, maps)} From the top: {listed(maps)}. Pass None for "
+        "the first of them."
+    )
+
+
+def _build_scores(network: keras.Model, layer: str, head: keras.Model) -> keras.Model:
+    """Build what lies between the output of a layer and the scores of the classes."""
+    feature_map = output_at(network, layer)
+    inputs = keras.Input(feature_map.shape[1:], dtype=feature_map.dtype)
+    x = inputs
+    if feature_map is not network.output:
+        x = keras.Model(feature_map, network.output)(x)
+    last = head.operations[-1]
+    ends_in_softmax = outputs_of(last)[0] is head.output and _is_softmax(last)
+    x = keras.Model(head.input, inputs_of(last)[0] if ends_in_softmax else head.output)(x)
+    if not ends_in_softmax:
+        x = keras.ops.log(x + keras.config.epsilon())
+    elif isinstance(last, keras.layers.Dense):
+        linear = keras.layers.Dense(
+            last.units, use_bias=last.use_bias, kernel_initializer="zeros", dtype="float32"
+        )
+        x = linear(x)
+        linear.set_weights(last.get_weights())
+    return keras.Model(inputs, x, name="scores")
+
+
+def _is_softmax(operation: Any) -> bool:
+    if isinstance(operation, keras.layers.Dense | keras.layers.Activation):
+        return operation.activation is keras.activations.softmax
+    return isinstance(operation, keras.layers.Softmax)
+
+
+def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
+    """Build the model that finds the slopes of scores by one step of training.
+
+    Keras has no word for a gradient that all backends know, but every one of them trains. To each
+    channel of each image's feature map a weight is added that is zero. A step of plain gradient
+    descent leaves in it the slope of the image's score, summed over the map.
+    """
+    shape = above.input.shape[1:]
+    features = keras.Input(shape, dtype="float32", name="features")
+    rows = keras.Input((1,), dtype="int32", name="rows")
+    shifts = keras.layers.Embedding(
+        batch_size, shape[-1], embeddings_initializer="zeros", dtype="float32", name="shifts"
+    )(rows)
+    shifts = keras.layers.Reshape((1, 1, shape[-1]), dtype="float32")(shifts)
+    shifted = keras.layers.Add(dtype="float32")([features, shifts])
+    probe = keras.Model([features, rows], shifted, name="probe")
+
+    def negative_scores(wanted: Any, shifted: Any) -> Any:
+        # Inside the probe's own graph Keras would run dropout and move the statistics of batch
+        # normalisation, whatever its layers were called with; in a loss it takes our word.
+        return -keras.ops.sum(wanted * above(shifted, training=False), axis=-1)
+
+    # Keras takes the mean of the losses over the batch; the rate makes a sum of it again.
+    descent = keras.optimizers.SGD(learning_rate=float(batch_size))
+    probe.compile(descent, loss=negative_scores, auto_scale_loss=False)
+    return probe
+
+
+def _predict(above: keras.Model, features: NDArray[np.float32]) -> NDArray[np.intp]:
+    with without_retracing_notes():
+        scores = above.predict_on_batch(features)
+    columns: NDArray[np.intp] = np.asarray(scores).argmax(axis=1)
+    return columns
+
+
+def _find_slopes(
+    probe: keras.Model, features: NDArray[np.float32], wanted: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the slope of each image's score by channel, summed over the map, (n, channels)."""
+    rows = np.arange(len(features), dtype=np.int32)[:, None]
+    with without_retracing_notes():
+        probe.train_on_batch([features, rows], wanted)
+    shifts = probe.get_layer("shifts")
+    (slopes,) = shifts.get_weights()
+    shifts.set_weights([np.zeros_like(slopes)])
+    return np.asarray(slopes)
+
+
+def _as_heat(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return maps (n, rows, columns, 1) as (n, height, width), what is above zero up to 1."""
+    shrinks = any(have > want for have, want in zip(maps.shape[1:3], shape, strict=True))
+    positive = np.maximum(maps, 0)
+    resized = keras.ops.image.resize(positive, shape, interpolation="bilinear", antialias=shrinks)
+    heat: NDArray[np.float32] = keras.ops.convert_to_numpy(resized)[..., 0]
+    highest: NDArray[np.float32] = heat.max(axis=(1, 2), keepdims=True)
+    return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)

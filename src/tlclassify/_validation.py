@@ -139,6 +139,7 @@ def encode_labels(
     *,
     name: str = "y",
     source: str = "that clf was fitted on",
+    advice: str = "Drop those images, or fit with images of these classes.",
 ) -> NDArray[np.intp]:
     """Return each label's place among the classes.
 
@@ -147,8 +148,8 @@ def encode_labels(
     labels : ndarray of shape (n,)
     classes : ndarray of shape (n_classes,)
         In any order.
-    name, source : str
-        The parameter's name and where the classes come from, for messages.
+    name, source, advice : str
+        The parameter's name, where the classes come from, and what to do, for messages.
 
     Returns
     -------
@@ -167,8 +168,7 @@ def encode_labels(
         raise ValueError(
             f"{name} must hold labels {source}: {listed(known)}; received {listed(unseen)} in "
             f"{np.isin(labels, unseen).sum()} of {len(labels)} images."
-            f"{close_match_hint(unseen[0], map(str, known))} Drop those images, or fit with images "
-            "of these classes."
+            f"{close_match_hint(unseen[0], map(str, known))} {advice}"
         )
     return np.array([known[label] for label in found.tolist()], dtype=np.intp)[places]
 

@@ -113,7 +113,8 @@ def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[
     one_for_all = np.ndim(labels) == 0
     found = np.reshape(labels, 1) if one_for_all else labels
     found = check_labels(found, n_samples=1 if one_for_all else n, name="labels")
-    return np.resize(encode_labels(found, classes, name="labels"), n)
+    advice = "Pass one of them for all images, one for each, or None for the predicted ones."
+    return np.resize(encode_labels(found, classes, name="labels", advice=advice), n)
 
 
 def _check_layer(layer: str | None, network: keras.Model) -> str:

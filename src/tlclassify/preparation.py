@@ -128,7 +128,8 @@ def _split(
     seed: int,
 ) -> tuple[NDArray[Any], Labelled, Labelled | None]:
     labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels, classes=None if last is None else last.classes)
+    seen = None if last is None else last.classes
+    classes, targets = check_targets(labels, classes=seen, source="seen in the last fit")
     weights = check_weights(sample_weight, clf.class_weight, labels, classes)
     share = 0.0 if validation_data is not None else clf.validation_fraction
     rows, held_out = split_rows(targets, classes, share, seed)

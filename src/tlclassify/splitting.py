@@ -12,7 +12,11 @@ from tlclassify._validation import encode_labels, listed
 
 
 def check_targets(
-    labels: NDArray[Any], *, classes: NDArray[Any] | None = None, name: str = "y"
+    labels: NDArray[Any],
+    *,
+    classes: NDArray[Any] | None = None,
+    name: str = "y",
+    source: str = "seen in y",
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return the sorted classes and each label's place among them.
 
@@ -21,8 +25,8 @@ def check_targets(
     labels : ndarray of shape (n,)
     classes : ndarray, optional
         Classes that the labels must belong to; None: they are found in the labels.
-    name : str
-        The parameter's name, for messages.
+    name, source : str
+        The parameter's name and where `classes` come from, for messages.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def check_targets(
                 "images of another class."
             )
         return classes, targets
-    return classes, encode_labels(labels, classes, name=name, source="seen in y")
+    return classes, encode_labels(labels, classes, name=name, source=source)
 
 
 def check_weights(

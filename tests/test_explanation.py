@@ -301,5 +301,5 @@ def test_bad_input(clf):
         grad_cam(clf, X, layer="hihg")
     with pytest.raises(ValueError, match="received 'pooling'.*From the top: 'high', "):
         grad_cam(clf, X, layer="pooling")
-    with pytest.raises(ValueError, match="received 3. From the top: 'high', .*, 'low' and 1 more"):
+    with pytest.raises(ValueError, match="received 3. From the top: 'high', .*, 'low', 'scaling'"):
         grad_cam(clf, X, layer=3)

@@ -65,15 +65,18 @@ def bench_stages() -> None:
 
 def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> None:
     """Train three equal copies in turns: as a stage, on arrays in memory, and from the images."""
-    (ours, _), (arrays, _), (whole, fit) = (prepare(unfreeze, n_images, folder) for _ in range(3))
+    (ours, _), (arrays, array_fit), (whole, fit) = (
+        prepare(unfreeze, n_images, folder) for _ in range(3)
+    )
     stage = fit.stages["fine_tune"]
-    features = np.asarray(arrays.training.inputs.views[0], dtype=np.float32)
+    features = np.asarray(array_fit.store("fine_tune").views[0], dtype=np.float32)
+    above = array_fit.part_above(array_fit.cuts["fine_tune"])
     pixels = fit.training.images.read(0, n_images)
     from_pixels = keras.Model(fit.network.input, fit.top(fit.network.output))
     spent: dict[str, list[float]] = {"ours": [], "arrays": [], "whole": []}
     for _ in range(N_TURNS):
         ours_seconds, ours_loss = run_ours(ours, stage)
-        arrays_seconds, arrays_loss = run_bare(arrays, stage, arrays.model, features)
+        arrays_seconds, arrays_loss = run_bare(arrays, stage, above, features)
         whole_seconds, _ = run_bare(whole, stage, from_pixels, pixels)
         spent["ours"].append(ours_seconds)
         spent["arrays"].append(arrays_seconds)
@@ -114,7 +117,15 @@ def run_ours(prepared: Any, stage: Any) -> tuple[float, float]:
     from tlclassify.training import run_stage
 
     history: list[dict[str, Any]] = []
-    run_stage(prepared.model, stage, name="x", training=prepared.training, history=history)
+    run_stage(
+        prepared.model,
+        stage,
+        name="x",
+        variables=prepared.variables,
+        training=prepared.training,
+        history=history,
+        steps_per_execution=prepared.steps_per_execution,
+    )
     return min(entry["seconds"] for entry in history[1:]), history[-1]["loss"]
 
 

@@ -230,6 +230,23 @@ def test_a_warm_start_goes_on(clf, images):
         clf.fit(X[:, :4], y)
 
 
+@pytest.mark.parametrize("augmentation", [None, Augmentation(translation_fraction=0.2, n_views=3)])
+def test_a_head_learns_from_a_table_as_from_batches_of_features(
+    make_clf, images, monkeypatch, augmentation
+):
+    X, y = images
+    params = {"head_stage": HEAD, "validation_fraction": 0.2, "augmentation": augmentation}
+    from_table = make_clf(**params).fit(X, y)
+    monkeypatch.setattr("tlclassify.fitting._fits_a_table", lambda outputs: False)
+    from_batches = make_clf(**params).fit(X, y)
+    for key in ("loss", "val_loss", "learning_rate"):
+        rows = [[row[key] for row in clf.history_] for clf in (from_table, from_batches)]
+        np.testing.assert_allclose(*rows, rtol=1e-4)
+    np.testing.assert_allclose(
+        from_table.predict_proba(X), from_batches.predict_proba(X), atol=1e-4
+    )
+
+
 class Interrupt(keras.callbacks.Callback):
     """Press Ctrl-C in the given epoch, counted over all stages."""
 

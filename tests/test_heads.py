@@ -3,11 +3,19 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from tlclassify.heads import Head, build_head, build_pooling, get_head, list_heads
+from tlclassify.heads import (
+    Head,
+    build_head,
+    build_pooling,
+    get_head,
+    list_heads,
+    measure_features,
+)
 
 
 def build(head, n_classes, training):
-    return build_head(head, n_classes, features_shape=training.shape[1:], training=training)
+    statistics = measure_features(training) if isinstance(head, Head) else None
+    return build_head(head, n_classes, features_shape=training.shape[1:], statistics=statistics)
 
 
 def features(*shape):

@@ -16,8 +16,10 @@ from tlclassify.stored_views import Running, image_size, store_further, store_im
 from tlclassify.views import (
     ImageInputs,
     StoredInputs,
+    StoredRows,
     StoredSource,
     ViewSource,
+    add_table,
     add_views,
     open_views,
 )
@@ -149,6 +151,23 @@ def test_each_row_is_drawn_from_its_own_views():
     assert (counts > 70).all()
     again = StoredInputs(views).draw(rows, np.random.default_rng(1))
     np.testing.assert_array_equal(drawn, again)
+
+
+def test_a_table_gives_what_stored_views_give():
+    views = list(np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32))
+    held_out = np.full((2, 4), 7, np.float32)
+    inputs = keras.Input((4,))
+    table = add_table(keras.Model(inputs, keras.layers.Identity()(inputs)), [*views, held_out])
+    rows = np.array([4, 0, 2, 2])
+    drawn = StoredRows(5, 3).draw(rows, np.random.default_rng(1))
+    expected = StoredInputs(views).draw(rows, np.random.default_rng(1))
+    np.testing.assert_array_equal(table.predict_on_batch(drawn), expected)
+    np.testing.assert_array_equal(
+        table.predict_on_batch(StoredRows(5, 3).draw(rows, None)), views[0][rows]
+    )
+    validation = StoredRows(0, first=15).draw(np.array([0, 1]), None)
+    np.testing.assert_array_equal(table.predict_on_batch(validation), held_out)
+    assert not table.trainable_variables
 
 
 def test_images_are_drawn_in_fresh_views(source):

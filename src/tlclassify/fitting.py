@@ -19,19 +19,20 @@ from tlclassify.cuts import (
     trains_on_images,
     unfreeze_above,
 )
-from tlclassify.examples import Examples
+from tlclassify.examples import Examples, Inputs
 from tlclassify.graphs import output_at
-from tlclassify.heads import Head, HeadBuilder, build_head
+from tlclassify.heads import Head, HeadBuilder, build_head, measure_features
 from tlclassify.images import ImageSource
 from tlclassify.seeding import seeded
 from tlclassify.stages import Stage, resolve_stage
 from tlclassify.stored_views import Running, Stored, image_size, store_further, store_images
 from tlclassify.training import run_stage
-from tlclassify.views import ImageInputs, StoredInputs, add_views
+from tlclassify.views import ImageInputs, StoredInputs, StoredRows, add_table, add_views
 
 _ROWS_MEASURED = 10_000
 _MAX_VALIDATION_BATCH = 1024
 _VALIDATION_BATCH_BYTES = 64 * 2**20
+_STEPS_PER_EXECUTION = 10
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ class Prepared:
     """What `run_stage` takes, for one stage."""
 
     model: keras.Model
+    variables: list[keras.Variable]
     training: Examples
     validation: Examples | None
     rate_factors: list[float] | None
+    steps_per_execution: int
 
 
 @dataclass
@@ -100,13 +103,13 @@ class Fit:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._cuts = {
+        self.cuts = {
             name: find_cut(self.network, stage.unfreeze, name=f"{name}_stage__unfreeze")
             for name, stage in self.stages.items()
         }
         points = cut_points(self.network)
         self._features = points[-1]
-        stored = [cut for cut in self._cuts.values() if not trains_on_images(self.network, cut)]
+        stored = [cut for cut in self.cuts.values() if not trains_on_images(self.network, cut)]
         self._lowest = min(stored, key=points.index, default=self._features)
         self._at_lowest: Stored | None = None
 
@@ -123,11 +126,13 @@ class Fit:
                 prepared.model,
                 self.stages[name],
                 name=name,
+                variables=prepared.variables,
                 training=prepared.training,
                 validation=prepared.validation,
                 history=self.history,
                 trained_before=len(self.history) > 0,
                 rate_factors=prepared.rate_factors,
+                steps_per_execution=prepared.steps_per_execution,
                 callbacks=self.callbacks,
                 verbose=self.running.verbose,
             )
@@ -136,29 +141,25 @@ class Fit:
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""
-        cut, stage = self._cuts[name], resolve_stage(self.stages[name])
-        on_images = trains_on_images(self.network, cut)
-        stored = None if on_images else self._stored_at(cut)
+        cut, stage = self.cuts[name], resolve_stage(self.stages[name])
+        stored = self.store(name)
         if self.top is None:
             self.top = self._build_top(stored.views[0] if cut == self._features else None)  # type: ignore[union-attr]
         unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
-        model = self._trained_part(cut)
+        model, inputs, held_out = self._trained_part(cut, stored)
         training = Examples(
-            StoredInputs(stored.views) if stored else self._image_inputs(self.training),
+            inputs,
             self.training.targets,
             n_classes=self.n_classes,
             batch_size=stage.batch_size,  # type: ignore[arg-type]
             sample_weight=self.training.weights,
-            mixing=self.augmentation if on_images else None,
+            mixing=self.augmentation if stored is None else None,
             seed=self.seed + list(self.stages).index(name),
         )
         validation = None
         if self.validation is not None:
-            held_out = None if stored is None else stored.validation
             validation = Examples(
-                self._image_inputs(self.validation)
-                if held_out is None
-                else StoredInputs([held_out]),
+                held_out,
                 self.validation.targets,
                 n_classes=self.n_classes,
                 batch_size=self._validation_batch(cut),
@@ -166,9 +167,21 @@ class Fit:
         factors = None
         if stage.layer_decay < 1:
             factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
-        return Prepared(model, training, validation, factors)
+        is_table = isinstance(inputs, StoredRows)
+        return Prepared(
+            model,
+            self.top.variables if is_table else model.variables,
+            training,
+            validation,
+            factors,
+            _STEPS_PER_EXECUTION if is_table else 1,
+        )
 
-    def _stored_at(self, cut: str) -> Stored:
+    def store(self, name: str) -> Stored | None:
+        """Run what lies below a stage's cut, where that was not done yet; None: nothing does."""
+        cut = self.cuts[name]
+        if trains_on_images(self.network, cut):
+            return None
         if self._at_lowest is None:
             self._at_lowest = store_images(
                 self.network,
@@ -183,23 +196,50 @@ class Fit:
         return store_further(self.network, self._lowest, self._at_lowest, cut, running=self.running)
 
     def _build_top(self, features: NDArray[np.float32] | None) -> keras.Model:
-        if features is not None:
-            features = features[:: math.ceil(len(features) / _ROWS_MEASURED)]
+        statistics = None
+        if features is not None and isinstance(self.head, Head):
+            step = math.ceil(len(features) / _ROWS_MEASURED)
+            statistics = measure_features(features[::step])
         shape = self.network.output.shape[1:]
         with seeded(self.seed):
-            return build_head(self.head, self.n_classes, features_shape=shape, training=features)
+            return build_head(
+                self.head, self.n_classes, features_shape=shape, statistics=statistics
+            )
 
-    def _trained_part(self, cut: str) -> keras.Model:
+    def _trained_part(self, cut: str, stored: Stored | None) -> tuple[keras.Model, Inputs, Inputs]:
+        """Return what a stage trains, and what it reads in training and validation."""
+        if stored is None:
+            return self._on_images()
+        held_out = [] if stored.validation is None else [stored.validation]
+        if cut == self._features and _fits_a_table([*stored.views, *held_out]):
+            n, n_views = len(stored.views[0]), len(stored.views)
+            model = add_table(self.top, [*stored.views, *held_out])
+            return model, StoredRows(n, n_views), StoredRows(0, first=n * n_views)
+        return self.part_above(cut), StoredInputs(stored.views), StoredInputs(held_out)
+
+    def part_above(self, cut: str) -> keras.Model:
+        """Return what lies above a cut: from its output to class probabilities."""
+        return keras.Model(output_at(self.network, cut), self.top(self.network.output))  # type: ignore[misc]
+
+    def _on_images(self) -> tuple[keras.Model, Inputs, Inputs]:
         probabilities = self.top(self.network.output)  # type: ignore[misc]
-        if not trains_on_images(self.network, cut):
-            return keras.Model(output_at(self.network, cut), probabilities)
         if self.augmentation is None:
-            return keras.Model(self.network.input, probabilities)
-        return add_views(self.network, probabilities)
-
-    def _image_inputs(self, labelled: Labelled) -> ImageInputs:
-        return ImageInputs(labelled.images, self.augmentation, image_size(self.network))
+            model = keras.Model(self.network.input, probabilities)
+        else:
+            model = add_views(self.network, probabilities)
+        size = image_size(self.network)
+        held_out = self.training if self.validation is None else self.validation
+        return (
+            model,
+            ImageInputs(self.training.images, self.augmentation, size),
+            ImageInputs(held_out.images, self.augmentation, size),
+        )
 
     def _validation_batch(self, cut: str) -> int:
         n_bytes = 4 * largest_output(self.network, cut)
         return max(1, min(_MAX_VALIDATION_BATCH, _VALIDATION_BATCH_BYTES // n_bytes))
+
+
+def _fits_a_table(outputs: Sequence[NDArray[Any]]) -> bool:
+    """Return whether features are vectors in memory, not maps or a file."""
+    return all(part.ndim == 2 and not isinstance(part, np.memmap) for part in outputs)

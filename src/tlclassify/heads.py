@@ -10,10 +10,22 @@ from sklearn.base import BaseEstimator, clone
 
 from tlclassify._validation import check_choice, choice_problem, number_problem, raise_problems
 
-__all__ = ["Head", "HeadBuilder", "build_head", "build_pooling", "get_head", "list_heads"]
+__all__ = [
+    "Head",
+    "HeadBuilder",
+    "Statistics",
+    "build_head",
+    "build_pooling",
+    "get_head",
+    "list_heads",
+    "measure_features",
+]
 
 HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor."""
+
+Statistics = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Mean and variance of each feature, two arrays of shape (n_features,)."""
 
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
 _POOLINGS = ("avg", "max", "flatten")
@@ -158,12 +170,12 @@ def build_head(
     n_classes: int,
     *,
     features_shape: Sequence[int],
-    training: NDArray[np.float32] | None = None,
+    statistics: Statistics | None = None,
 ) -> keras.Model:
     """Build the part of the head that has weights.
 
-    Given features, a `Head` first brings each to mean 0 and variance 1 over the training images,
-    by fixed numbers: one learning rate then suits every backbone.
+    Given statistics, a `Head` first brings each feature to mean 0 and variance 1 over the training
+    images, by fixed numbers: one learning rate then suits every backbone.
 
     Parameters
     ----------
@@ -171,8 +183,8 @@ def build_head(
     n_classes : int
     features_shape : sequence of int
         Shape of one image's features, as `build_pooling` leaves them.
-    training : ndarray of shape (n, ...), float32, optional
-        Features of the training images or of a sample of them.
+    statistics : (mean, variance), optional
+        As `measure_features` returns them.
 
     Returns
     -------
@@ -186,7 +198,7 @@ def build_head(
     """
     inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
-        x = inputs if training is None else _standardization(training)(inputs)
+        x = inputs if statistics is None else _standardization(*statistics)(inputs)
         outputs = _hidden_layers(head, x)
         # In float32 under any policy of mixed precision, so that probabilities sum to 1.
         outputs = keras.layers.Dense(
@@ -204,13 +216,28 @@ def build_head(
     return keras.Model(inputs, outputs, name="head")
 
 
-def _standardization(training: NDArray[np.float32]) -> keras.layers.Layer:
-    variance = training.var(axis=0)
+def measure_features(features: NDArray[np.float32]) -> Statistics:
+    """Return mean and variance of each feature, for `build_head`.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features), float32
+        Of the training images or of a sample of them.
+
+    Returns
+    -------
+    mean, variance : ndarray of shape (n_features,), float32
+    """
+    variance = features.var(axis=0)
     # Features that are all but constant would be blown up into noise.
     floor = max(1e-3 * float(variance.mean()), 1e-12)
-    return keras.layers.Normalization(
-        mean=training.mean(axis=0), variance=np.maximum(variance, floor), name="standardization"
-    )
+    return features.mean(axis=0), np.maximum(variance, floor)
+
+
+def _standardization(
+    mean: NDArray[np.float32], variance: NDArray[np.float32]
+) -> keras.layers.Layer:
+    return keras.layers.Normalization(mean=mean, variance=variance, name="standardization")
 
 
 def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -148,6 +148,7 @@ def find_learning_rate(
             prepared.model,
             ramped,
             name=name,
+            variables=prepared.variables,
             training=prepared.training,
             history=[],
             trained_before=True,

@@ -69,9 +69,9 @@ class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
     the states of dropout included.
     """
 
-    def __init__(self, model: keras.Model, watched: str) -> None:
+    def __init__(self, variables: Sequence[keras.Variable], watched: str) -> None:
         super().__init__()
-        self._variables = model.variables
+        self._variables = variables
         self._watched = watched
         self.lowest = np.inf
         self._values = self._copy()
@@ -100,8 +100,10 @@ def run_stage(
     training: Examples,
     validation: Examples | None = None,
     history: list[dict[str, Any]],
+    variables: Sequence[keras.Variable] | None = None,
     trained_before: bool = False,
     rate_factors: Sequence[float] | None = None,
+    steps_per_execution: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> None:
@@ -120,11 +122,15 @@ def run_stage(
     history : list of dict
         Gets one row an epoch: stage, epoch (from 1), loss, accuracy, val_loss, val_accuracy,
         learning_rate, seconds; the val_ entries only where there is validation.
+    variables : sequence of keras.Variable, optional
+        What the best epoch is made of; by default all variables of the model.
     trained_before : bool, default False
         Whether the model's weights are worth keeping. With validation, its loss is then measured
         first, and they are kept if no epoch has a lower one.
     rate_factors : sequence of float, optional
         What the learning rate of each trainable variable is multiplied by.
+    steps_per_execution : int, default 1
+        Steps that Keras takes at once; more than 1 pays where a step is short.
     callbacks : sequence of keras.callbacks.Callback
         The user's own.
     verbose : int, default 0
@@ -148,10 +154,13 @@ def run_stage(
         rate_factors=rate_factors,
     )
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
-    model.compile(optimizer, loss=loss, metrics=["accuracy"])
+    model.compile(
+        optimizer, loss=loss, metrics=["accuracy"], steps_per_execution=steps_per_execution
+    )
     recorder = _Recorder(history, name, stage.epochs, verbose)
     n_before = len(history)
-    best = _BestEpoch(model, "loss" if validation is None else "val_loss")
+    watched = "loss" if validation is None else "val_loss"
+    best = _BestEpoch(model.variables if variables is None else variables, watched)
     # The recorder comes before what changes the rate or takes time of its own.
     own = [_StopAtNaN(), recorder, best]
     try:

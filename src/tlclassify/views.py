@@ -128,6 +128,32 @@ def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
     return keras.Model([network.input, numbers], above(build_view(resized, numbers)))
 
 
+def add_table(top: keras.Model, outputs: Sequence[NDArray[np.float32]]) -> keras.Model:
+    """Return a head that looks its features up: from row numbers to class probabilities.
+
+    A batch of row numbers costs nothing to hand over, a batch of features takes a copy that is
+    slower than training a linear head on it.
+
+    Parameters
+    ----------
+    top : keras.Model
+        From features of shape (None, n_features); its layers are shared.
+    outputs : sequence of ndarray of shape (n, n_features), float32
+        The table, part by part.
+    """
+    table = np.concatenate(outputs)
+    rows = keras.Input((), dtype="int32", name="rows")
+    lookup = keras.layers.Embedding(
+        *table.shape,
+        embeddings_initializer="zeros",
+        weights=[table],
+        trainable=False,
+        dtype="float32",
+        name="stored_features",
+    )
+    return keras.Model(rows, top(lookup(rows)))
+
+
 @dataclass(frozen=True)
 class StoredInputs:
     """What an epoch reads at a cut: one of each image's stored views.
@@ -149,6 +175,28 @@ class StoredInputs:
         for number, view in enumerate(self.views):
             batch[drawn == number] = view[rows[drawn == number]]
         return batch
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """What an epoch reads where the stored views lie in the network itself: their row numbers.
+
+    Parameters
+    ----------
+    n_images : int
+    n_views : int
+        Of each image; view v of image i is row ``first + v * n_images + i``.
+    first : int
+    """
+
+    n_images: int
+    n_views: int = 1
+    first: int = 0
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> NDArray[np.int32]:
+        """Return the row of each image in a view drawn for it; without rng, in view 0."""
+        views = 0 if rng is None else self.n_images * rng.integers(self.n_views, size=len(rows))
+        return (self.first + views + rows).astype(np.int32)
 
 
 @dataclass(frozen=True)

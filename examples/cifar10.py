@@ -2,6 +2,7 @@
 
     python examples/cifar10.py --backbone mobilenet --limit 10000
     python examples/cifar10.py --backbone mobilenet --fine-tune top --augmentation flip
+    python examples/cifar10.py --backbone mobilenet --label-errors
 
 CIFAR-10 is looked for in ``--data`` (an archive or a folder of it), then where `fetch_cifar10`
 looks, and is downloaded when it is nowhere. ``KERAS_HOME`` names the folder with Keras's weights.
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--augmentation", help="flip, article or strong")
     parser.add_argument("--data", help="a CIFAR-10 archive or folder")
     parser.add_argument("--cache-dir", help="keep activations here for the next run")
+    parser.add_argument(
+        "--label-errors", action="store_true", help="draw likely wrong labels (needs cleanlab)"
+    )
     parser.add_argument("--output", type=Path, default=Path("cifar10_output"))
     options = parser.parse_args()
 
@@ -64,8 +68,15 @@ def main() -> None:
             report, data.X_test, select="wrong", random_state=0
         ),
     }
+    if options.label_errors:
+        errors = report.label_errors()[:18]
+        displays["label_errors"] = ImageGridDisplay(
+            data.X_test[[error.row for error in errors]],
+            labels=[f"{error.label}: {error.suggested}?" for error in errors],
+        )
     for name, display in displays.items():
         display.plot().figure_.savefig(options.output / f"{name}.png", dpi=150)
+    report.to_html(options.output / "report.html")
 
 
 if __name__ == "__main__":

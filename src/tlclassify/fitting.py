@@ -174,7 +174,7 @@ class Fit:
             training,
             validation,
             factors,
-            _STEPS_PER_EXECUTION if is_table else 1,
+            min(_STEPS_PER_EXECUTION, len(training)) if is_table else 1,
         )
 
     def store(self, name: str) -> Stored | None:

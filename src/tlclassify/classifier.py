@@ -15,17 +15,19 @@ from sklearn.utils.validation import check_is_fitted
 from tlclassify.activations import compute_activations, run_batches
 from tlclassify.augmentation import Augmentation, get_augmentation
 from tlclassify.backbones import Backbone
+from tlclassify.blueprints import draw_blueprint
 from tlclassify.features import reopen_images
 from tlclassify.fitting import Fit
 from tlclassify.heads import Head, HeadBuilder, get_head
-from tlclassify.images import ImageSource
 from tlclassify.preparation import LastFit, prepare_fit
+from tlclassify.runners import KERAS, reopen_runner
 from tlclassify.stages import Stage, get_stage
-from tlclassify.tensorflow_logs import without_retracing_notes
+from tlclassify.views import StoredSource
 
 __all__ = ["TransferClassifier"]
 
 _HEAD_BATCH_SIZE = 1024
+_NETWORKS = {"model_", "backbone_", "head_", "_calibrated_head", "_runner"}
 _PRESETS: dict[str, Callable[[str], Any]] = {
     "head": get_head,
     "augmentation": get_augmentation,
@@ -67,6 +69,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     cache_dir : path, optional
         Where activations are kept, so that no image is run twice: not by another head, fold or
         grid point, and not by a later session.
+    engine : {"keras", "auto", "openvino", "onnxruntime"}, default "keras"
+        What runs frozen parts and predictions; "auto": the fastest that is installed
+        (``pip install "tlclassify[fast]"``). Training is Keras's. Numbers differ by roundings.
     callbacks : sequence of keras.callbacks.Callback, optional
         Told of every epoch of training.
     warm_start : bool, default False
@@ -124,6 +129,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: str | Mapping[Any, float] | None = None,
         batch_size: int = 64,
         cache_dir: str | Path | None = None,
+        engine: str = KERAS,
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -140,6 +146,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.class_weight = class_weight
         self.batch_size = batch_size
         self.cache_dir = cache_dir
+        self.engine = engine
         self.callbacks = callbacks
         self.warm_start = warm_start
         self.random_state = random_state
@@ -246,17 +253,21 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "model_")
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
         if self.cache_dir is None or self._is_tuned:
-            return np.concatenate(
-                list(run_batches(self.model_, source, batch_size=self.batch_size))
-            )
-        features, head = self._run_frozen(source), self._calibrated_head
-        starts = range(0, len(features), _HEAD_BATCH_SIZE)
-        with without_retracing_notes():
-            parts = [
-                np.asarray(head.predict_on_batch(features[start : start + _HEAD_BATCH_SIZE]))
-                for start in starts
-            ]
-        return np.concatenate(parts)
+            self._runner = reopen_runner(self, self.model_)
+            parts = run_batches(self._runner, source, batch_size=self.batch_size)
+            return np.concatenate(list(parts))
+        self._runner = reopen_runner(self, self.backbone_)
+        features = compute_activations(
+            self.backbone_,
+            source,
+            runner=self._runner,
+            batch_size=self.batch_size,
+            cache_dir=self.cache_dir,
+            verbose=self.verbose,
+        )
+        stored = StoredSource(features, source)
+        parts = run_batches(self._calibrated_head, stored, batch_size=_HEAD_BATCH_SIZE)
+        return np.concatenate(list(parts))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image.
@@ -276,8 +287,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _keep(self, fit: Fit, classes: NDArray[Any]) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.
+        # A warm start goes on with networks that other parameters may have built.
+        is_new = fit.top is not self.__dict__.get("head_")
         source, top = fit.training.images, fit.top
         assert top is not None
+        if is_new:
+            self._blueprint = draw_blueprint(self.backbone, fit.head, fit.network)
         self.backbone_, self.head_ = fit.network, top
         self.temperature_, self._calibrated_head = 1.0, top
         # What a fine-tuned backbone says of images, no other fit can use.
@@ -288,15 +303,35 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_shape_ = (*source.shape, 3)
         self.n_features_ = int(fit.network.output.shape[-1])
         self.pixel_range_ = source.pixel_range
+        self._class_counts = [
+            np.bincount(part.targets, minlength=len(classes)).tolist()
+            for part in (fit.training, fit.validation)
+            if part is not None
+        ]
 
-    def _run_frozen(self, source: ImageSource) -> NDArray[np.float32]:
-        return compute_activations(
-            self.backbone_,
-            source,
-            batch_size=self.batch_size,
-            cache_dir=self.cache_dir,
-            verbose=self.verbose,
-        )
+    def __copy__(self) -> "TransferClassifier":
+        """Return a copy that shares the networks."""
+        shallow = type(self).__new__(type(self))
+        shallow.__dict__.update(self.__dict__)
+        return shallow
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: the networks as the bytes of a saved file."""
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            # A door upwards, opened when it is used: persistence reads classifiers.
+            from tlclassify.persistence import dump_networks
+
+            state = {name: value for name, value in state.items() if name not in _NETWORKS}
+            state["_dumped"] = dump_networks(self)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: state[name] for name in state if name != "_dumped"})
+        if "_dumped" in state:
+            from tlclassify.persistence import restore_networks
+
+            restore_networks(self, state["_dumped"])
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,11 +1,17 @@
 """Files that appear under their names only when they are whole."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it; its folder is made if need be.
+@contextmanager
+def open_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that takes the name `path` when all is written.
+
+    Its folder is made if need be.
 
     Raises
     ------
@@ -19,8 +25,21 @@ def write_whole(path: str | Path, content: bytes) -> None:
     # Not by tempfile, whose files nobody else may read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("xb") as file:
+            yield file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file by way of a temporary one beside it; its folder is made if need be.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what there was under the name is left as it is.
+    """
+    with open_whole(path) as file:
+        file.write(content)

@@ -1,0 +1,162 @@
+"""A page for people beside a saved classifier: what it is, and how good."""
+
+import html
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from tlclassify.backbones import get_backbone
+from tlclassify.classifier import TransferClassifier
+from tlclassify.evaluation import EvaluationReport
+from tlclassify.evaluation.origins import list_versions
+
+
+def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
+    """Check that a report is one of this classifier, and that there is a card to put it in.
+
+    Raises
+    ------
+    TypeError
+        If it is no EvaluationReport.
+    ValueError
+        If it is of other classes, or there is no card.
+    """
+    if report is None:
+        return
+    if not isinstance(report, EvaluationReport):
+        raise TypeError(
+            "report must be an EvaluationReport or None; received "
+            f"{type(report).__name__}. Make one with evaluate(clf, X_test, y_test)."
+        )
+    if not card:
+        raise ValueError(
+            "report must be None without a card; received a report. Pass card=True too."
+        )
+    if not np.array_equal(report.classes, clf.classes_):
+        raise ValueError(
+            f"report must be of the {len(clf.classes_)} classes of clf; received one of "
+            f"{report.n_classes} others. Make it with evaluate(clf, X_test, y_test)."
+        )
+
+
+def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None = None) -> str:
+    """Return a model card in Markdown.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+        Fitted.
+    report : EvaluationReport, optional
+        On a test set; without one the card says that there are no figures.
+
+    Returns
+    -------
+    str
+        With the network, the data, the classes and their images, figures with intervals, the
+        configuration and the versions.
+    """
+    sections = {
+        "Model": _table(("", ""), _model_rows(clf)),
+        "Training data": [*_data_lines(clf), "", *_class_table(clf)],
+        "Evaluation": _figures(report),
+        "Configuration": _table(("parameter", "value"), _parameter_rows(clf)),
+        "Versions": _table(("", "version"), list_versions().items()),
+    }
+    lines = [f"# Classifier of {len(clf.classes_):,} classes on {_cell(clf.backbone_.name)}", ""]
+    for title, content in sections.items():
+        lines += [f"## {title}", "", *content, ""]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    """Return a value as text that Markdown takes for nothing else."""
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#" else letter for letter in text)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    lines = [titles, ["---"] * len(titles), *([_cell(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
+    blueprint = clf._blueprint  # noqa: SLF001
+    stages = list(dict.fromkeys(row["stage"] for row in clf.history_))
+    return [
+        ("Backbone", blueprint.backbone_name),
+        ("Published in", get_backbone(blueprint.backbone).paper or "unknown"),
+        ("Licence of the pretrained weights", _licence(clf)),
+        ("Head", blueprint.head),
+        ("Weights", f"{clf.backbone_.count_params() + clf.head_.count_params():,}"),
+        ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
+        ("Precision", blueprint.dtype_policy),
+        ("Trained in", f"{len(clf.history_):,} epochs of {' and '.join(stages)}"),
+        ("Temperature", f"{clf.temperature_:.4g}"),
+        ("Written", datetime.now(timezone.utc).date().isoformat()),
+    ]
+
+
+def _licence(clf: TransferClassifier) -> str:
+    if clf.weights is None:
+        return "none: it began with random weights"
+    if clf.weights != "pretrained":
+        return "that of the file passed as weights, unknown here"
+    return get_backbone(clf._blueprint.backbone).licence or "unknown"  # noqa: SLF001
+
+
+def _data_lines(clf: TransferClassifier) -> list[str]:
+    height, width, _ = clf.image_shape_
+    numbers = [sum(counts) for counts in clf._class_counts]  # noqa: SLF001
+    held_out = f", and {numbers[1]:,} to choose the best epoch" if len(numbers) > 1 else ""
+    pixels = f"RGB of {height} x {width} pixels; in floating point, white is {clf.pixel_range_}"
+    return [f"Trained on {numbers[0]:,} images{held_out}. Images are {pixels}."]
+
+
+def _class_table(clf: TransferClassifier) -> list[str]:
+    counts = clf._class_counts  # noqa: SLF001
+    titles = ("class", "training", "validation")[: 1 + len(counts)]
+    return _table(titles, zip(clf.classes_.tolist(), *counts, strict=True))
+
+
+def _figures(report: EvaluationReport | None) -> list[str]:
+    if report is None:
+        return ["No figures were given: `save(clf, path, card=True, report=evaluate(clf, X, y))`."]
+    ranks = [(f"Top-{k} accuracy", f"{v:.3f}") for k, v in report.top_k_accuracy.items() if k > 1]
+    overall = [
+        ("Accuracy", f"{report.accuracy:.3f}{_interval(report.accuracy_interval)}"),
+        *ranks,
+        ("Log loss", f"{report.log_loss:.3f}"),
+        ("Calibration error", f"{report.calibration_error:.3f}"),
+    ]
+    by_class = (
+        (name, f"{p:.3f}{_interval(p_range)}", f"{r:.3f}{_interval(r_range)}", f"{f1:.3f}", n)
+        for name, p, p_range, r, r_range, f1, n in zip(
+            report.class_names,
+            report.precision,
+            report.precision_intervals,
+            report.recall,
+            report.recall_intervals,
+            report.f1,
+            report.support,
+            strict=True,
+        )
+    )
+    level = f"{100 * report.confidence_level:g} %"
+    return [
+        f"On {report.n_samples:,} images, {report.origin.created[:10]}. Wilson intervals, {level}.",
+        "",
+        *_table(("", ""), overall),
+        "",
+        *_table(("class", "precision", "recall", "F1", "images"), by_class),
+    ]
+
+
+def _interval(limits: Sequence[float]) -> str:
+    low, high = limits
+    return "" if np.isnan(low) else f" ({low:.3f} to {high:.3f})"
+
+
+def _parameter_rows(clf: TransferClassifier) -> list[tuple[str, str]]:
+    return [(name, repr(value)) for name, value in sorted(clf.get_params(deep=False).items())]

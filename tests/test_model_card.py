@@ -1,0 +1,64 @@
+"""The card beside a saved classifier says what is in the file, and how good it is."""
+
+import copy
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tlclassify import backbones
+from tlclassify.evaluation import evaluate
+from tlclassify.persistence import load, save
+
+SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"
+
+
+@pytest.fixture
+def trained(tiny, monkeypatch):
+    monkeypatch.setitem(backbones._registry, "tiny", tiny)
+    clf = load(SAVED)
+    clf.classes_, clf._class_counts = np.arange(3), [[7, 7, 7], [1, 1, 1]]
+    return clf
+
+
+def test_a_card_says_what_is_in_the_file_and_how_good_it_is(trained, images, tmp_path):
+    clf = copy.copy(trained)
+    clf.classes_ = np.array(["a|b", "<i>", "c_d"])
+    report = evaluate(clf, images[0], clf.classes_[np.arange(24) % 3])
+    save(clf, tmp_path / "saved.tlc", card=True, report=report)
+    text = (tmp_path / "saved.tlc.md").read_text(encoding="utf-8")
+    low, high = report.accuracy_interval
+    for expected in (
+        f"| Accuracy | {report.accuracy:.3f} ({low:.3f} to {high:.3f}) |",
+        r"| a\|b | 7 | 1 |",
+        "| &lt;i&gt; | 7 | 1 |",
+        r"| c\_d | 7 | 1 |",
+        "Trained on 21 images, and 3 to choose the best epoch. Images are RGB of 8 x 8 pixels",
+        "| Licence of the pretrained weights | none: it began with random weights |",
+        f"| keras | {keras.__version__} |",
+        r"| random\_state | 0 |",
+    ):
+        assert expected in text
+    assert text.count("| --- |") >= 5
+
+
+def test_a_card_without_figures_says_so(trained, tmp_path):
+    save(copy.copy(trained).set_params(weights="pretrained"), tmp_path / "a.tlc", card=True)
+    text = (tmp_path / "a.tlc.md").read_text(encoding="utf-8")
+    assert "No figures were given" in text
+    assert "| Licence of the pretrained weights | unknown |" in text
+
+
+def test_a_report_that_is_not_of_this_classifier(trained, images, tmp_path):
+    report = evaluate(trained, images[0], np.arange(24) % 3)
+    other = copy.copy(trained)
+    other.classes_ = trained.classes_ + 1
+    for options, error, message in (
+        ({"report": report}, ValueError, "report must be None without a card"),
+        ({"report": "good", "card": True}, TypeError, "must be an EvaluationReport or None"),
+        ({"report": report, "card": True}, ValueError, "report must be of the 3 classes of clf"),
+    ):
+        with pytest.raises(error, match=message):
+            save(other, tmp_path / "saved.tlc", **options)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,342 @@
+"""A saved classifier comes back as it was, in this process and in another one."""
+
+import copy
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from conftest import build_tiny
+from tlclassify import backbones, saved_classifiers
+from tlclassify.augmentation import Augmentation
+from tlclassify.backbone_rows import SYMMETRIC, Backbone
+from tlclassify.calibration import with_temperature
+from tlclassify.classifier import TransferClassifier
+from tlclassify.heads import Head
+from tlclassify.persistence import load, save
+from tlclassify.stages import Stage
+
+QUICK = Stage(2, learning_rate=0.05, batch_size=8)
+TUNE = Stage(2, unfreeze=1, learning_rate=0.01, batch_size=8)
+SAVED = Path(__file__).parent / "data"
+
+
+def own_head(feature_map, n_classes):
+    x = keras.layers.GlobalMaxPooling2D()(feature_map)
+    return keras.layers.Dense(n_classes, activation="softmax", name="own")(x)
+
+
+@pytest.fixture(autouse=True)
+def _registered(tiny, monkeypatch):
+    """The tiny backbone is registered, for one test."""
+    monkeypatch.setitem(backbones._registry, "tiny", tiny)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A classifier that no test trains further or changes."""
+    rng = np.random.default_rng(0)
+    row = Backbone("tiny", build_tiny, SYMMETRIC, native_size=8, small_size=8, min_size=4)
+    params = {"head": Head((4,)), "head_stage": QUICK, "random_state": 0, "verbose": 0}
+    clf = TransferClassifier(row, weights=None, **params)
+    return clf.fit(rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8), np.arange(24) % 3)
+
+
+@pytest.fixture
+def again(tmp_path):
+    """A function that saves a classifier and loads it."""
+
+    def save_and_load(clf, **options):
+        save(clf, tmp_path / "saved.tlc")
+        return load(tmp_path / "saved.tlc", **options)
+
+    return save_and_load
+
+
+def assert_equal_answers(first, second, X):
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+# What comes back
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"head": Head((6, 5), dropout=(0.1, 0.2), batch_norm=True, pooling="flatten")},
+        {"head": Head((6,), activation="gelu", pooling="max"), "image_size": 12},
+        {"fine_tune_stage": TUNE},
+        {"fine_tune_stage": Stage(1, unfreeze=1.0, batch_norm="train"), "augmentation": "flip"},
+        {"head_stage": None, "fine_tune_stage": Stage(1, unfreeze=1.0)},
+    ],
+)
+def test_answers_are_the_same_to_the_bit(make_clf, images, again, params):
+    clf = make_clf().set_params(head_stage=QUICK).set_params(**params).fit(*images)
+    loaded = again(clf)
+    assert_equal_answers(loaded, clf, images[0])
+    assert [layer.trainable for layer in loaded.backbone_.layers] == [
+        layer.trainable for layer in clf.backbone_.layers
+    ]
+
+
+@pytest.mark.parametrize("temperature", [0.02, 3.0])
+def test_a_calibrated_classifier(trained, images, again, temperature, tmp_path):
+    calibrated = with_temperature(trained, temperature)
+    loaded = again(calibrated)
+    assert loaded.temperature_ == temperature
+    assert_equal_answers(loaded, calibrated, images[0])
+    loaded.set_params(cache_dir=tmp_path)
+    expected = calibrated.predict_proba(images[0])
+    np.testing.assert_allclose(loaded.predict_proba(images[0]), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_the_policy_of_precision_comes_back(make_clf, images, again, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        clf = make_clf(head_stage=QUICK).fit(*images)
+    finally:
+        keras.config.set_dtype_policy(before)
+    loaded = again(clf)
+    assert loaded.backbone_.get_layer("two").dtype_policy.name == policy
+    assert keras.config.dtype_policy().name == before.name
+    assert_equal_answers(loaded, clf, images[0])
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array(["ä", "b\n", "c|"], dtype="<U9"),
+        np.array([b"a", b"\xff", b"c"]),
+        np.array([-1, 0, 1], dtype=np.int8),
+        np.array([0, 1, 2**64 - 1], dtype=np.uint64),
+        np.array([1, 2, 3], dtype=">i4"),
+        np.array([0.0, 1.0, 2.0], dtype=np.float32),
+    ],
+    ids=lambda classes: classes.dtype.str,
+)
+def test_labels_keep_their_type(trained, again, classes):
+    clf = copy.copy(trained)
+    clf.classes_ = classes
+    loaded = again(clf).classes_
+    assert loaded.dtype == classes.dtype
+    np.testing.assert_array_equal(loaded, classes)
+
+
+def test_what_was_learnt_comes_back(trained, again):
+    clf = copy.copy(trained)
+    clf.history_ = [*clf.history_, {"stage": "fine_tune", "epoch": 1, "loss": float("inf")}]
+    clf._is_tuned = True
+    loaded = again(clf)
+    names = ("history_", "image_shape_", "n_features_", "pixel_range_", "temperature_")
+    names += ("_is_tuned", "_class_counts")
+    assert {name: getattr(loaded, name) for name in names} == {
+        name: getattr(clf, name) for name in names
+    }
+
+
+def test_parameters_come_back(trained, again):
+    params = {
+        "weights": Path("w.h5"),
+        "head": Head([3, 2], dropout=(0.25, 0.5)),
+        "augmentation": Augmentation(rotation_degrees=5),
+        "fine_tune_stage": "top",
+        "class_weight": {0: 2.0, np.int64(1): np.float32(0.5)},
+        "random_state": np.int64(7),
+        "warm_start": True,
+    }
+    clf = copy.copy(trained).set_params(**params)
+    loaded, expected = again(clf).get_params(), clf.get_params()
+    assert loaded.pop("backbone") == "tiny"
+    expected.pop("backbone")
+    for name in ("head", "augmentation", "head_stage"):
+        assert repr(loaded.pop(name)) == repr(expected.pop(name))
+    assert loaded == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cache_dir", "somewhere"),
+        ("callbacks", [keras.callbacks.Callback()]),
+        ("random_state", np.random.RandomState(0)),
+    ],
+)
+def test_parameters_that_no_file_keeps(trained, again, name, value):
+    assert getattr(again(copy.copy(trained).set_params(**{name: value})), name) is None
+
+
+def test_parameters_set_after_the_fit_do_not_build_the_networks(trained, images, again):
+    clf = copy.copy(trained).set_params(head=Head((9, 9)), image_size=16, backbone="resnet50")
+    loaded = again(clf)
+    assert loaded.backbone == "resnet50"
+    assert loaded.image_size == 16
+    assert_equal_answers(loaded, clf, images[0])
+
+
+def test_a_warm_start_goes_on(make_clf, images, again):
+    clf = make_clf(head_stage=QUICK, warm_start=True).set_params(head=Head((), dropout=0))
+    clf.fit(*images)
+    loaded, first = again(clf), list(clf.history_)
+    for each in (clf, loaded):
+        each.set_params(head="mlp").fit(*images)
+        assert each.history_[:2] == first
+        assert len(each.history_) == 4
+    assert_equal_answers(loaded, clf, images[0])
+    assert_equal_answers(again(loaded), clf, images[0])
+
+
+def test_a_normalization_inside_the_backbone(tiny, make_clf, images, again, monkeypatch):
+    def normalized(x):
+        return build_tiny(keras.layers.Normalization(name="own_scaling")(x))
+
+    row = replace(tiny, name="normalized", builder=normalized)
+    monkeypatch.setitem(backbones._registry, "normalized", row)
+    clf = make_clf(head_stage=QUICK).set_params(backbone=row).fit(*images)
+    layer = clf.backbone_.get_layer("own_scaling")
+    layer.set_weights([np.float32([0.3, 0.2, 0.1]), np.float32([0.5, 1, 2]), np.array(1)])
+    layer.finalize_state()
+    assert_equal_answers(again(clf), clf, images[0])
+
+
+def test_a_fresh_process_agrees(trained, images, tmp_path):
+    save(trained, tmp_path / "saved.tlc")
+    np.save(tmp_path / "X.npy", images[0])
+    code = """
+import sys
+import numpy as np
+from conftest import build_tiny
+from tlclassify import Scaling, load, register_backbone
+register_backbone(build_tiny, name="tiny", scaling=Scaling(1 / 127.5, -1.0), native_size=8)
+np.save(sys.argv[2], load(sys.argv[1]).predict_proba(np.load(sys.argv[3])))
+"""
+    paths = [str(tmp_path / name) for name in ("saved.tlc", "answers.npy", "X.npy")]
+    subprocess.run([sys.executable, "-c", code, *paths], cwd=Path(__file__).parent, check=True)
+    np.testing.assert_array_equal(np.load(paths[1]), trained.predict_proba(images[0]))
+
+
+# Functions of the user's own
+
+
+def test_a_head_that_a_function_built(make_clf, images, again, tmp_path):
+    clf = make_clf(head_stage=QUICK).set_params(head=own_head).fit(*images)
+    loaded = again(clf, head=own_head)
+    assert loaded.head is own_head
+    assert_equal_answers(loaded, clf, images[0])
+    with pytest.raises(ValueError, match=r"head must be the function .*'test_pers.*own_head'"):
+        load(tmp_path / "saved.tlc")
+    with pytest.raises(TypeError, match=r"function \(feature_map, n_classes\).*received str"):
+        load(tmp_path / "saved.tlc", head="linear")
+
+
+def test_a_function_for_a_head_that_is_in_the_file(trained, again):
+    with pytest.raises(ValueError, match="head must be None for .* received a function"):
+        again(trained, head=own_head)
+
+
+def test_a_backbone_must_be_registered(trained, again, monkeypatch):
+    monkeypatch.delitem(backbones._registry, "tiny")
+    with pytest.raises(ValueError, match=r"'tiny', which is not registered.*register_backbone"):
+        again(trained)
+
+
+def test_another_backbone_of_the_same_name(trained, again, tiny, monkeypatch):
+    monkeypatch.setitem(backbones._registry, "tiny", replace(tiny, min_size=5))
+    with pytest.raises(ValueError, match="clf has a backbone of the name 'tiny', and another"):
+        again(trained)
+
+
+@pytest.mark.parametrize("change", [{"scaling": replace(SYMMETRIC, bgr=True)}, {"min_size": 9}])
+def test_a_network_that_answers_differently(trained, tiny, monkeypatch, tmp_path, change):
+    save(trained, tmp_path / "saved.tlc")
+    monkeypatch.setitem(backbones._registry, "tiny", replace(tiny, **change))
+    with pytest.raises(ValueError, match="probe image gets prob|image_size must be at least 9"):
+        load(tmp_path / "saved.tlc")
+
+
+# The file
+
+
+def test_the_file_is_whole_or_not_there(trained, tmp_path, monkeypatch):
+    save(trained, tmp_path / "saved.tlc")
+    before = (tmp_path / "saved.tlc").read_bytes()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt("now")
+
+    monkeypatch.setattr(saved_classifiers, "write_manifest", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        save(trained, tmp_path / "saved.tlc")
+    assert [path.name for path in tmp_path.iterdir()] == ["saved.tlc"]
+    assert (tmp_path / "saved.tlc").read_bytes() == before
+
+
+def test_the_same_classifier_makes_the_same_file(trained, again, tmp_path):
+    save(again(trained), tmp_path / "again.tlc")
+    first, second = ((tmp_path / name).read_bytes() for name in ("saved.tlc", "again.tlc"))
+    assert first == second
+    with zipfile.ZipFile(tmp_path / "saved.tlc") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_numpy_reads_the_arrays(trained, tmp_path):
+    save(trained, tmp_path / "saved.tlc")
+    with np.load(tmp_path / "saved.tlc", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["head/0000"], trained.head_.get_weights()[0])
+        assert arrays["standardization/0000"].shape == (12,)
+
+
+def test_a_file_is_hardly_larger_than_its_weights(images, tmp_path):
+    head_stage = Stage(1)
+    clf = TransferClassifier("mobilenet_micro", head_stage=head_stage, verbose=0).fit(*images)
+    save(clf, tmp_path / "saved.tlc")
+    n_bytes = 4 * (clf.backbone_.count_params() + clf.head_.count_params())
+    assert n_bytes < (tmp_path / "saved.tlc").stat().st_size < 1.05 * n_bytes
+
+
+@pytest.mark.parametrize("version", [1])
+def test_files_of_every_format_load(images, version):
+    clf = load(SAVED / f"saved_format_{version}.tlc")
+    assert clf.head == "linear"
+    assert clf.temperature_ == 1.5
+    assert clf.predict(images[0]).tolist() == images[1].tolist()
+    expected = json.loads((SAVED / f"saved_format_{version}.json").read_text())
+    np.testing.assert_allclose(clf.predict_proba(images[0]), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda clf: "clf", TypeError, "clf must be a TransferClassifier; received str"),
+        (clone, NotFittedError, "not fitted yet"),
+        (
+            lambda clf: copy.copy(clf).set_params(verbose=1j),
+            TypeError,
+            "verbose must be of a type .* received complex",
+        ),
+        (
+            lambda clf: copy.copy(clf).set_params(batch_size=0),
+            ValueError,
+            r"clf cannot be saved.*batch_size must be an integer in \[1, inf\]; received 0",
+        ),
+    ],
+)
+def test_what_cannot_be_saved(trained, tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        save(change(trained), tmp_path / "saved.tlc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_beyond_the_limit(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    with pytest.raises(ValueError, match="clf cannot be saved"):
+        save(trained, tmp_path / "saved.tlc")

@@ -23,6 +23,7 @@ import time
 import numpy as np
 
 import fine_tuning
+import shipping
 import trust
 from measuring import RESULTS, ROWS, load_cifar10, row, seconds
 
@@ -185,6 +186,9 @@ BENCHMARKS = {
     "compare": trust.bench_compare,
     "label_errors": trust.bench_label_errors,
     "calibration": trust.bench_calibration,
+    "engines": shipping.bench_engines,
+    "cold_start": shipping.bench_cold_start,
+    "precision": shipping.bench_precision,
     "fine_tune_50000": fine_tuning.bench_fine_tune_50000,
 }
 

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from tlclassify.comparison import compare_backbones
     from tlclassify.evaluation import Comparison, EvaluationReport, evaluate
     from tlclassify.explanation import grad_cam
+    from tlclassify.exported import ExportedClassifier, load_exported
+    from tlclassify.exporting import export
     from tlclassify.features import FeatureExtractor
     from tlclassify.heads import Head, list_heads
     from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
+    from tlclassify.persistence import load, save
     from tlclassify.recipes import article_classifier
     from tlclassify.stages import Stage
 
@@ -30,6 +33,7 @@ __all__ = [
     "Backbone",
     "Comparison",
     "EvaluationReport",
+    "ExportedClassifier",
     "FeatureExtractor",
     "Head",
     "LearningRateSearch",
@@ -40,12 +44,16 @@ __all__ = [
     "calibrate",
     "compare_backbones",
     "evaluate",
+    "export",
     "find_learning_rate",
     "get_backbone",
     "grad_cam",
     "list_backbones",
     "list_heads",
+    "load",
+    "load_exported",
     "register_backbone",
+    "save",
 ]
 
 _HOMES = {
@@ -53,6 +61,7 @@ _HOMES = {
     "Backbone": "backbones",
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
+    "ExportedClassifier": "exported",
     "FeatureExtractor": "features",
     "Head": "heads",
     "LearningRateSearch": "learning_rates",
@@ -63,12 +72,16 @@ _HOMES = {
     "calibrate": "calibration",
     "compare_backbones": "comparison",
     "evaluate": "evaluation",
+    "export": "exporting",
     "find_learning_rate": "learning_rates",
     "get_backbone": "backbones",
     "grad_cam": "explanation",
     "list_backbones": "backbones",
     "list_heads": "heads",
+    "load": "persistence",
+    "load_exported": "exported",
     "register_backbone": "backbones",
+    "save": "persistence",
 }
 
 

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from tlclassify.fingerprints import fingerprint_model
 from tlclassify.images import read_batches
+from tlclassify.runners import KERAS, Runner
 from tlclassify.tensorflow_logs import without_retracing_notes
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -58,7 +59,7 @@ class Source(Protocol):
 
 
 def run_batches(
-    model: keras.Model, source: Source, *, batch_size: int, progress: Any = None
+    model: Any, source: Source, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
     """Yield a model's output batch by batch, in inference mode.
 
@@ -67,7 +68,7 @@ def run_batches(
 
     Parameters
     ----------
-    model : keras.Model
+    model : keras.Model or Runner
         From what `source` reads.
     source : Source
     batch_size : int
@@ -97,6 +98,7 @@ def compute_activations(
     source: Source,
     *,
     key: str | None = None,
+    runner: Runner | None = None,
     label: str | None = None,
     dtype: DTypeLike = np.float32,
     in_memory: bool | None = None,
@@ -113,6 +115,9 @@ def compute_activations(
     source : Source
     key : str, optional
         What the model computes, as a name; by default its own digest.
+    runner : Runner, optional
+        What runs the model; by default Keras. Outputs of other engines are kept apart in
+        `cache_dir`, for they differ by roundings.
     label : str, optional
         What the progress bar says.
     dtype : {float32, float16}, default float32
@@ -140,11 +145,15 @@ def compute_activations(
     label = label or f"{model.name}: features"
     shape = (len(source), *model.output_shape[1:])
     kept = np.dtype(dtype)
+    runner = runner or Runner(model, KERAS)
     if cache_dir is None:
         with _progress(len(source), label, verbose) as progress:
-            outputs = run_batches(model, source, batch_size=batch_size, progress=progress)
+            outputs = run_batches(runner, source, batch_size=batch_size, progress=progress)
             return _collect(_narrow(outputs, kept), shape, kept, in_memory=in_memory)
-    store = _Store(Path(cache_dir) / (key or fingerprint_model(model)), shape[1:], kept)
+    name = key or fingerprint_model(model)
+    if runner.engine != KERAS:
+        name = f"{name}-{runner.engine}"
+    store = _Store(Path(cache_dir) / name, shape[1:], kept)
     digests = [row.tobytes() for row in source.digests()]
     missing = store.missing(digests)
     store.check_room(len(missing))
@@ -152,7 +161,7 @@ def compute_activations(
         for start in range(0, len(missing), SEGMENT_ROWS):
             rows = missing[start : start + SEGMENT_ROWS]
             outputs = run_batches(
-                model, source.take(np.array(rows)), batch_size=batch_size, progress=progress
+                runner, source.take(np.array(rows)), batch_size=batch_size, progress=progress
             )
             store.write([digests[row] for row in rows], _narrow(outputs, kept))
     return _collect(store.read(digests), shape, kept, in_memory=in_memory)

@@ -15,6 +15,7 @@ from tlclassify.activations import compute_activations
 from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.heads import Head, HeadBuilder, build_pooling
 from tlclassify.images import ImageSource, longer_side, open_images
+from tlclassify.runners import KERAS, check_engine, reopen_runner
 from tlclassify.seeding import draw_seeds
 
 __all__ = ["FeatureExtractor"]
@@ -41,6 +42,9 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Images run at once.
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
+    engine : {"keras", "auto", "openvino", "onnxruntime"}, default "keras"
+        What runs the network; "auto": the fastest that is installed
+        (``pip install "tlclassify[fast]"``). Embeddings differ by roundings.
     random_state : int, RandomState or None
         Seed of random weights.
     verbose : int, default 1
@@ -75,6 +79,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         pooling: str = "avg",
         batch_size: int = 64,
         cache_dir: str | Path | None = None,
+        engine: str = KERAS,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 1,
     ) -> None:
@@ -84,6 +89,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.pooling = pooling
         self.batch_size = batch_size
         self.cache_dir = cache_dir
+        self.engine = engine
         self.random_state = random_state
         self.verbose = verbose
 
@@ -104,6 +110,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         raise_problems([*run_problems(self.image_size, self.batch_size)])
         check_choice("pooling", self.pooling, ("avg", "max", "flatten"))
+        check_engine(self.engine)
         row = get_backbone(self.backbone)
         source = open_for_backbone(X, row, self.image_size)
         self.model_ = build_frozen(
@@ -134,13 +141,19 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         if not hasattr(self, "model_"):
             self.fit(X)
+        self._runner = reopen_runner(self, self.model_)
         return compute_activations(
             self.model_,
             reopen_images(X, self.image_shape_, self.pixel_range_),
+            runner=self._runner,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,
             verbose=self.verbose,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle keeps: all but the engine, which is opened again."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_runner"}
 
     @property
     def _n_features_out(self) -> int:

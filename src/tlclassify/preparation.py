@@ -14,6 +14,7 @@ from tlclassify.features import build_frozen, open_for_backbone, reopen_images, 
 from tlclassify.fitting import Fit, Labelled
 from tlclassify.heads import get_head
 from tlclassify.images import ImageSource
+from tlclassify.runners import check_engine
 from tlclassify.seeding import draw_seeds
 from tlclassify.splitting import check_targets, check_weights, split_rows
 from tlclassify.stages import Stage, check_stage, get_stage
@@ -90,7 +91,7 @@ def prepare_fit(
         augmentation=augmentation,
         stages=stages,
         seed=seed,
-        running=Running(clf.batch_size, clf.cache_dir, clf.verbose),
+        running=Running(clf.batch_size, clf.cache_dir, clf.verbose, check_engine(clf.engine)),
         callbacks=clf.callbacks or (),
         top=None if last is None else last.top,
         history=[] if last is None else list(last.history),

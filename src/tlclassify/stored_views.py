@@ -22,6 +22,7 @@ from tlclassify.cuts import SCALING, cut_points
 from tlclassify.fingerprints import fingerprint_model
 from tlclassify.graphs import inputs_of, output_at
 from tlclassify.images import ImageSource
+from tlclassify.runners import KERAS, Runner
 from tlclassify.views import StoredSource, add_views, open_views
 
 _ANNOUNCED_BYTES = 64 * 2**20
@@ -52,6 +53,7 @@ class Running:
     batch_size: int = 64
     cache_dir: str | Path | None = None
     verbose: int = 0
+    engine: str = KERAS
 
 
 def store_images(
@@ -93,13 +95,17 @@ def store_images(
     viewed = add_views(network, output) if n_views > 1 else plain
     key = None if running.cache_dir is None else _key(network, cut)
     run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)
+    plain_runner = Runner(plain, running.engine)
     outputs = []
     for number, source in enumerate(sources):
         which = "features"
         if n_views > 1:
             which = f"view {number + 1} of {n_views}" if number < n_views else "validation"
-        model = viewed if 0 < number < n_views else plain
-        outputs.append(run(model, source, label=f"{network.name}: {which}"))
+        is_viewed = 0 < number < n_views
+        model = viewed if is_viewed else plain
+        # Engines take images alone, without the numbers of their views.
+        runner = None if is_viewed else plain_runner
+        outputs.append(run(model, source, runner=runner, label=f"{network.name}: {which}"))
     return _as_stored(outputs, sources, n_views)
 
 

@@ -1,0 +1,192 @@
+"""Measure exported classifiers: speed by engine, what a cold start costs, accuracy by precision."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from measuring import load_cifar10, row, seconds
+
+N_TRAIN, N_TEST, N_CALIBRATION = 5_000, 2_000, 256
+BATCH_SIZE = 32
+
+
+def fit_mobilenet(image_size: int = 96) -> tuple[object, np.ndarray, np.ndarray, np.ndarray]:
+    """Return a classifier on CIFAR-10, its training images, and images and labels for a test."""
+    from tlclassify import TransferClassifier
+
+    X, y, X_test, y_test = load_cifar10()
+    clf = TransferClassifier("mobilenet", image_size=image_size, random_state=0, verbose=0)
+    return clf.fit(X[:N_TRAIN], y[:N_TRAIN]), X[:N_TRAIN], X_test[:N_TEST], y_test[:N_TEST]
+
+
+def in_turns(works: dict[str, Callable[[], object]], n_turns: int = 5) -> dict[str, float]:
+    """Return the median seconds of each, run one after the other so that all see the same load."""
+    for work in works.values():
+        work()
+    found = [{name: seconds(work) for name, work in works.items()} for _ in range(n_turns)]
+    return {name: statistics.median(turn[name] for turn in found) for name in works}
+
+
+def bench_engines() -> None:
+    """Measure MobileNet from uint8 images of 32 px, at 96 and at 224, on every engine."""
+    for image_size, n_images in ((96, 1024), (224, 192)):
+        measure_engines(image_size, n_images)
+
+
+def measure_engines(image_size: int, n_images: int) -> None:
+    """Measure TensorFlow, the engines and a bare loop over OpenVINO, in turns."""
+    import openvino
+
+    from tlclassify import TransferClassifier, export, load_exported
+
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (n_images, 32, 32, 3), dtype=np.uint8)
+    clf = TransferClassifier(
+        "mobilenet", weights=None, image_size=image_size, validation_fraction=0, verbose=0
+    ).fit(X[:64], np.arange(64) % 10)
+    with tempfile.TemporaryDirectory() as folder:
+        path = export(clf, Path(folder) / "a.xml")
+        portable = export(clf, Path(folder) / "a.onnx")
+        auto = load_exported(path, batch_size=BATCH_SIZE)
+        onnx = load_exported(portable, engine="onnxruntime", batch_size=BATCH_SIZE)
+        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        bare = openvino.Core().compile_model(path, "CPU", options)
+        works: dict[str, Callable[[], object]] = {
+            "tensorflow": lambda: clf.predict_proba(X),
+            "auto": lambda: auto.predict_proba(X),
+            "onnxruntime": lambda: onnx.predict_proba(X),
+            "bare": lambda: [
+                bare(X[start : start + BATCH_SIZE]) for start in range(0, len(X), BATCH_SIZE)
+            ],
+            "one image": lambda: [auto.predict_proba(X[:1]) for _ in range(50)],
+            "one image, bare": lambda: [bare(X[:1]) for _ in range(50)],
+            "one image, tensorflow": lambda: [clf.predict_proba(X[:1]) for _ in range(50)],
+        }
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" in capabilities:
+            half = load_exported(path, precision="bfloat16", batch_size=BATCH_SIZE)
+            works["bfloat16"] = lambda: half.predict_proba(X)
+        found = in_turns(works)
+    report_engines(image_size, n_images, found)
+
+
+def report_engines(image_size: int, n_images: int, found: dict[str, float]) -> None:
+    """Print the rows of one size."""
+    of_tensorflow = {name: found["tensorflow"] / taken for name, taken in found.items()}
+    row(
+        f"MobileNet at {image_size} px from uint8: engine auto over TensorFlow",
+        of_tensorflow["auto"],
+        "x",
+        ">= 1.5",
+        of_tensorflow["auto"] >= 1.5,
+    )
+    if "bfloat16" in found:
+        fast = of_tensorflow["bfloat16"]
+        row("... in bfloat16", fast, "x", ">= 3", fast >= 3)
+    row("... engine onnxruntime", of_tensorflow["onnxruntime"], "x", "", None)
+    share = found["bare"] / found["auto"]
+    row("... engine auto over a bare loop of OpenVINO", share, "x", ">= 0.95", share >= 0.95)
+    for name in ("tensorflow", "auto", "onnxruntime"):
+        row(f"... {name}", n_images / found[name], "images/s", "", None)
+    for name in ("one image", "one image, bare", "one image, tensorflow"):
+        row(f"... {name}", 1000 * found[name] / 50, "ms", "", None)
+
+
+COLD_START = r"""
+import time
+start = time.perf_counter()
+import json, re, sys
+import numpy as np
+from tlclassify import load_exported
+images = np.zeros((1, 32, 32, 3), np.uint8)
+load_exported(sys.argv[1], engine=sys.argv[2]).predict(images)
+taken = time.perf_counter() - start
+# Not by getrusage, which counts what the parent held when this process was forked.
+peak = re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1]
+print(json.dumps([taken, int(peak) / 2**10]))
+"""
+
+
+def bench_cold_start() -> None:
+    """Measure a new process from its first line to its first prediction, and its memory."""
+    from tlclassify import TransferClassifier, export
+
+    X = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    clf = TransferClassifier("mobilenet", weights=None, validation_fraction=0, verbose=0)
+    clf.fit(X, np.arange(64) % 10)
+    with tempfile.TemporaryDirectory() as folder:
+        for engine, name in (
+            ("openvino", "a.xml"),
+            ("openvino", "a.onnx"),
+            ("onnxruntime", "a.onnx"),
+        ):
+            path = str(export(clf, Path(folder) / name))
+            command = [sys.executable, "-c", COLD_START, path, engine]
+            runs = [
+                json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+                for _ in range(5)
+            ]
+            taken, megabytes = (statistics.median(values) for values in zip(*runs, strict=True))
+            label = f"cold start of MobileNet, {name[2:]} on {engine}"
+            row(label, taken, "s", "< 1", taken < 1)
+            row("... resident memory, at most", megabytes, "MiB", "< 200", megabytes < 200)
+
+
+def bench_precision() -> None:
+    """Measure what smaller weights cost in accuracy, and how large and fast the files are."""
+    import openvino
+
+    from tlclassify import export, load_exported
+
+    clf, X, X_test, y_test = fit_mobilenet()
+    before = clf.score(X_test, y_test)
+    row(f"CIFAR-10, MobileNet at 96 px, {N_TEST} images: accuracy", before, "", "", None)
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, engine in ((".onnx", "onnxruntime"), (".onnx", "openvino"), (".xml", "auto")):
+            for precision in ("float32", "float16", "int8")[: 2 if suffix == ".xml" else 3]:
+                images = X[:N_CALIBRATION] if precision == "int8" else None
+                path = Path(folder) / f"{precision}{suffix}"
+                export(clf, path, precision=precision, calibration_images=images)
+                loaded = load_exported(path, engine=engine)
+                accuracy = loaded.score(X_test, y_test)
+                label = f"{precision} in {suffix} on {loaded.engine_}: accuracy, change"
+                row(label, accuracy - before, "", "", None)
+                weights = path.with_suffix(".bin")
+                n_bytes = (weights if suffix == ".xml" else path).stat().st_size
+                row("... file", n_bytes / 2**20, "MiB", "", None)
+                speed = N_TEST / seconds(lambda loaded=loaded: loaded.predict(X_test))
+                row("... speed", speed, "images/s", "", None)
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" in capabilities:
+            half = load_exported(Path(folder) / "float32.xml", precision="bfloat16")
+            change = half.score(X_test, y_test) - before
+            row("float32 in .xml, computed in bfloat16: accuracy, change", change, "", "", None)
+        for precision in ("float32", "float16", "int8"):
+            images = X[:N_CALIBRATION] if precision == "int8" else None
+            path = Path(folder) / f"{precision}.tflite"
+            export(clf, path, precision=precision, calibration_images=images)
+            accuracy = float(np.mean(clf.classes_[run_litert(path, X_test)] == y_test))
+            row(f"{precision} in .tflite: accuracy, change", accuracy - before, "", "", None)
+            row("... file", path.stat().st_size / 2**20, "MiB", "", None)
+
+
+def run_litert(path: Path, images: np.ndarray) -> np.ndarray:
+    """Return the column of each image's most probable class."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=2)
+    place = interpreter.get_input_details()[0]["index"]
+    interpreter.allocate_tensors()
+    columns = []
+    for image in images:
+        interpreter.set_tensor(place, image[None])
+        interpreter.invoke()
+        output = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        columns.append(output[0].argmax())
+    return np.array(columns)

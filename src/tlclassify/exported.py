@@ -1,0 +1,237 @@
+"""An exported classifier, without Keras: its graph, its class names and image size."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tlclassify._validation import check_labels, number_problem, raise_problems
+from tlclassify.engines import AUTO, Engine, choose_engine, open_engine
+from tlclassify.export_metadata import ExportMetadata, read_metadata
+from tlclassify.images import ImageSource, open_images, read_batches
+
+__all__ = ["ExportedClassifier", "load_exported"]
+
+_SUFFIXES = (".onnx", ".xml")
+_READ_BYTES = 2**20
+
+
+class ExportedClassifier:
+    """A fitted classifier that is run by ONNX Runtime or OpenVINO; made by `load_exported`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels; columns of `predict_proba` are in this order.
+    image_shape_ : (height, width, 3)
+        What arrays must have; files are brought to it.
+    pixel_range_ : {255, 1}
+        The value of white in floating-point pixels.
+    metadata_ : ExportMetadata
+        All that the file says of itself, the backbone and its licence too.
+    engine_ : {"openvino", "onnxruntime"}
+        What runs the graph.
+    batch_size : int
+        Images run through the graph at once.
+    """
+
+    def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
+        self.metadata_ = metadata
+        self.classes_ = metadata.classes
+        self.image_shape_ = metadata.image_shape
+        self.pixel_range_ = metadata.pixel_range
+        self.engine_ = engine.name
+        self.batch_size = batch_size
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        height, width, _ = self.image_shape_
+        return (
+            f"<ExportedClassifier of {self.metadata_.backbone!r}: {len(self.classes_)} classes, "
+            f"images of {height}x{width}, on {self.engine_}>"
+        )
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : array-like
+            Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
+            floating point in the range seen in `fit`; or n file paths.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+            Columns in the order of `classes_`; rows sum to 1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the images are not as above, or arrays have another height or width than in `fit`.
+        OSError
+            If image files cannot be read, all of them named.
+        """
+        source = self._open(X)
+        if len(source) <= self.batch_size:
+            # Without the thread that reads ahead, whose start takes as long as a small image.
+            return self._engine.predict_on_batch(source.read(0, len(source)))
+        batches = read_batches(source, self.batch_size)
+        parts = [self._engine.predict_on_batch(batch) for batch in batches]
+        return np.concatenate(parts)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each image.
+
+        Parameters
+        ----------
+        X : array-like
+            Images as for `predict_proba`.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels of the type seen in `fit`.
+        """
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the share of images whose label is predicted.
+
+        Parameters
+        ----------
+        X : array-like
+            Images as for `predict_proba`.
+        y : array-like of shape (n,)
+            Their labels.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the images.
+
+        Returns
+        -------
+        float in [0, 1]
+
+        Raises
+        ------
+        TypeError
+            If the labels are of another type than `classes_`.
+        """
+        labels = check_labels(y, n_samples=len(self._open(X)))
+        if (labels.dtype.kind == "U") != (self.classes_.dtype.kind == "U"):
+            raise TypeError(
+                f"y must hold labels of the type of classes_, {self.classes_.dtype}; received "
+                f"{labels.dtype}. Convert them with numpy.asarray(y).astype(...)."
+            )
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        return float(np.average(self.predict(X) == labels, weights=weights))
+
+    def _open(self, X: Any) -> ImageSource:
+        height, width, _ = self.image_shape_
+        source = open_images(X, pixel_range=self.pixel_range_)
+        source = replace(source, file_shape=(height, width))
+        if source.shape != (height, width):
+            raise ValueError(
+                f"X must hold images of {height}x{width} pixels as in fit; received "
+                f"{source.shape[0]}x{source.shape[1]}. Resize them, or pass file paths, which are "
+                "resized while they are read."
+            )
+        return source
+
+
+def load_exported(
+    path: str | Path,
+    *,
+    engine: str = AUTO,
+    precision: str = "float32",
+    batch_size: int = 32,
+    n_threads: int | None = None,
+) -> ExportedClassifier:
+    """Load what `export` has written, without Keras and TensorFlow.
+
+    ``pip install --no-deps tlclassify`` with ``numpy pillow onnxruntime`` is enough.
+
+    Parameters
+    ----------
+    path : path
+        An ``.onnx`` file; or the ``.xml`` file of OpenVINO with its ``.bin`` file beside it.
+    engine : {"auto", "openvino", "onnxruntime"}, default "auto"
+        What runs it; "auto": the fastest that is installed. OpenVINO runs both kinds of files.
+    precision : {"float32", "bfloat16"}, default "float32"
+        In which it computes. bfloat16 needs OpenVINO and a processor that has it.
+    batch_size : int, default 32
+        Images run through the graph at once.
+    n_threads : int, optional
+        Processor cores that it uses; by default all.
+
+    Returns
+    -------
+    ExportedClassifier
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or it lacks the file that belongs to it.
+    ValueError
+        If it is none that `export` has written, or a parameter is not as above.
+    ImportError
+        If the engine is not installed.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier, export, load_exported
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(60, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
+    >>> path = export(clf, "shapes.onnx")  # doctest: +SKIP
+    >>> load_exported(path).predict(X[:2])  # doctest: +SKIP
+    """
+    path = Path(path)
+    raise_problems(
+        [
+            number_problem("batch_size", batch_size, integer=True, low=1),
+            None
+            if n_threads is None
+            else number_problem("n_threads", n_threads, integer=True, low=1),
+        ]
+    )
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(
+            f"path must end in {' or '.join(_SUFFIXES)}; received {str(path)!r}. LiteRT files and "
+            "SavedModel folders are run by their own runtimes."
+        )
+    choose_engine(engine, suffix=path.suffix, precision=precision)
+    for file in (path, path.with_suffix(".bin"))[: 2 if path.suffix == ".xml" else 1]:
+        if not file.is_file():
+            raise FileNotFoundError(f"path: there is no file {str(file)!r}.")
+    opened = open_engine(path, engine=engine, precision=precision, n_threads=n_threads)
+    metadata = read_metadata(opened.metadata, path=path)
+    _check_agreement(metadata, opened, path)
+    return ExportedClassifier(metadata, engine=opened, batch_size=batch_size)
+
+
+def _check_agreement(metadata: ExportMetadata, engine: Engine, path: Path) -> None:
+    said = (metadata.image_shape, (len(metadata.classes),))
+    found = (engine.input_shape[1:], engine.output_shape[1:])
+    if said != found:
+        raise ValueError(
+            f"path: {str(path)!r} says that it maps images {said[0]} to classes {said[1]}, but "
+            f"its graph maps {found[0]} to {found[1]}. Export it again."
+        )
+    if path.suffix == ".xml" and metadata.digest != digest_file(path.with_suffix(".bin")):
+        raise ValueError(
+            f"path: {str(path.with_suffix('.bin'))!r} does not belong to {str(path)!r}, or is "
+            "damaged. Keep the two together, or export again."
+        )
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

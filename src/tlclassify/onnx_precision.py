@@ -1,0 +1,80 @@
+"""An ONNX graph with smaller weights: in float16, or quantized to int8."""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["keep_in_float16", "quantize"]
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+def keep_in_float16(model: Any) -> None:
+    """Keep weights in float16, and make float32 of them when the file is opened.
+
+    Computing in float16 is slow on most processors, and some steps overflow in it.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Changed in place. Weights too large for float16 stay as they are.
+    """
+    onnx = import_module("onnx")
+    casts = []
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.ndim == 0 or np.abs(values).max() > _LARGEST:
+            continue
+        name = weight.name
+        kept = f"{name}/float16"
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), kept))
+        casts.append(onnx.helper.make_node("Cast", [kept], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+class _Images:
+    """Batches of images as ONNX Runtime's quantizer asks for them."""
+
+    def __init__(self, name: str, batches: Iterator[NDArray[np.uint8]]) -> None:
+        self.name = name
+        self.batches = batches
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """Return the next batch by the name of the graph's input; None after the last."""
+        batch = next(self.batches, None)
+        return None if batch is None else {self.name: batch}
+
+
+def quantize(path: Path, images: Callable[[], Iterator[NDArray[np.uint8]]]) -> None:
+    """Rewrite a file so that convolutions and products of matrices are computed in int8.
+
+    Parameters
+    ----------
+    path : Path
+    images : callable
+        Returns batches of images, from which the range of values is measured.
+    """
+    onnx = import_module("onnx")
+    quantization = import_module("onnxruntime.quantization")
+    graph = onnx.load(path).graph
+    quantization.quantize_static(
+        path,
+        path,
+        _Images(graph.input[0].name, images()),
+        per_channel=True,
+        # Resizing stays exact: its products come first, and all that follows sees their error.
+        nodes_to_exclude=[node.name for node in _before_the_first_convolution(graph)],
+    )
+
+
+def _before_the_first_convolution(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        if node.op_type == "Conv":
+            return
+        yield node

@@ -1,0 +1,77 @@
+"""What runs a network over images: Keras itself, or an engine that runs it faster."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tlclassify._validation import check_choice
+from tlclassify.converters import compile_network
+from tlclassify.engines import AUTO, choose_engine, list_engines
+
+KERAS = "keras"
+ENGINES = (KERAS, AUTO, "openvino", "onnxruntime")
+
+
+class Runner:
+    """A network and the engine that runs it, opened when the first batch comes.
+
+    Parameters
+    ----------
+    network : keras.Model
+        From images of a fixed size to one output.
+    engine : {"keras", "auto", "openvino", "onnxruntime"}
+        As `check_engine` takes it.
+    """
+
+    def __init__(self, network: keras.Model, engine: str) -> None:
+        self.network = network
+        self.engine = check_engine(engine)
+        self._opened: Any = network if self.engine == KERAS else None
+
+    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the network's output for one batch of images."""
+        if self._opened is None:
+            self._opened = compile_network(self.network, engine=self.engine)
+        output: NDArray[np.float32] = self._opened.predict_on_batch(images)
+        return output
+
+
+def reopen_runner(estimator: Any, network: keras.Model) -> Runner:
+    """Return an estimator's runner, a new one if its network or its engine is another by now.
+
+    Parameters
+    ----------
+    estimator : FeatureExtractor or TransferClassifier
+        With an `engine`, and the runner of the last call, if any, as ``_runner``.
+    network : keras.Model
+    """
+    last = getattr(estimator, "_runner", None)
+    if last is None or last.network is not network or last.engine != check_engine(estimator.engine):
+        return Runner(network, estimator.engine)
+    return last  # type: ignore[no-any-return]
+
+
+def check_engine(engine: Any) -> str:
+    """Return the name of the engine meant: of "auto", the fastest that is installed.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    ImportError
+        If the engine is not installed.
+    RuntimeError
+        If Keras does not run on TensorFlow, whose graphs other engines take.
+    """
+    check_choice("engine", engine, ENGINES)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    if engine == KERAS or (engine == AUTO and not (on_tensorflow and list_engines())):
+        return KERAS
+    if not on_tensorflow:
+        raise RuntimeError(
+            f"engine={engine!r} needs Keras on TensorFlow, whose graphs it takes; received the "
+            f"backend {keras.backend.backend()!r}. Pass engine='keras'."
+        )
+    return choose_engine(engine).name

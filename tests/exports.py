@@ -1,0 +1,51 @@
+"""What the tests of exported files share: a small fitted classifier, and images for it."""
+
+import keras
+import numpy as np
+import pytest
+
+from tlclassify.backbone_rows import SYMMETRIC, Backbone
+from tlclassify.classifier import TransferClassifier
+from tlclassify.stages import Stage
+
+needs_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="only Keras on TensorFlow has graphs that can be converted",
+)
+
+
+def build_two(x):
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="one")(x)
+    x = keras.layers.BatchNormalization(name="one_bn")(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", name="deep")(keras.layers.ReLU()(x))
+    return keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="two")(x)
+
+
+def make_row(name="two_layers", scaling=SYMMETRIC):
+    return Backbone(
+        name, build_two, scaling, native_size=8, small_size=8, min_size=4, licence="CC0-1.0"
+    )
+
+
+def draw_images(n=24, shape=(8, 8), seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.array(["cat", "dog", "eel"])[np.arange(n) % 3]
+    X = rng.integers(0, 90, (n, *shape, 3), dtype=np.uint8)
+    X[y == "dog", :, :, 0] += 150
+    X[y == "eel", :, :, 2] += 150
+    return X, y
+
+
+def fit_small(shape=(8, 8), labels=None, row=None, **params):
+    """A classifier with a head of some layers, trained for an epoch."""
+    X, y = draw_images(shape=shape)
+    y = y if labels is None else np.array(labels)[np.arange(len(y)) % len(labels)]
+    clf = TransferClassifier(
+        row or make_row(),
+        weights=None,
+        head_stage=Stage(2, learning_rate=0.05),
+        random_state=0,
+        verbose=0,
+        **params,
+    )
+    return clf.fit(X, y)

@@ -1,0 +1,297 @@
+"""Each format, run by its own runtime, gives the classifier's own probabilities."""
+
+import json
+import zipfile
+from importlib import util
+
+import keras
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from exports import draw_images, fit_small, make_row, needs_tensorflow
+from tlclassify import converters
+from tlclassify.backbone_rows import SYMMETRIC, Scaling
+from tlclassify.backbones import build_backbone
+from tlclassify.calibration import with_temperature
+from tlclassify.classifier import TransferClassifier
+from tlclassify.export_metadata import read_metadata
+from tlclassify.exporting import export
+from tlclassify.portable import build_portable, resizing_matrix
+
+pytestmark = needs_tensorflow
+NAMES = {
+    "onnx": "a.onnx",
+    "openvino": "a.xml",
+    "litert": "a.tflite",
+    "saved_model": "a",
+}
+# Each runtime adds up in another order than Keras.
+TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "int8": 0.15}
+SIZES = [((8, 8), 8), ((5, 7), 12), ((40, 21), 8)]
+
+
+def build_network(shape, size, scaling=SYMMETRIC):
+    row = make_row(scaling=scaling)
+    return build_backbone(row, image_shape=shape, image_size=size, weights=None, random_state=0)
+
+
+def run_onnx(path, images):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def run_openvino(path, images):
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    return openvino.compile_model(path, "CPU", options)(images)[0]
+
+
+def run_litert(path, images):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    place = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(place, images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(place, images)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def run_saved_model(path, images):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return loaded.serve(images).numpy()
+
+
+RUN = {
+    "onnx": run_onnx,
+    "openvino": run_openvino,
+    "litert": run_litert,
+    "saved_model": run_saved_model,
+}
+
+
+def metadata_of(path, name):
+    if name == "onnx":
+        import onnx
+
+        properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        return properties["tlclassify"]
+    if name == "openvino":
+        import openvino
+
+        return openvino.Core().read_model(path).get_rt_info(["tlclassify"]).astype(str)
+    if name == "litert":
+        return zipfile.ZipFile(path).read("tlclassify.json").decode()
+    return (path / "assets.extra" / "tlclassify.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def clf():
+    """A classifier that resizes, and whose probabilities are scaled by a temperature."""
+    return with_temperature(fit_small((5, 7), image_size=12), 1.7)
+
+
+@pytest.fixture(scope="module")
+def exported(clf, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    return {name: export(clf, folder / file) for name, file in NAMES.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [1, 5])
+def test_its_own_runtime_agrees(exported, clf, name, n):
+    images = draw_images(n, (5, 7), seed=1)[0]
+    found = RUN[name](exported[name], images)
+    np.testing.assert_allclose(found, clf.predict_proba(images), atol=TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_metadata_is_inside(exported, clf, name):
+    found = read_metadata(metadata_of(exported[name], name), path=name)
+    np.testing.assert_array_equal(found.classes, clf.classes_)
+    assert found.image_shape == (5, 7, 3)
+    assert found.pixel_range == 255
+    assert (found.backbone, found.precision) == ("two_layers", "float32")
+
+
+def test_litert_labels_are_where_others_look(exported):
+    assert zipfile.ZipFile(exported["litert"]).read("labels.txt") == b"cat\ndog\neel"
+
+
+@pytest.mark.parametrize("scaling", [Scaling(), Scaling(0.01, (-1.0, 0.0, 1.0), bgr=True)])
+@pytest.mark.parametrize(("shape", "size"), SIZES)
+def test_the_portable_graph_computes_the_same(shape, size, scaling):
+    network = build_network(shape, size, scaling)
+    images = draw_images(6, shape, seed=2)[0]
+    expected = network.predict_on_batch(images)
+    found = build_portable(network).predict_on_batch(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_standardization_is_the_same_in_plain_steps(invert):
+    inputs = keras.Input((4, 4, 3))
+    layer = keras.layers.Normalization(mean=[1, 2, 3], variance=[4, 0, 1e-6], invert=invert)
+    network = keras.Model(inputs, layer(inputs))
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+    found = build_portable(network).predict_on_batch(images)
+    np.testing.assert_allclose(found, network.predict_on_batch(images), rtol=1e-5)
+
+
+def test_the_portable_graph_shares_its_weights():
+    network = build_network((5, 7), 12)
+    portable = build_portable(network)
+    assert portable.get_layer("two") is network.get_layer("two")
+    assert not any(isinstance(layer, keras.layers.Resizing) for layer in portable.layers)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos5"])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_the_matrices_are_the_layer(interpolation, antialias):
+    layer = keras.layers.Resizing(6, 9, interpolation=interpolation, antialias=antialias)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 11, 5, 3)).astype(np.float32)
+    rows, columns = (
+        resizing_matrix(layer, n, axis=axis) for n, axis in ((11, "height"), (5, "width"))
+    )
+    found = np.einsum("bhwc,hH,wW->bHWc", images, rows, columns)
+    np.testing.assert_allclose(found, layer(images), atol=1e-3)
+
+
+def test_a_network_in_less_than_float32_is_refused():
+    network = build_network((5, 7), 12)
+    network.get_layer("two").dtype_policy = keras.DTypePolicy("mixed_bfloat16")
+    with pytest.raises(ValueError, match="must compute in float32 .* layer 'two'"):
+        build_portable(network)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_else_is_left_beside_it(exported, name):
+    folder = exported[name].parent
+    assert {path.name for path in folder.iterdir()} == {*NAMES.values(), "a.bin"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_failure_leaves_what_was_there(exported, clf, name, tmp_path, monkeypatch):
+    path = tmp_path / NAMES[name]
+    if name == "saved_model":
+        (path / "assets.extra").mkdir(parents=True)
+    before = path / "assets.extra" / "tlclassify.json" if name == "saved_model" else path
+    before.write_text("before")
+
+    def fail(network, path, *_):
+        path.with_suffix(".bin").write_text("half")
+        raise OSError(28, "full")
+
+    rows = [converters.Format(r.name, r.suffix, (), ("float32",), fail) for r in converters.FORMATS]
+    monkeypatch.setattr("tlclassify.exporting.FORMATS", rows)
+    with pytest.raises(OSError, match="full"):
+        export(clf, path)
+    assert before.read_text() == "before"
+    assert [item.name for item in tmp_path.iterdir()] == [NAMES[name]]
+
+
+@pytest.mark.parametrize("name", ["onnx", "saved_model"])
+def test_an_older_export_is_replaced(exported, clf, name, tmp_path):
+    path = tmp_path / NAMES[name]
+    if name == "saved_model":
+        (path / "assets.extra").mkdir(parents=True)
+        (path / "assets.extra" / "tlclassify.json").write_text("before")
+    else:
+        path.write_text("before")
+    export(clf, path)
+    assert json.loads(metadata_of(path, name))["classes"] == ["cat", "dog", "eel"]
+    assert [item.name for item in tmp_path.iterdir()] == [NAMES[name]]
+
+
+def test_a_folder_of_something_else_is_not_replaced(clf, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "letter.txt").write_text("dear")
+    with pytest.raises(IsADirectoryError, match="holds something else"):
+        export(clf, tmp_path / "a")
+    assert (tmp_path / "a" / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "litert"])
+def test_half_the_bits_are_half_the_weights(exported, clf, name, tmp_path):
+    path = export(clf, tmp_path / NAMES[name], precision="float16")
+    files = [exported[name], path]
+    if name == "openvino":
+        files = [file.with_suffix(".bin") for file in files]
+    before, after = (file.stat().st_size for file in files)
+    assert before - after > 1.5 * clf.model_.count_params()
+    images = draw_images(5, (5, 7), seed=1)[0]
+    found = RUN[name](path, images)
+    np.testing.assert_allclose(found, clf.predict_proba(images), atol=TOLERANCE["float16"])
+    assert (found != RUN[name](exported[name], images)).any()
+    assert read_metadata(metadata_of(path, name), path="").precision == "float16"
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert"])
+def test_int8_is_near(clf, name, tmp_path):
+    X, _ = draw_images(24, (5, 7))
+    path = export(clf, tmp_path / NAMES[name], precision="int8", calibration_images=X)
+    images = draw_images(6, (5, 7), seed=1)[0]
+    found = RUN[name](path, images)
+    np.testing.assert_allclose(found, clf.predict_proba(images), atol=TOLERANCE["int8"])
+    # More than another order of adding up would make of it.
+    assert np.abs(found - clf.predict_proba(images)).max() > 1e-3
+
+
+PROBLEMS = [
+    ({"path": "a.h5"}, ValueError, r"path must end in .onnx, .xml, .tflite, or .* 'a.h5'"),
+    ({"path": "a.xml", "format": "onnx"}, ValueError, "path must end in .onnx .* Pass 'a.onnx'"),
+    ({"format": "onyx"}, ValueError, "format must be one of 'onnx'.* Did you mean 'onnx'"),
+    ({"precision": "float8"}, ValueError, "precision must be one of .*; received 'float8'"),
+    ({"path": "a", "precision": "int8"}, ValueError, "precision must be one of 'float32'; "),
+    ({"precision": "int8"}, ValueError, "calibration_images must be images for precision='int8'"),
+    (
+        {"precision": "int8", "calibration_images": np.zeros((2, 9, 9), np.uint8)},
+        ValueError,
+        "calibration_images must hold images of 5x7 pixels",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "message"), PROBLEMS)
+def test_problems_are_named(clf, tmp_path, monkeypatch, options, kind, message):
+    monkeypatch.chdir(tmp_path)
+    options = {"path": "a.onnx", **options}
+    with pytest.raises(kind, match=message):
+        export(clf, options.pop("path"), **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_fitted_transfer_classifier_is_exported(clf, tmp_path):
+    with pytest.raises(NotFittedError, match="not fitted"):
+        export(TransferClassifier(), tmp_path / "a.onnx")
+    with pytest.raises(TypeError, match="clf must be a TransferClassifier; received Functional"):
+        export(clf.model_, tmp_path / "a.onnx")
+
+
+def test_another_backend_is_refused(clf, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="needs Keras on TensorFlow.*'jax'"):
+        export(clf, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("onnx", "tf2onnx"), ("onnx", "onnx"), ("openvino", "openvino")]
+)
+def test_a_missing_package_is_named(clf, tmp_path, monkeypatch, name, package):
+    monkeypatch.setattr(
+        converters, "find_spec", lambda n: None if n == package else util.find_spec(n)
+    )
+    message = (
+        rf'format=.{name}. needs {package}\. Install it with: pip install "tlclassify\[export\]"'
+    )
+    with pytest.raises(ImportError, match=message) as raised:
+        export(clf, tmp_path / NAMES[name])
+    assert raised.value.name == package
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,177 @@
+"""The example server, asked through real HTTP and looked at in a real browser."""
+
+import importlib.util
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from exports import draw_images, fit_small, needs_tensorflow
+from tlclassify.exported import load_exported
+from tlclassify.exporting import export
+
+pytestmark = needs_tensorflow
+ROOT = Path(__file__).parents[1]
+MAX_BYTES = 2**16
+EVIL = '<b>dog</b> & "eel"'
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+# Does what a hand would do, for an address that ends in #image or #text, and reports what is seen.
+HAND = """<script>(async () => {
+  await new Promise((done) => setTimeout(done, 500));
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 8;
+  canvas.getContext("2d").fillRect(0, 0, 4, 8);
+  const image = await new Promise((done) => canvas.toBlob(done));
+  const dropped = { "#image": image, "#text": new Blob(["hello"]) }[location.hash];
+  if (dropped) await classify(dropped);
+  document.body.dataset.seen = JSON.stringify({
+    wide: document.documentElement.scrollWidth - innerWidth,
+    info: find("info").innerText, answer: answer.innerText.trim(), drop: drop.innerText,
+    bold: answer.querySelectorAll("b").length, picture: find("picture").naturalWidth});
+})()</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """The example, with a hand on its page."""
+    spec = importlib.util.spec_from_file_location("serve", ROOT / "examples" / "serve.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.PAGE.read_text(encoding="utf-8").replace("</body>", HAND)
+    module.PAGE = tmp_path_factory.mktemp("page") / "serve.html"
+    module.PAGE.write_text(page, encoding="utf-8")
+    return module
+
+
+@pytest.fixture(scope="module")
+def clf():
+    return fit_small(labels=["cat", EVIL, "eel"])
+
+
+@pytest.fixture(scope="module")
+def url(serve, clf, tmp_path_factory):
+    loaded = load_exported(export(clf, tmp_path_factory.mktemp("serve") / "a.onnx"))
+    config = uvicorn.Config(serve.build_app(loaded, max_bytes=MAX_BYTES), log_level="error")
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def png(image, kind="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def ask(url, body=None):
+    """Return the status, the headers and the content of an answer."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read().decode()
+
+
+def test_it_answers_as_the_classifier(url, clf):
+    X, _ = draw_images(3)
+    for image, expected in zip(X, clf.predict_proba(X), strict=True):
+        status, _, content = ask(f"{url}/predict", png(image))
+        found = json.loads(content)
+        assert status == 200
+        assert found["label"] == found["classes"][0]["label"]
+        by_label = {row["label"]: row["probability"] for row in found["classes"]}
+        np.testing.assert_allclose([by_label[label] for label in clf.classes_], expected, atol=1e-5)
+        assert [*by_label.values()] == sorted(by_label.values(), reverse=True)
+
+
+def test_many_ask_at_once(url):
+    bodies = [png(image) for image in draw_images(24)[0]]
+    expected = [ask(f"{url}/predict", body)[2] for body in bodies]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda body: ask(f"{url}/predict", body)[2], bodies)) == expected
+
+
+def test_it_tells_what_it_is(url):
+    found = json.loads(ask(f"{url}/info")[2])
+    assert found["classes"] == sorted(["cat", EVIL, "eel"])
+    assert (found["height"], found["width"], found["backbone"]) == (8, 8, "two_layers")
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+BAD_UPLOADS = [
+    (b"", 400, "There is no image"),
+    (b"hello", 422, "This is not an image that can be read"),
+    (png(NOISE[:20])[:900], 422, "The image cannot be read"),
+    (png(NOISE), 413, "larger than 0.0625 MiB"),
+    (png(np.zeros((10_000, 6_000), bool)), 413, "more than 50 million pixels"),
+    (png(np.zeros((20_000, 20_000), bool)), 413, "more than 50 million pixels"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "message"), BAD_UPLOADS, ids=lambda v: str(v)[:12])
+def test_bad_uploads_are_refused_in_words(url, body, status, message):
+    found, headers, content = ask(f"{url}/predict", body)
+    assert (found, headers["content-type"]) == (status, "application/json")
+    assert message in json.loads(content)["detail"]
+    assert ask(f"{url}/info")[0] == 200
+
+
+def test_the_page_loads_nothing_from_elsewhere(url):
+    status, headers, page = ask(url)
+    assert status == 200
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert not re.search(r"https?:|src=|href=|@import", page)
+
+
+def browse(url, folder, *options):
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += ["--no-first-run", f"--user-data-dir={folder / 'profile'}", *options, url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium in PATH")
+@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("scenario", ["nothing", "image", "text"])
+def test_a_browser_shows_it(url, tmp_path, width, scenario):
+    size = f"--window-size={width},900"
+    page = browse(f"{url}/#{scenario}", tmp_path, size, "--dump-dom", "--virtual-time-budget=5000")
+    seen = json.loads(unescape(re.search(r'data-seen="([^"]*)"', page)[1]))
+    assert seen["wide"] <= 0
+    assert seen["info"].startswith("3 classes, by two_layers. Up to")
+    if scenario == "nothing":
+        assert seen["answer"] == "The most probable classes appear here."
+        assert "Drop an image here" in seen["drop"]
+    elif scenario == "image":
+        assert {"cat", EVIL, "eel"} < set(seen["answer"].split("\n"))
+        assert seen["bold"] == 3
+        assert seen["picture"] == 8
+    else:
+        assert "Drop an image here" in seen["drop"]
+        assert seen["answer"] == "This is not an image that can be read. Try JPEG or PNG."

@@ -234,12 +234,13 @@ def test_half_the_bits_are_half_the_weights(exported, clf, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert"])
-def test_int8_is_near(clf, name, tmp_path):
+def test_int8_is_near(clf, name, tmp_path, caplog):
     X, _ = draw_images(24, (5, 7))
     path = export(clf, tmp_path / NAMES[name], precision="int8", calibration_images=X)
     images = draw_images(6, (5, 7), seed=1)[0]
     found = RUN[name](path, images)
     np.testing.assert_allclose(found, clf.predict_proba(images), atol=TOLERANCE["int8"])
+    assert not caplog.records
     # More than another order of adding up would make of it.
     assert np.abs(found - clf.predict_proba(images)).max() > 1e-3
 

@@ -33,9 +33,9 @@ def opened(monkeypatch):
     compiled = []
     original = runners.compile_network
 
-    def counting(network, *, engine):
+    def counting(network, *, engine, precision):
         compiled.append(engine)
-        return original(network, engine=engine)
+        return original(network, engine=engine, precision=precision)
 
     monkeypatch.setattr(runners, "compile_network", counting)
     return compiled
@@ -106,6 +106,20 @@ def test_an_extractor_with_an_open_engine_is_pickled(tiny, images):
     expected = extractor.transform(images[0])
     restored = pickle.loads(pickle.dumps(extractor))
     np.testing.assert_allclose(restored.transform(images[0]), expected, atol=1e-5)
+
+
+@needs_engines
+def test_bfloat16_is_asked_for_by_name(tiny, images):
+    openvino = pytest.importorskip("openvino")
+    network = build_backbone(tiny, image_shape=(8, 8), weights=None, random_state=0)
+    runner = Runner(network, "openvino_bfloat16")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ValueError, match="precision='bfloat16' needs a processor"):
+            runner.predict_on_batch(images[0])
+        return
+    difference = np.abs(runner.predict_on_batch(images[0]) - network.predict_on_batch(images[0]))
+    assert 1e-5 < difference.max() < 0.1
+    assert check_engine("auto") != "openvino_bfloat16"
 
 
 @needs_engines

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_labels, encode_labels
 from tlclassify.classifier import TransferClassifier
-from tlclassify.features import reopen_images
+from tlclassify.images import reopen_images
 
 __all__ = ["calibrate"]
 

@@ -16,9 +16,9 @@ from tlclassify.activations import compute_activations, run_batches
 from tlclassify.augmentation import Augmentation, get_augmentation
 from tlclassify.backbones import Backbone
 from tlclassify.blueprints import draw_blueprint
-from tlclassify.features import reopen_images
 from tlclassify.fitting import Fit
 from tlclassify.heads import Head, HeadBuilder, get_head
+from tlclassify.images import reopen_images
 from tlclassify.preparation import LastFit, prepare_fit
 from tlclassify.runners import KERAS, reopen_runner
 from tlclassify.stages import Stage, get_stage
@@ -69,7 +69,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     cache_dir : path, optional
         Where activations are kept, so that no image is run twice: not by another head, fold or
         grid point, and not by a later session.
-    engine : {"keras", "auto", "openvino", "onnxruntime"}, default "keras"
+    engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
         What runs frozen parts and predictions; "auto": the fastest that is installed
         (``pip install "tlclassify[fast]"``). Training is Keras's. Numbers differ by roundings.
     callbacks : sequence of keras.callbacks.Callback, optional
@@ -209,6 +209,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         OSError
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
+        # An engine would go on with the weights of before.
+        self._runner = None
         last = None
         if self.warm_start and hasattr(self, "model_"):
             last = LastFit(

@@ -22,8 +22,7 @@ from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task, split_task
 from tlclassify.evaluation import Comparison, evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, compare_reports
-from tlclassify.features import reopen_images
-from tlclassify.images import ImageSource
+from tlclassify.images import ImageSource, reopen_images
 from tlclassify.kept_rows import KeptRows, open_kept_rows
 from tlclassify.seeding import draw_seeds
 

@@ -11,8 +11,8 @@ from tlclassify._validation import check_labels, close_match_hint, encode_labels
 from tlclassify.activations import run_batches
 from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import SCALING, cut_points
-from tlclassify.features import reopen_images
 from tlclassify.graphs import inputs_of, output_at, outputs_of
+from tlclassify.images import reopen_images
 from tlclassify.tensorflow_logs import without_retracing_notes
 
 __all__ = ["grad_cam"]

@@ -1,7 +1,6 @@
 """An exported classifier, without Keras: its graph, its class names and image size."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from tlclassify._validation import check_labels, number_problem, raise_problems
 from tlclassify.engines import AUTO, Engine, choose_engine, open_engine
 from tlclassify.export_metadata import ExportMetadata, read_metadata
-from tlclassify.images import ImageSource, open_images, read_batches
+from tlclassify.images import ImageSource, read_batches, reopen_images
 
 __all__ = ["ExportedClassifier", "load_exported"]
 
@@ -130,16 +129,7 @@ class ExportedClassifier:
         return float(np.average(self.predict(X) == labels, weights=weights))
 
     def _open(self, X: Any) -> ImageSource:
-        height, width, _ = self.image_shape_
-        source = open_images(X, pixel_range=self.pixel_range_)
-        source = replace(source, file_shape=(height, width))
-        if source.shape != (height, width):
-            raise ValueError(
-                f"X must hold images of {height}x{width} pixels as in fit; received "
-                f"{source.shape[0]}x{source.shape[1]}. Resize them, or pass file paths, which are "
-                "resized while they are read."
-            )
-        return source
+        return reopen_images(X, self.image_shape_, self.pixel_range_)
 
 
 def load_exported(

@@ -16,8 +16,7 @@ from tlclassify.backbones import get_backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.converters import FORMATS, Batches, Format, check_packages
 from tlclassify.export_metadata import METADATA_FILE, ExportMetadata
-from tlclassify.features import reopen_images
-from tlclassify.images import read_batches
+from tlclassify.images import read_batches, reopen_images
 from tlclassify.portable import build_portable
 
 __all__ = ["export"]

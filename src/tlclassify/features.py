@@ -14,7 +14,7 @@ from tlclassify._validation import check_choice, number_problem, raise_problems
 from tlclassify.activations import compute_activations
 from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.heads import Head, HeadBuilder, build_pooling
-from tlclassify.images import ImageSource, longer_side, open_images
+from tlclassify.images import ImageSource, longer_side, open_images, reopen_images
 from tlclassify.runners import KERAS, check_engine, reopen_runner
 from tlclassify.seeding import draw_seeds
 
@@ -42,7 +42,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Images run at once.
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
-    engine : {"keras", "auto", "openvino", "onnxruntime"}, default "keras"
+    engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
         What runs the network; "auto": the fastest that is installed
         (``pip install "tlclassify[fast]"``). Embeddings differ by roundings.
     random_state : int, RandomState or None
@@ -183,27 +183,6 @@ def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSou
         return source
     size = image_size or choose_image_size(row, longer_side(source))
     return replace(source, file_shape=(size, size))
-
-
-def reopen_images(
-    X: Any, image_shape: tuple[int, int, int], pixel_range: int, *, name: str = "X"
-) -> ImageSource:
-    """Check images against those seen in fit; files are brought to their shape.
-
-    Raises
-    ------
-    ValueError
-        If arrays have another height or width.
-    """
-    source = replace(open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2])
-    if source.shape != image_shape[:2]:
-        height, width = image_shape[:2]
-        raise ValueError(
-            f"{name} must hold images of {height}x{width} pixels as in fit; received "
-            f"{source.shape[0]}x{source.shape[1]}. Resize them, or pass file paths, which are "
-            "resized while they are read."
-        )
-    return source
 
 
 def build_frozen(

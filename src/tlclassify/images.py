@@ -162,6 +162,27 @@ def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> I
     return ImageSource(images, pixel_range)
 
 
+def reopen_images(
+    X: Any, image_shape: tuple[int, int, int], pixel_range: int, *, name: str = "X"
+) -> ImageSource:
+    """Check images against those seen in fit; files are brought to their shape.
+
+    Raises
+    ------
+    ValueError
+        If arrays have another height or width.
+    """
+    source = replace(open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2])
+    if source.shape != image_shape[:2]:
+        height, width = image_shape[:2]
+        raise ValueError(
+            f"{name} must hold images of {height}x{width} pixels as in fit; received "
+            f"{source.shape[0]}x{source.shape[1]}. Resize them, or pass file paths, which are "
+            "resized while they are read."
+        )
+    return source
+
+
 def longer_side(source: ImageSource) -> int:
     """Return the images' longer side in pixels; for files, the median over the first of them.
 

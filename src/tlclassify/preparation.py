@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from tlclassify._validation import check_labels, number_problem, raise_problems
 from tlclassify.augmentation import get_augmentation
 from tlclassify.backbones import get_backbone
-from tlclassify.features import build_frozen, open_for_backbone, reopen_images, run_problems
+from tlclassify.features import build_frozen, open_for_backbone, run_problems
 from tlclassify.fitting import Fit, Labelled
 from tlclassify.heads import get_head
-from tlclassify.images import ImageSource
+from tlclassify.images import ImageSource, reopen_images
 from tlclassify.runners import check_engine
 from tlclassify.seeding import draw_seeds
 from tlclassify.splitting import check_targets, check_weights, split_rows

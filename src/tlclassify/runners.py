@@ -11,7 +11,9 @@ from tlclassify.converters import compile_network
 from tlclassify.engines import AUTO, choose_engine, list_engines
 
 KERAS = "keras"
-ENGINES = (KERAS, AUTO, "openvino", "onnxruntime")
+_BFLOAT16 = "openvino_bfloat16"
+_ENGINE_OF = {_BFLOAT16: ("openvino", "bfloat16")}
+ENGINES = (KERAS, AUTO, "openvino", _BFLOAT16, "onnxruntime")
 
 
 class Runner:
@@ -21,7 +23,7 @@ class Runner:
     ----------
     network : keras.Model
         From images of a fixed size to one output.
-    engine : {"keras", "auto", "openvino", "onnxruntime"}
+    engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}
         As `check_engine` takes it.
     """
 
@@ -33,7 +35,8 @@ class Runner:
     def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's output for one batch of images."""
         if self._opened is None:
-            self._opened = compile_network(self.network, engine=self.engine)
+            name, precision = _ENGINE_OF.get(self.engine, (self.engine, "float32"))
+            self._opened = compile_network(self.network, engine=name, precision=precision)
         output: NDArray[np.float32] = self._opened.predict_on_batch(images)
         return output
 
@@ -54,7 +57,7 @@ def reopen_runner(estimator: Any, network: keras.Model) -> Runner:
 
 
 def check_engine(engine: Any) -> str:
-    """Return the name of the engine meant: of "auto", the fastest that is installed.
+    """Return the name of the engine meant: of "auto", the fastest that computes in float32.
 
     Raises
     ------
@@ -74,4 +77,6 @@ def check_engine(engine: Any) -> str:
             f"engine={engine!r} needs Keras on TensorFlow, whose graphs it takes; received the "
             f"backend {keras.backend.backend()!r}. Pass engine='keras'."
         )
-    return choose_engine(engine).name
+    name, precision = _ENGINE_OF.get(engine, (engine, "float32"))
+    chosen = choose_engine(name, precision=precision).name
+    return chosen if engine == AUTO else str(engine)

@@ -20,7 +20,7 @@ from tlclassify.fitting import Fit
 from tlclassify.heads import Head, HeadBuilder, get_head
 from tlclassify.images import reopen_images
 from tlclassify.preparation import LastFit, prepare_fit
-from tlclassify.runners import KERAS, reopen_runner
+from tlclassify.runners import KERAS, Runner, reopen_runner
 from tlclassify.stages import Stage, get_stage
 from tlclassify.views import StoredSource
 
@@ -210,7 +210,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
         # An engine would go on with the weights of before.
-        self._runner = None
+        self._runner: Runner | None = None
         last = None
         if self.warm_start and hasattr(self, "model_"):
             last = LastFit(

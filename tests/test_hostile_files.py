@@ -158,6 +158,16 @@ def test_a_long_table_of_contents(refuse):
     refuse(pack({f"{number:0200d}": b"" for number in range(5000)}), "table of contents is too lo")
 
 
+def test_a_second_end_of_the_format_for_huge_files(refuse):
+    body, end = CONTENT[:-22], CONTENT[-22:]
+    fields = list(struct.unpack("<4s4H2LH", end))
+    size, start = fields[5], fields[6]
+    second = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body), 1)
+    fields[5] += len(second) + len(locator)
+    refuse(body + second + locator + struct.pack("<4s4H2LH", *fields), "the format for huge files")
+
+
 def test_files_of_other_kinds(refuse, tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     for suffix in ("keras", "h5", "weights.h5"):

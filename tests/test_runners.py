@@ -100,6 +100,18 @@ def test_engines_do_not_mix_in_a_cache(tiny, images, tmp_path, runs):
 
 
 @needs_engines
+def test_what_is_run_on_from_another_engines_outputs_is_kept_apart(make_clf, images, tmp_path):
+    pytest.importorskip("openvino")
+    X, y = images
+    stages = {"head_stage": HEAD, "fine_tune_stage": Stage(1, unfreeze=1, batch_size=8)}
+    for engine in ("keras", "openvino"):
+        make_clf(**stages, cache_dir=tmp_path, engine=engine).fit(X, y)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert sum("-from-" in name for name in names) == 2
+    assert sum(name.endswith("-openvino") for name in names) == 2
+
+
+@needs_engines
 def test_an_extractor_with_an_open_engine_is_pickled(tiny, images):
     pytest.importorskip("openvino")
     extractor = FeatureExtractor("mobilenet_micro", engine="openvino", verbose=0)

@@ -27,6 +27,7 @@ DAMAGE = (
 )
 """What Python raises where a file is not what it should be; RecursionError is among them."""
 
+_ZIP64_LOCATOR_BYTES = 20
 _MAX_DIRECTORY_BYTES = 2**20
 _MAX_DIGITS = 20
 _END = struct.Struct("<4s4H2LH")  # how a zip archive ends, where it has no comment
@@ -148,6 +149,10 @@ def _check_end(file: BinaryIO) -> int:
         raise ValueError("it is not a zip archive without a comment, or its end is missing")
     if size > _MAX_DIRECTORY_BYTES or start + size + _END.size != n_bytes:
         raise ValueError("its table of contents is too long or in the wrong place")
+    # zipfile would believe a second end record, of the format for huge files, that lies before it.
+    file.seek(max(0, start + size - _ZIP64_LOCATOR_BYTES))
+    if file.read(4) == b"PK\x06\x07":
+        raise ValueError("it is an archive of the format for huge files, which save never writes")
     return n_bytes
 
 

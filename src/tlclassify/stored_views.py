@@ -117,6 +117,9 @@ def store_further(
     key = None
     if running.cache_dir is not None:
         key = f"{_key(network, cut)}-from-{_key(network, lower)[:16]}"
+        if running.engine != KERAS:
+            # What is run on was another engine's, though this part is Keras's.
+            key = f"{key}-{running.engine}"
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
     in_memory = _n_bytes(network, cut, sum(map(len, arrays))) <= MEMORY_LIMIT_BYTES
     run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from tlclassify.fingerprints import fingerprint_model
 from tlclassify.images import read_batches
-from tlclassify.runners import KERAS, Runner
+from tlclassify.runners import KERAS, Runner, key_of_engine
 from tlclassify.tensorflow_logs import without_retracing_notes
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -94,11 +94,10 @@ def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def compute_activations(
-    model: keras.Model,
+    model: keras.Model | Runner,
     source: Source,
     *,
     key: str | None = None,
-    runner: Runner | None = None,
     label: str | None = None,
     dtype: DTypeLike = np.float32,
     in_memory: bool | None = None,
@@ -110,14 +109,11 @@ def compute_activations(
 
     Parameters
     ----------
-    model : keras.Model
-        From what `source` reads to the output at the cut.
+    model : keras.Model or Runner
+        From what `source` reads to the output at the cut, and what runs it; by itself, Keras.
     source : Source
     key : str, optional
         What the model computes, as a name; by default its own digest.
-    runner : Runner, optional
-        What runs the model; by default Keras. Outputs of other engines are kept apart in
-        `cache_dir`, for they differ by roundings.
     label : str, optional
         What the progress bar says.
     dtype : {float32, float16}, default float32
@@ -142,17 +138,16 @@ def compute_activations(
     OverflowError
         If an output is too large for float16.
     """
-    label = label or f"{model.name}: features"
-    shape = (len(source), *model.output_shape[1:])
+    runner = model if isinstance(model, Runner) else Runner(model, KERAS)
+    network = runner.network
+    label = label or f"{network.name}: features"
+    shape = (len(source), *network.output_shape[1:])
     kept = np.dtype(dtype)
-    runner = runner or Runner(model, KERAS)
     if cache_dir is None:
         with _progress(len(source), label, verbose) as progress:
             outputs = run_batches(runner, source, batch_size=batch_size, progress=progress)
             return _collect(_narrow(outputs, kept), shape, kept, in_memory=in_memory)
-    name = key or fingerprint_model(model)
-    if runner.engine != KERAS:
-        name = f"{name}-{runner.engine}"
+    name = key_of_engine(key or fingerprint_model(network), runner.engine)
     store = _Store(Path(cache_dir) / name, shape[1:], kept)
     digests = [row.tobytes() for row in source.digests()]
     missing = store.missing(digests)

@@ -260,9 +260,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return np.concatenate(list(parts))
         self._runner = reopen_runner(self, self.backbone_)
         features = compute_activations(
-            self.backbone_,
+            self._runner,
             source,
-            runner=self._runner,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,
             verbose=self.verbose,

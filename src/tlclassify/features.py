@@ -143,9 +143,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.fit(X)
         self._runner = reopen_runner(self, self.model_)
         return compute_activations(
-            self.model_,
+            self._runner,
             reopen_images(X, self.image_shape_, self.pixel_range_),
-            runner=self._runner,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,
             verbose=self.verbose,

@@ -12,7 +12,6 @@ from tlclassify.engines import AUTO, choose_engine, list_engines
 
 KERAS = "keras"
 _BFLOAT16 = "openvino_bfloat16"
-_ENGINE_OF = {_BFLOAT16: ("openvino", "bfloat16")}
 ENGINES = (KERAS, AUTO, "openvino", _BFLOAT16, "onnxruntime")
 
 
@@ -29,13 +28,14 @@ class Runner:
 
     def __init__(self, network: keras.Model, engine: str) -> None:
         self.network = network
+        self.asked = engine
         self.engine = check_engine(engine)
         self._opened: Any = network if self.engine == KERAS else None
 
     def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's output for one batch of images."""
         if self._opened is None:
-            name, precision = _ENGINE_OF.get(self.engine, (self.engine, "float32"))
+            name, precision = _runtime_of(self.engine)
             self._opened = compile_network(self.network, engine=name, precision=precision)
         output: NDArray[np.float32] = self._opened.predict_on_batch(images)
         return output
@@ -51,7 +51,7 @@ def reopen_runner(estimator: Any, network: keras.Model) -> Runner:
     network : keras.Model
     """
     last = getattr(estimator, "_runner", None)
-    if last is None or last.network is not network or last.engine != check_engine(estimator.engine):
+    if last is None or last.network is not network or last.asked != estimator.engine:
         return Runner(network, estimator.engine)
     return last  # type: ignore[no-any-return]
 
@@ -77,6 +77,19 @@ def check_engine(engine: Any) -> str:
             f"engine={engine!r} needs Keras on TensorFlow, whose graphs it takes; received the "
             f"backend {keras.backend.backend()!r}. Pass engine='keras'."
         )
-    name, precision = _ENGINE_OF.get(engine, (engine, "float32"))
+    name, precision = _runtime_of(engine)
     chosen = choose_engine(name, precision=precision).name
     return chosen if engine == AUTO else str(engine)
+
+
+def _runtime_of(engine: str) -> tuple[str, str]:
+    """Return the runtime and the precision that an engine's name stands for."""
+    return ("openvino", "bfloat16") if engine == _BFLOAT16 else (engine, "float32")
+
+
+def key_of_engine(key: str, engine: str) -> str:
+    """Return under which name outputs are kept: those of engines but Keras by a name of their own.
+
+    They differ by roundings, and so does all that is computed from them.
+    """
+    return key if engine == KERAS else f"{key}-{engine}"

@@ -22,7 +22,7 @@ from tlclassify.cuts import SCALING, cut_points
 from tlclassify.fingerprints import fingerprint_model
 from tlclassify.graphs import inputs_of, output_at
 from tlclassify.images import ImageSource
-from tlclassify.runners import KERAS, Runner
+from tlclassify.runners import KERAS, Runner, key_of_engine
 from tlclassify.views import StoredSource, add_views, open_views
 
 _ANNOUNCED_BYTES = 64 * 2**20
@@ -86,26 +86,23 @@ def store_images(
         If there is too little room; the message has the arithmetic.
     """
     output = output_at(network, cut)
-    plain = keras.Model(network.input, output, name=network.name)
+    plain = Runner(keras.Model(network.input, output, name=network.name), running.engine)
     sources: list[Any] = open_views(training, augmentation, image_size(network))
     n_views = len(sources)
     if validation is not None:
         sources.append(validation)
     in_memory = _check_room(network, cut, sources, n_views=n_views, running=running)
+    # Engines take images alone, without the numbers of their views.
     viewed = add_views(network, output) if n_views > 1 else plain
     key = None if running.cache_dir is None else _key(network, cut)
     run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)
-    plain_runner = Runner(plain, running.engine)
     outputs = []
     for number, source in enumerate(sources):
         which = "features"
         if n_views > 1:
             which = f"view {number + 1} of {n_views}" if number < n_views else "validation"
-        is_viewed = 0 < number < n_views
-        model = viewed if is_viewed else plain
-        # Engines take images alone, without the numbers of their views.
-        runner = None if is_viewed else plain_runner
-        outputs.append(run(model, source, runner=runner, label=f"{network.name}: {which}"))
+        model = viewed if 0 < number < n_views else plain
+        outputs.append(run(model, source, label=f"{network.name}: {which}"))
     return _as_stored(outputs, sources, n_views)
 
 
@@ -117,9 +114,8 @@ def store_further(
     key = None
     if running.cache_dir is not None:
         key = f"{_key(network, cut)}-from-{_key(network, lower)[:16]}"
-        if running.engine != KERAS:
-            # What is run on was another engine's, though this part is Keras's.
-            key = f"{key}-{running.engine}"
+        # What is run on was the engine's, though this part is Keras's.
+        key = key_of_engine(key, running.engine)
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
     in_memory = _n_bytes(network, cut, sum(map(len, arrays))) <= MEMORY_LIMIT_BYTES
     run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)

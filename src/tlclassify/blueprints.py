@@ -14,7 +14,6 @@ from tlclassify.backbones import Backbone, get_backbone
 from tlclassify.cuts import freeze
 from tlclassify.features import build_frozen
 from tlclassify.heads import Head, HeadBuilder, Statistics, build_head
-from tlclassify.images import open_images
 from tlclassify.seeding import seeded
 from tlclassify.stored_views import image_size
 from tlclassify.tensorflow_logs import without_retracing_notes
@@ -86,7 +85,7 @@ def build_again(
         network = build_frozen(
             get_backbone(blueprint.backbone),
             blueprint.head,
-            open_images(make_probe(image_shape)),
+            image_shape=image_shape[:2],
             image_size=blueprint.image_size,
             weights=None,
             random_state=None,
@@ -129,9 +128,12 @@ def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     -------
     ndarray of shape (1, height, width, 3), uint8
     """
-    rows, columns, channels = np.ogrid[: image_shape[0], : image_shape[1], : image_shape[2]]
-    stripes = (29 * rows + 13 * columns + 85 * channels) % 256
-    return np.asarray(stripes, dtype=np.uint8)[None]
+    # In uint8 throughout, where sums are modulo 256: integers of 64 bits would take eight images.
+    rows, columns, channels = (
+        (step * np.arange(length)).astype(np.uint8)
+        for step, length in zip((29, 13, 85), image_shape, strict=True)
+    )
+    return (rows[:, None, None] + columns[:, None] + channels)[None]
 
 
 def answer_probe(model: keras.Model, image_shape: tuple[int, int, int]) -> NDArray[np.float64]:

@@ -116,7 +116,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.model_ = build_frozen(
             row,
             Head(pooling=self.pooling),
-            source,
+            image_shape=source.shape,
             image_size=self.image_size,
             weights=self.weights,
             random_state=draw_seeds(self.random_state, 1)[0],
@@ -187,8 +187,8 @@ def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSou
 def build_frozen(
     row: Backbone,
     head: Head | HeadBuilder,
-    source: ImageSource,
     *,
+    image_shape: tuple[int, int],
     image_size: int | None,
     weights: str | Path | None,
     random_state: int | None,
@@ -196,7 +196,7 @@ def build_frozen(
     """Build the network from raw images to the output at the head's cut."""
     backbone = build_backbone(
         row,
-        image_shape=source.shape,
+        image_shape=image_shape,
         image_size=image_size,
         weights=weights,
         random_state=random_state,

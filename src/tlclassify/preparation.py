@@ -77,7 +77,7 @@ def prepare_fit(
         network = build_frozen(
             row,
             head,
-            source,
+            image_shape=source.shape,
             image_size=clf.image_size,
             weights=clf.weights,
             random_state=weights_seed,

@@ -1,12 +1,13 @@
 """Tiny data and a tiny backbone: what most laws are proved on."""
 
 import gc
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 
-from tlclassify import activations
+from tlclassify import activations, backbones
 from tlclassify.backbone_rows import SYMMETRIC, Backbone
 from tlclassify.classifier import TransferClassifier
 
@@ -94,3 +95,26 @@ def runs(monkeypatch):
 
     monkeypatch.setattr(activations, "run_batches", counting)
     return counted
+
+
+@pytest.fixture
+def registered(tiny, monkeypatch):
+    """The tiny backbone, which has its name in the registry for one test."""
+    monkeypatch.setitem(backbones._registry, "tiny", tiny)
+    return tiny
+
+
+@pytest.fixture
+def refuse(registered, tmp_path):
+    """A function that sees the content of a saved file refused."""
+    from hostile import check_refused
+
+    return partial(check_refused, tmp_path)
+
+
+@pytest.fixture
+def unbuilt(monkeypatch):
+    """A test whose file must be refused before a network takes memory."""
+    from tlclassify import saved_classifiers
+
+    monkeypatch.setattr(saved_classifiers, "build_again", lambda *_, **__: pytest.fail("was built"))

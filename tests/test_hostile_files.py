@@ -12,7 +12,6 @@ import struct
 import warnings
 import zipfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -24,33 +23,19 @@ from hostile import (
     FIRST,
     MANIFEST,
     answers,
-    check_refused,
     pack,
     put,
     unpack,
     with_manifest,
     with_member,
 )
-from tlclassify import backbones, blueprints, saved_classifiers
+from tlclassify import backbones, blueprints
 from tlclassify.persistence import load
 
 END, ENTRY = 22, b"PK\x01\x02"
 
 
-@pytest.fixture(autouse=True)
-def _registered(tiny, monkeypatch):
-    monkeypatch.setitem(backbones._registry, "tiny", tiny)
-
-
-@pytest.fixture
-def refuse(tmp_path):
-    return partial(check_refused, tmp_path)
-
-
-@pytest.fixture
-def unbuilt(monkeypatch):
-    """A test whose file must be refused before a network takes memory."""
-    monkeypatch.setattr(saved_classifiers, "build_again", lambda *_, **__: pytest.fail("was built"))
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 def test_what_these_tests_change_is_sound(tmp_path):

@@ -2,14 +2,12 @@
 
 import contextlib
 import json
-from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostile import CONTENT, MANIFEST, answers, check_refused, pack, put, unpack, with_manifest
-from tlclassify import backbones, saved_classifiers
+from hostile import CONTENT, MANIFEST, answers, pack, put, unpack, with_manifest
 
 QUICK = settings(
     max_examples=100,
@@ -20,20 +18,7 @@ QUICK = settings(
 )
 
 
-@pytest.fixture(autouse=True)
-def _registered(tiny, monkeypatch):
-    monkeypatch.setitem(backbones._registry, "tiny", tiny)
-
-
-@pytest.fixture
-def refuse(tmp_path):
-    return partial(check_refused, tmp_path)
-
-
-@pytest.fixture
-def unbuilt(monkeypatch):
-    """A test whose file must be refused before a network takes memory."""
-    monkeypatch.setattr(saved_classifiers, "build_again", lambda *_, **__: pytest.fail("was built"))
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 WRONG = (None, True, -1, 1e300, "x" * 5000, [], [[[]]], {}, {"tuple": 3}, {"float": "1"})

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify import backbones
 from tlclassify.evaluation import evaluate
 from tlclassify.persistence import load, save
 
@@ -15,8 +14,7 @@ SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"
 
 
 @pytest.fixture
-def trained(tiny, monkeypatch):
-    monkeypatch.setitem(backbones._registry, "tiny", tiny)
+def trained(registered):
     clf = load(SAVED)
     clf.classes_, clf._class_counts = np.arange(3), [[7, 7, 7], [1, 1, 1]]
     return clf

@@ -34,10 +34,7 @@ def own_head(feature_map, n_classes):
     return keras.layers.Dense(n_classes, activation="softmax", name="own")(x)
 
 
-@pytest.fixture(autouse=True)
-def _registered(tiny, monkeypatch):
-    """The tiny backbone is registered, for one test."""
-    monkeypatch.setitem(backbones._registry, "tiny", tiny)
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 @pytest.fixture(scope="module")

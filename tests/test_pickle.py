@@ -28,9 +28,8 @@ def own_head(feature_map, n_classes):
 
 
 @pytest.fixture
-def named(tiny, monkeypatch):
+def named(registered):
     """A fitted classifier whose backbone is a name, registered for one test."""
-    monkeypatch.setitem(backbones._registry, "tiny", tiny)
     return load(SAVED)
 
 

@@ -1,12 +1,12 @@
 """What an exported file says of itself, as one JSON document inside it."""
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
+
+from tlclassify.saved_labels import decode_labels_from_json, encode_labels_as_json
 
 __all__ = ["METADATA_FILE", "METADATA_KEY", "ExportMetadata", "read_metadata"]
 
@@ -14,9 +14,6 @@ METADATA_KEY = "tlclassify"
 METADATA_FILE = "tlclassify.json"
 _FORMAT = 1
 _MAX_CHARACTERS = 4 * 2**20
-# What JSON makes of a label, by NumPy's kind.
-_KINDS = {"U": str, "S": str, "i": int, "u": int, "b": bool, "f": float}
-_DTYPE = re.compile(r"[<>|]([UiubfS])[1-9][0-9]{0,6}")
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,8 @@ class ExportMetadata:
 
     def to_json(self) -> str:
         """Return the document, in ASCII, so that every container holds it unchanged."""
-        labels = self.classes.tolist()
-        if self.classes.dtype.kind == "S":
-            labels = [label.decode("latin-1") for label in labels]
-        classes = {"classes": labels, "classes_dtype": self.classes.dtype.str}
+        labels, dtype_name = encode_labels_as_json(self.classes)
+        classes = {"classes": labels, "classes_dtype": dtype_name}
         fields = {name: getattr(self, name) for name in _TYPES}
         return json.dumps({"format": _FORMAT, **classes, **fields})
 
@@ -120,7 +115,7 @@ def _parse(text: str) -> ExportMetadata:
             )
     if values["pixel_range"] not in {1, 255}:
         raise ValueError(f"pixel_range must be 1 or 255; received {values['pixel_range']}")
-    classes = _parse_classes(record.get("classes"), record.get("classes_dtype"))
+    classes = decode_labels_from_json(record.get("classes"), record.get("classes_dtype"))
     return ExportMetadata(classes, **{name: values[name] for name in _TYPES})
 
 
@@ -129,21 +124,3 @@ def _parse_shape(shape: Any) -> tuple[int, int, int]:
     if not is_whole or len(shape) != 3 or shape[2] != 3:
         raise ValueError(f"image_shape must be [height, width, 3]; received {shape!r}")
     return tuple(shape)
-
-
-def _parse_classes(labels: Any, dtype_name: Any) -> NDArray[Any]:
-    known = _DTYPE.fullmatch(dtype_name) if isinstance(dtype_name, str) else None
-    if known is None:
-        raise ValueError(f"classes_dtype must be one of labels; received {dtype_name!r}")
-    wanted = _KINDS[known[1]]
-    if not isinstance(labels, list) or not labels or any(type(x) is not wanted for x in labels):
-        raise TypeError(f"classes must be a list of {wanted.__name__} that is not empty")
-    dtype = np.dtype(dtype_name)
-    # A dtype of endless text would make a small file large in memory.
-    if dtype.itemsize * len(labels) > 4 * _MAX_CHARACTERS:
-        raise ValueError(f"{len(labels)} classes of {dtype_name!r} are too large")
-    found = [label.encode("latin-1") for label in labels] if known[1] == "S" else labels
-    classes = np.array(found, dtype=dtype)
-    if classes.tolist() != found or len(set(found)) != len(found):
-        raise ValueError(f"classes must be all different, and fit into {dtype_name!r}")
-    return classes

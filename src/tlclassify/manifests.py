@@ -14,6 +14,7 @@ from tlclassify._validation import check_choice, number_problem, raise_problems
 from tlclassify.blueprints import POLICIES, expected_shapes
 from tlclassify.heads import Head, get_head
 from tlclassify.saved_files import DTYPES, Member
+from tlclassify.saved_labels import decode_labels_from_json, encode_labels_as_json
 from tlclassify.saved_parameters import (
     SavedFunction,
     decode_parameters,
@@ -24,20 +25,10 @@ from tlclassify.saved_parameters import (
 FORMAT, FORMAT_VERSION = "tlclassify", 1
 MAX_IMAGE_SIZE = 2048
 MAX_IMAGE_PIXELS = 2**24
-_MAX_CLASSES_BYTES = 16 * 2**20
 _MAX_DIMENSIONS = 16
 _MAX_MESSAGE = 800
 _PARTS = ("backbone", "standardization", "head")
-_LABELS = re.compile(r"[<>|]([biufUS])[1-9][0-9]{0,6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LABEL_TYPES: dict[str, tuple[type, ...]] = {
-    "b": (bool,),
-    "i": (int,),
-    "u": (int,),
-    "f": (float,),
-    "U": (str,),
-    "S": (str,),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +88,8 @@ def member_name(part: str, number: int) -> str:
 
 def encode_classes(classes: NDArray[Any]) -> dict[str, Any]:
     """Return labels and their dtype in types that JSON has."""
-    labels = classes.tolist()
-    if classes.dtype.kind == "S":
-        labels = [label.decode("latin-1") for label in labels]
-    return {"dtype": classes.dtype.str, "labels": labels}
+    labels, dtype_name = encode_labels_as_json(classes)
+    return {"dtype": dtype_name, "labels": labels}
 
 
 def encode_history(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -233,20 +222,9 @@ def _pixel_range(value: Any) -> int:
 def _classes(value: Any) -> NDArray[Any]:
     if _dict(value).keys() != {"dtype", "labels"}:
         raise ValueError("value must have dtype and labels")
-    found = _LABELS.fullmatch(_text(value["dtype"]))
-    if not found:
-        raise ValueError(f"dtype must be one of labels; received {value['dtype']!r}")
-    kind, labels = found[1], _list(value["labels"])
-    if any(type(label) not in _LABEL_TYPES[kind] for label in labels):
-        raise TypeError(f"labels must all be of the type that {value['dtype']!r} holds")
-    dtype = np.dtype(value["dtype"])
-    # A dtype of endless text would make a small file large.
-    _whole(dtype.itemsize * len(labels), low=1, high=_MAX_CLASSES_BYTES)
-    if kind == "S":
-        labels = [label.encode("latin-1") for label in labels]
-    classes = np.array(labels, dtype=dtype)
-    if len(np.unique(classes)) < max(2, len(labels)) or classes.tolist() != labels:
-        raise ValueError("labels must be two or more, all different, and fit their dtype")
+    classes = decode_labels_from_json(value["labels"], value["dtype"])
+    if len(classes) < 2:
+        raise ValueError("labels must be two or more")
     return classes
 
 

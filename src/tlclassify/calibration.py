@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_labels, encode_labels
 from tlclassify.classifier import TransferClassifier
+from tlclassify.fitted import check_fitted
 from tlclassify.images import reopen_images
 
 __all__ = ["calibrate"]
@@ -84,13 +84,11 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
     >>> bool((calibrated.predict(X) == clf.predict(X)).all())
     True
     """
-    if not isinstance(clf, TransferClassifier):
-        raise TypeError(
-            f"clf must be a TransferClassifier; received {type(clf).__name__}. Calibrate another "
-            "classifier with sklearn.calibration.CalibratedClassifierCV(clf, "
-            'method="temperature"), of scikit-learn 1.8 or later.'
-        )
-    check_is_fitted(clf, "model_")
+    advice = (
+        "Calibrate another classifier with sklearn.calibration.CalibratedClassifierCV(clf, "
+        'method="temperature"), of scikit-learn 1.8 or later.'
+    )
+    check_fitted(clf, advice=advice)
     n_images = len(reopen_images(X, clf.image_shape_, clf.pixel_range_))
     targets = encode_labels(check_labels(y, n_samples=n_images), clf.classes_)
     raw = clf if clf.temperature_ == 1 else with_temperature(clf, 1.0)

@@ -5,12 +5,12 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_labels, close_match_hint, encode_labels, listed
 from tlclassify.activations import run_batches
 from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import SCALING, cut_points
+from tlclassify.fitted import check_fitted
 from tlclassify.graphs import inputs_of, output_at, outputs_of
 from tlclassify.images import reopen_images
 from tlclassify.tensorflow_logs import without_retracing_notes
@@ -79,12 +79,7 @@ def grad_cam(
     >>> heatmaps.shape, heatmaps.dtype, float(heatmaps.max())
     ((4, 32, 32), dtype('float32'), 1.0)
     """
-    if not isinstance(clf, TransferClassifier):
-        raise TypeError(
-            f"clf must be a TransferClassifier; received {type(clf).__name__}. Pass the last step "
-            "of a pipeline, or best_estimator_ of a search."
-        )
-    check_is_fitted(clf, "model_")
+    check_fitted(clf)
     network, head = clf.backbone_, clf.head_
     source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
     targets = None if labels is None else _check_targets(labels, clf.classes_, len(source))

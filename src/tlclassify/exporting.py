@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._validation import check_choice
 from tlclassify.backbones import get_backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.converters import FORMATS, Batches, Format, check_packages
 from tlclassify.export_metadata import METADATA_FILE, ExportMetadata
+from tlclassify.fitted import check_fitted
 from tlclassify.images import read_batches, reopen_images
 from tlclassify.portable import build_portable
 
@@ -84,12 +84,7 @@ def export(
     >>> export(clf, tempfile.mkdtemp() + "/shapes.onnx").name  # doctest: +SKIP
     'shapes.onnx'
     """
-    if not isinstance(clf, TransferClassifier):
-        raise TypeError(
-            f"clf must be a TransferClassifier; received {type(clf).__name__}. Pass the last step "
-            "of a pipeline, or best_estimator_ of a search."
-        )
-    check_is_fitted(clf, "model_")
+    check_fitted(clf)
     path = Path(path)
     chosen = _check_format(format, path)
     check_choice("precision", precision, chosen.precisions)

@@ -4,12 +4,11 @@ import copy
 import io
 from pathlib import Path
 
-from sklearn.utils.validation import check_is_fitted
-
 from tlclassify.backbones import Backbone, get_backbone, list_backbones
 from tlclassify.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.files import open_whole, write_whole
+from tlclassify.fitted import check_fitted
 from tlclassify.heads import HeadBuilder
 from tlclassify.model_card import build_model_card, check_report
 from tlclassify.saved_classifiers import check_registered, read_classifier, write_classifier
@@ -66,12 +65,8 @@ def save(
     >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    if not isinstance(clf, TransferClassifier):
-        raise TypeError(
-            f"clf must be a TransferClassifier; received {type(clf).__name__}. Pass the fitted "
-            "classifier itself, not its model_ nor a pipeline around it."
-        )
-    check_is_fitted(clf, "model_")
+    advice = "Pass the fitted classifier itself, not its model_ nor a pipeline around it."
+    check_fitted(clf, advice=advice)
     _check_name(clf._blueprint.backbone)  # noqa: SLF001
     check_report(report, clf, card=card)
     with open_whole(path) as file:

@@ -12,6 +12,7 @@ from tlclassify.backbone_rows import Backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import unfreeze_above
 from tlclassify.examples import Examples
+from tlclassify.fitting import _fits_a_table
 from tlclassify.heads import Head
 from tlclassify.preparation import prepare_fit
 from tlclassify.recipes import article_classifier
@@ -245,6 +246,36 @@ def test_a_head_learns_from_a_table_as_from_batches_of_features(
     np.testing.assert_allclose(
         from_table.predict_proba(X), from_batches.predict_proba(X), atol=1e-4
     )
+
+
+class CountBatches(keras.callbacks.Callback):
+    """Count what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.n_batches += 1
+
+
+def test_callbacks_are_told_of_every_batch(make_clf, images):
+    X, y = images
+    counter = CountBatches()
+    stage = Stage(2, patience=None, batch_size=4)
+    make_clf(head_stage=stage, validation_fraction=0, callbacks=[counter]).fit(X, y)
+    assert counter.n_batches == 2 * len(X) / 4
+
+
+def test_a_table_is_small_and_in_memory(tmp_path, monkeypatch):
+    vectors = np.zeros((4, 3), dtype=np.float32)
+    assert _fits_a_table([vectors, vectors])
+    assert not _fits_a_table([vectors.reshape(4, 1, 3)])
+    np.save(tmp_path / "vectors.npy", vectors)
+    assert not _fits_a_table([np.load(tmp_path / "vectors.npy", mmap_mode="r")])
+    monkeypatch.setattr("tlclassify.fitting._TABLE_LIMIT_BYTES", 2 * vectors.nbytes - 1)
+    assert _fits_a_table([vectors])
+    assert not _fits_a_table([vectors, vectors])
 
 
 class Interrupt(keras.callbacks.Callback):

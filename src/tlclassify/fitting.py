@@ -33,6 +33,8 @@ _ROWS_MEASURED = 10_000
 _MAX_VALIDATION_BATCH = 1024
 _VALIDATION_BATCH_BYTES = 64 * 2**20
 _STEPS_PER_EXECUTION = 10
+# While it is built, a table lies in memory up to three times.
+_TABLE_LIMIT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ class Fit:
             training,
             validation,
             factors,
-            min(_STEPS_PER_EXECUTION, len(training)) if is_table else 1,
+            # The user's own callbacks are told of every batch.
+            min(_STEPS_PER_EXECUTION, len(training)) if is_table and not self.callbacks else 1,
         )
 
     def store(self, name: str) -> Stored | None:
@@ -241,5 +244,7 @@ class Fit:
 
 
 def _fits_a_table(outputs: Sequence[NDArray[Any]]) -> bool:
-    """Return whether features are vectors in memory, not maps or a file."""
-    return all(part.ndim == 2 and not isinstance(part, np.memmap) for part in outputs)
+    """Return whether features are vectors, in memory and not too many of them."""
+    if any(part.ndim != 2 or isinstance(part, np.memmap) for part in outputs):
+        return False
+    return sum(part.nbytes for part in outputs) <= _TABLE_LIMIT_BYTES

@@ -141,7 +141,7 @@ def add_table(top: keras.Model, outputs: Sequence[NDArray[np.float32]]) -> keras
     outputs : sequence of ndarray of shape (n, n_features), float32
         The table, part by part.
     """
-    table = np.concatenate(outputs)
+    table = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
     rows = keras.Input((), dtype="int32", name="rows")
     lookup = keras.layers.Embedding(
         *table.shape,

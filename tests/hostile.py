@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import stat
 import tracemalloc
 import warnings
@@ -32,6 +33,7 @@ def check_refused(folder, content, match, limit_bytes=16 * 2**20):
         tracemalloc.stop()
     assert peak < limit_bytes
     assert len(str(caught.value)) < 1500
+    assert not re.search(r"\.\.(\s|$)", str(caught.value))
     assert [path.name for path in folder.iterdir()] == ["hostile.tlc"]
 
 
@@ -70,11 +72,15 @@ def put(*path, value):
     return change
 
 
-def with_member(data, *, name=FIRST):
+def with_member(data, *, name=FIRST, change=lambda manifest: None):
     """The file with another member, whose right SHA-256 stands in the manifest."""
     part, number = name.removesuffix(".npy").split("/")
-    digest = hashlib.sha256(data).hexdigest()
-    changed = with_manifest(put("arrays", part, int(number), "sha256", value=digest))
+
+    def change_all(manifest):
+        change(manifest)
+        manifest["arrays"][part][int(number)]["sha256"] = hashlib.sha256(data).hexdigest()
+
+    changed = with_manifest(change_all)
     with zipfile.ZipFile(io.BytesIO(changed)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     return pack(members | {name: data})

@@ -5,7 +5,9 @@ Nothing in it is run, nothing is written, and memory stays within a bound.
 
 import contextlib
 import copy
+import hashlib
 import io
+import json
 import pickle
 import stat
 import struct
@@ -29,8 +31,9 @@ from hostile import (
     with_manifest,
     with_member,
 )
-from tlclassify import backbones, blueprints
+from tlclassify import backbones, blueprints, saved_classifiers
 from tlclassify.persistence import load
+from tlclassify.saved_files import Member
 
 END, ENTRY = 22, b"PK\x01\x02"
 
@@ -143,8 +146,24 @@ def test_a_long_table_of_contents(refuse):
     refuse(pack({f"{number:0200d}": b"" for number in range(5000)}), "table of contents is too lo")
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({3: 11, 4: 11}, "it lists 13 members, and states that it has 11"),
+        ({3: 65_535, 4: 65_535}, "table of contents is too short for 65,535 members"),
+        ({3: 1}, "it is one of several parts of an archive"),
+        ({1: 1}, "it is one of several parts of an archive"),
+    ],
+)
+def test_an_end_that_states_another_number_of_members(refuse, fields, message):
+    end = list(struct.unpack("<4s4H2LH", CONTENT[-END:]))
+    for place, value in fields.items():
+        end[place] = value
+    refuse(CONTENT[:-END] + struct.pack("<4s4H2LH", *end), message)
+
+
 def test_a_second_end_of_the_format_for_huge_files(refuse):
-    body, end = CONTENT[:-22], CONTENT[-22:]
+    body, end = CONTENT[:-END], CONTENT[-END:]
     fields = list(struct.unpack("<4s4H2LH", end))
     size, start = fields[5], fields[6]
     second = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, start)
@@ -241,11 +260,14 @@ def test_an_array_that_is_described_otherwise(refuse, unbuilt, entry, value):
     refuse(with_manifest(change), "manifest is not valid|other sizes|SHA-256|does not begin")
 
 
-def test_weights_that_answer_differently(refuse):
+@pytest.mark.parametrize("temperature", [0.01, 1.5, 100.0])
+def test_weights_that_answer_differently(refuse, temperature):
+    change = put("temperature", value=temperature)
     for value in (0.0, np.nan, np.inf):
         member = unpack()["head/0000.npy"]
         data = np.full((len(member) - 128) // 4, value, dtype="<f4").tobytes()
-        refuse(with_member(member[:128] + data, name="head/0000.npy"), "probe image gets prob")
+        changed = with_member(member[:128] + data, name="head/0000.npy", change=change)
+        refuse(changed, "probe image gets probabilities that (differ by 0|are not finite)")
 
 
 def test_a_probe_that_disagrees(refuse):
@@ -256,6 +278,25 @@ def test_a_probe_that_disagrees(refuse):
 def test_a_small_file_that_names_a_large_network(refuse, unbuilt):
     change = put("backbone", value="convnext_xlarge")
     refuse(with_manifest(change), r"weights for the backbone 'convnext_xlarge' of 348,147,968")
+
+
+def test_a_head_for_other_features_than_those_of_the_backbone(refuse, monkeypatch):
+    """Of one feature, a million units are a small file; of all features, a large head."""
+    monkeypatch.setattr(saved_classifiers, "build_head_again", lambda *_, **__: pytest.fail("?"))
+    shapes = {"standardization": [(1,), (1,)], "head": [(1, 9), (9,), (9, 3), (3,)]}
+    members = {name: data for name, data in unpack().items() if name.startswith("backbone")}
+    manifest = json.loads(unpack()[MANIFEST])
+    manifest |= {"n_features": 1, "head": {"Head": {"hidden_units": [9]}}}
+    for part, of_part in shapes.items():
+        manifest["arrays"][part] = []
+        for number, shape in enumerate(of_part):
+            member = Member("<f4", shape, "")
+            data = member.header + bytes(member.n_bytes - len(member.header))
+            entry = {"dtype": "<f4", "shape": shape, "sha256": hashlib.sha256(data).hexdigest()}
+            manifest["arrays"][part].append(entry)
+            members[f"{part}/{number:04d}.npy"] = data
+    members[MANIFEST] = json.dumps(manifest).encode()
+    refuse(pack(members), "the backbone 'tiny' gives 12 features, and it has 1")
 
 
 def test_a_network_of_other_shapes(refuse, tiny, monkeypatch):

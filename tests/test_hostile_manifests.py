@@ -22,7 +22,12 @@ pytestmark = pytest.mark.usefixtures("registered")
 
 
 WRONG = (None, True, -1, 1e300, "x" * 5000, [], [[[]]], {}, {"tuple": 3}, {"float": "1"})
-RIGHT = {"history": [[]], "versions": [{}, {"float": "1"}], "parameters": [{}]}
+RIGHT = {
+    "history": [[]],
+    "versions": [{}, {"float": "1"}],
+    "parameters": [{}],
+    "weights": [None, "x" * 5000],
+}
 
 
 @pytest.mark.parametrize("name", sorted(json.loads(unpack()[MANIFEST])))
@@ -71,6 +76,7 @@ def test_an_unknown_backbone(refuse):
         (("arrays", "standardization"), []),
         (("arrays", "weights"), []),
         (("parameters", "cache_dir"), "/tmp"),
+        (("parameters", "engine"), "openvino"),
         (("parameters", "callbacks"), []),
         (("parameters", "class_weight"), {"pairs": [[["a"], 1.0]]}),
         (("parameters", "class_weight"), {"pairs": [["a", -1.0]]}),
@@ -84,6 +90,11 @@ def test_an_unknown_backbone(refuse):
 )
 def test_entries_beyond_their_limits(refuse, unbuilt, path, value):
     refuse(with_manifest(put(*path, value=value)), "its manifest|its members")
+
+
+def test_many_hidden_layers(refuse, unbuilt):
+    change = put("head", value={"Head": {"hidden_units": [1] * 2000}})
+    refuse(with_manifest(change), "hidden_units must name 64 layers or fewer; received 2,000")
 
 
 @pytest.mark.parametrize(

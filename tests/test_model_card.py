@@ -1,12 +1,14 @@
 """The card beside a saved classifier says what is in the file, and how good it is."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from tlclassify import backbones
 from tlclassify.evaluation import evaluate
 from tlclassify.persistence import load, save
 
@@ -33,7 +35,7 @@ def test_a_card_says_what_is_in_the_file_and_how_good_it_is(trained, images, tmp
         "| &lt;i&gt; | 7 | 1 |",
         r"| c\_d | 7 | 1 |",
         "Trained on 21 images, and 3 to choose the best epoch. Images are RGB of 8 x 8 pixels",
-        "| Licence of the pretrained weights | none: it began with random weights |",
+        "| Licence of the pretrained weights | none (it began with random weights) |",
         f"| keras | {keras.__version__} |",
         r"| random\_state | 0 |",
     ):
@@ -42,10 +44,30 @@ def test_a_card_says_what_is_in_the_file_and_how_good_it_is(trained, images, tmp
 
 
 def test_a_card_without_figures_says_so(trained, tmp_path):
-    save(copy.copy(trained).set_params(weights="pretrained"), tmp_path / "a.tlc", card=True)
-    text = (tmp_path / "a.tlc.md").read_text(encoding="utf-8")
-    assert "No figures were given" in text
-    assert "| Licence of the pretrained weights | unknown |" in text
+    save(trained, tmp_path / "a.tlc", card=True)
+    assert "No figures were given" in (tmp_path / "a.tlc.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("weights", "licence", "expected"),
+    [
+        (None, "MIT", "none (it began with random weights)"),
+        ("pretrained", "MIT", "MIT"),
+        ("pretrained", "", "unknown"),
+        (Path("weights.h5"), "MIT", "unknown (that of the file passed as weights)"),
+    ],
+)
+def test_the_licence_is_that_of_the_fit(
+    trained, tiny, tmp_path, monkeypatch, weights, licence, expected
+):
+    monkeypatch.setitem(backbones._registry, "tiny", replace(tiny, licence=licence))
+    clf = copy.copy(trained).set_params(weights="set.h5", backbone="resnet50")
+    clf._blueprint = replace(clf._blueprint, weights=weights)
+    save(clf, tmp_path / "a.tlc", card=True)
+    save(load(tmp_path / "a.tlc"), tmp_path / "b.tlc", card=True)
+    for name in ("a.tlc.md", "b.tlc.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert f"| Licence of the pretrained weights | {expected} |" in text
 
 
 def test_a_report_that_is_not_of_this_classifier(trained, images, tmp_path):

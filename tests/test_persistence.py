@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from conftest import build_tiny
-from tlclassify import backbones, saved_classifiers
+from tlclassify import backbones, saved_classifiers, saved_files
 from tlclassify.augmentation import Augmentation
 from tlclassify.backbone_rows import SYMMETRIC, Backbone
 from tlclassify.calibration import with_temperature
@@ -132,13 +132,14 @@ def test_labels_keep_their_type(trained, again, classes):
 def test_what_was_learnt_comes_back(trained, again):
     clf = copy.copy(trained)
     clf.history_ = [*clf.history_, {"stage": "fine_tune", "epoch": 1, "loss": float("inf")}]
-    clf._is_tuned = True
     loaded = again(clf)
     names = ("history_", "image_shape_", "n_features_", "pixel_range_", "temperature_")
-    names += ("_is_tuned", "_class_counts")
+    names += ("_class_counts",)
     assert {name: getattr(loaded, name) for name in names} == {
         name: getattr(clf, name) for name in names
     }
+    assert loaded._is_tuned
+    assert not trained._is_tuned
 
 
 def test_parameters_come_back(trained, again):
@@ -161,15 +162,16 @@ def test_parameters_come_back(trained, again):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "loaded"),
     [
-        ("cache_dir", "somewhere"),
-        ("callbacks", [keras.callbacks.Callback()]),
-        ("random_state", np.random.RandomState(0)),
+        ("cache_dir", "somewhere", None),
+        ("callbacks", [keras.callbacks.Callback()], None),
+        ("engine", "onnxruntime", "keras"),
+        ("random_state", np.random.RandomState(0), None),
     ],
 )
-def test_parameters_that_no_file_keeps(trained, again, name, value):
-    assert getattr(again(copy.copy(trained).set_params(**{name: value})), name) is None
+def test_parameters_that_no_file_keeps(trained, again, name, value, loaded):
+    assert getattr(again(copy.copy(trained).set_params(**{name: value})), name) == loaded
 
 
 def test_parameters_set_after_the_fit_do_not_build_the_networks(trained, images, again):
@@ -190,6 +192,14 @@ def test_a_warm_start_goes_on(make_clf, images, again):
         assert len(each.history_) == 4
     assert_equal_answers(loaded, clf, images[0])
     assert_equal_answers(again(loaded), clf, images[0])
+
+
+def test_dropout_goes_on_from_the_same_place_after_every_load(trained, images, again):
+    answers = []
+    for _ in range(2):
+        loaded = again(trained).set_params(warm_start=True, validation_fraction=0)
+        answers.append(loaded.fit(images[0], np.arange(24) % 3).predict_proba(images[0]))
+    np.testing.assert_array_equal(*answers)
 
 
 def test_a_normalization_inside_the_backbone(tiny, make_clf, images, again, monkeypatch):
@@ -302,12 +312,28 @@ def test_a_file_is_hardly_larger_than_its_weights(images, tmp_path):
 
 @pytest.mark.parametrize("version", [1])
 def test_files_of_every_format_load(images, version):
+    """Once a format is released, its file is never written again."""
     clf = load(SAVED / f"saved_format_{version}.tlc")
     assert clf.head == "linear"
     assert clf.temperature_ == 1.5
     assert clf.predict(images[0]).tolist() == images[1].tolist()
     expected = json.loads((SAVED / f"saved_format_{version}.json").read_text())
     np.testing.assert_allclose(clf.predict_proba(images[0]), expected, atol=1e-3)
+
+
+def with_head(hidden_units):
+    def change(clf):
+        changed = copy.copy(clf)
+        changed._blueprint = replace(clf._blueprint, head=Head(hidden_units))
+        return changed
+
+    return change
+
+
+def with_spoilt_weights(clf):
+    changed = copy.deepcopy(clf)
+    changed.head_.set_weights([np.nan * values for values in clf.head_.get_weights()])
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -323,7 +349,17 @@ def test_files_of_every_format_load(images, version):
         (
             lambda clf: copy.copy(clf).set_params(batch_size=0),
             ValueError,
-            r"clf cannot be saved.*batch_size must be an integer in \[1, inf\]; received 0",
+            r"clf must fit into .*batch_size must be an integer in \[1, inf\]; received 0\. Corr",
+        ),
+        (
+            with_head((1,) * 65),
+            ValueError,
+            "clf must fit .* hidden_units must name 64 layers or fewer; received 65. Correct its",
+        ),
+        (
+            with_spoilt_weights,
+            ValueError,
+            "clf must answer with finite probabilities, .* received NaN .* Fit it again",
         ),
     ],
 )
@@ -333,7 +369,28 @@ def test_what_cannot_be_saved(trained, tmp_path, change, error, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_beyond_the_limit(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
-    with pytest.raises(ValueError, match="clf cannot be saved"):
-        save(trained, tmp_path / "saved.tlc")
+def with_many_epochs(clf):
+    changed = copy.copy(clf)
+    changed.history_ = 20_000 * clf.history_
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "module", "limit", "problem"),
+    [
+        (with_many_epochs, saved_files, {}, r"its manifest has [\d,]{9} bytes, not 4,194,304 or f"),
+        (copy.copy, saved_files, {"_MAX_DIRECTORY_BYTES": 500}, "its table of contents is too lo"),
+        (copy.copy, saved_files, {"MAX_FILE_BYTES": 5000}, r"it has [\d,]+ bytes, not 22 to 5,000"),
+        (copy.copy, zipfile, {"ZIP64_LIMIT": 1000}, "its arrays are too large or too many for 2,"),
+    ],
+)
+def test_a_file_that_load_would_refuse_replaces_none(
+    trained, tmp_path, monkeypatch, change, module, limit, problem
+):
+    path = tmp_path / "saved.tlc"
+    path.write_bytes(b"of before")
+    for name, value in limit.items():
+        monkeypatch.setattr(module, name, value)
+    with pytest.raises(ValueError, match=f"clf must fit into a file .*: {problem}.*set_params"):
+        save(change(trained), path)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"of before"]

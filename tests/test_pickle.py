@@ -72,6 +72,20 @@ def test_a_pickle_of_a_name_needs_it(named, monkeypatch):
         pickle.loads(content)
 
 
+def test_a_pickle_has_the_limits_of_a_file(named):
+    named.history_ = 40_000 * named.history_[:1]
+    with pytest.raises(ValueError, match=r"clf must fit into a file .* manifest has .*4,194,304"):
+        pickle.dumps(named)
+
+
+def test_a_pickle_that_is_not_whole(named):
+    state = named.__getstate__()
+    state["_dumped"] = state["_dumped"][:-1]
+    message = r"a pickled classifier must hold .*is missing\. Pickle the classifier again"
+    with pytest.raises(ValueError, match=message):
+        named.__setstate__(state)
+
+
 def test_pickle_of_what_is_not_fitted(make_clf):
     clf = make_clf(head_stage=QUICK)
     unpickled = pickle.loads(pickle.dumps(clf))

@@ -1,9 +1,10 @@
 """What the networks of a fitted classifier were built from, and building them once more."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -28,6 +29,8 @@ class Blueprint:
     Parameters
     ----------
     backbone : str or Backbone
+    weights : {"pretrained"}, path or None
+        Those that the backbone began with.
     head : Head or callable
     image_size : int
         Pixels a side at which the backbone sees the images.
@@ -36,6 +39,7 @@ class Blueprint:
     """
 
     backbone: str | Backbone
+    weights: str | Path | None
     head: Head | HeadBuilder
     image_size: int
     dtype_policy: str
@@ -45,41 +49,43 @@ class Blueprint:
         """The backbone's name, registered or not."""
         return self.backbone.name if isinstance(self.backbone, Backbone) else self.backbone
 
+    @property
+    def weights_licence(self) -> str:
+        """What is known of the licence of the weights that the backbone began with."""
+        if self.weights is None:
+            return "none (it began with random weights)"
+        if self.weights != "pretrained":
+            return "unknown (that of the file passed as weights)"
+        return get_backbone(self.backbone).licence or "unknown"
+
 
 def draw_blueprint(
-    backbone: str | Backbone, head: Head | HeadBuilder, network: keras.Model
+    backbone: str | Backbone,
+    weights: str | Path | None,
+    head: Head | HeadBuilder,
+    network: keras.Model,
 ) -> Blueprint:
-    """Return the blueprint of a network that has just been built from `backbone` and `head`."""
+    """Return the blueprint of a network that has just been built from the others."""
     if isinstance(head, Head):
         head = clone(head)
     policy = keras.config.dtype_policy().name
-    return Blueprint(backbone, head, image_size(network)[0], policy)
+    return Blueprint(backbone, weights, head, image_size(network)[0], policy)
 
 
-def build_again(
-    blueprint: Blueprint,
-    *,
-    image_shape: tuple[int, int, int],
-    n_classes: int,
-    statistics: Statistics | None,
-) -> tuple[keras.Model, keras.Model]:
-    """Build networks of the same layers, with random weights.
+def build_network_again(blueprint: Blueprint, *, image_shape: tuple[int, int, int]) -> keras.Model:
+    """Build the network from raw images to features once more, with random weights.
 
     Parameters
     ----------
     blueprint : Blueprint
     image_shape : (height, width, 3)
-    n_classes : int
-    statistics : (mean, variance) or None
-        As in `build_head`.
 
     Returns
     -------
-    network, top : keras.Model
-        Raw images to features, and features to probabilities.
+    keras.Model
+        Frozen.
     """
-    # Seeded, so that dropout is the same after every load.
-    with _policy(blueprint.dtype_policy), seeded(0), warnings.catch_warnings():
+    with _as_in_the_fit(blueprint), warnings.catch_warnings():
         # Of a small feature map the fit has warned.
         warnings.filterwarnings("ignore", message="image_size=")
         network = build_frozen(
@@ -91,19 +97,43 @@ def build_again(
             random_state=None,
         )
         freeze(network)
-        features_shape = network.output.shape[1:]
-        top = build_head(
+    return network
+
+
+def build_head_again(
+    blueprint: Blueprint,
+    *,
+    features_shape: Sequence[int],
+    n_classes: int,
+    statistics: Statistics | None,
+) -> keras.Model:
+    """Build the head once more, with random weights.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+    features_shape, n_classes, statistics
+        As in `build_head`.
+
+    Returns
+    -------
+    keras.Model
+        Features to probabilities.
+    """
+    with _as_in_the_fit(blueprint):
+        return build_head(
             blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
         )
-    return network, top
 
 
 @contextmanager
-def _policy(name: str) -> Iterator[None]:
+def _as_in_the_fit(blueprint: Blueprint) -> Iterator[None]:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    keras.config.set_dtype_policy(blueprint.dtype_policy)
     try:
-        yield
+        # Where dropout stood is not kept; seeded, it begins at the same place after every load.
+        with seeded(0):
+            yield
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -136,14 +166,26 @@ def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     return (rows[:, None, None] + columns[:, None] + channels)[None]
 
 
-def answer_probe(model: keras.Model, image_shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Return what a model says of the probe image.
+def answer_probe(
+    network: keras.Model, top: keras.Model, *, image_shape: tuple[int, int, int]
+) -> NDArray[np.float64]:
+    """Return what is said of the probe image before any temperature.
+
+    A temperature would make differences smaller or larger, and one bound on them too loose or too
+    tight.
+
+    Parameters
+    ----------
+    network, top : keras.Model
+        Raw images to features, and features to probabilities.
+    image_shape : (height, width, 3)
 
     Returns
     -------
     ndarray of shape (n_classes,), float64
     """
-    # Called as it is: `predict` would compile the model first, which takes seconds.
+    # Called as they are: `predict` would compile a model first, which takes seconds.
     with without_retracing_notes():
-        (answer,) = keras.ops.convert_to_numpy(model(make_probe(image_shape), training=False))
+        features = network(make_probe(image_shape), training=False)
+        (answer,) = keras.ops.convert_to_numpy(top(features, training=False))
     return np.asarray(answer, dtype=np.float64)

@@ -70,8 +70,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Where activations are kept, so that no image is run twice: not by another head, fold or
         grid point, and not by a later session.
     engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
-        What runs frozen parts and predictions; "auto": the fastest that is installed
-        (``pip install "tlclassify[fast]"``). Training is Keras's. Numbers differ by roundings.
+        What runs frozen parts and predictions; "auto": OpenVINO where it is installed
+        (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Training is Keras's.
+        Numbers differ by roundings.
     callbacks : sequence of keras.callbacks.Callback, optional
         Told of every epoch of training.
     warm_start : bool, default False
@@ -209,8 +210,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         OSError
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
-        # An engine would go on with the weights of before.
-        self._runner: Runner | None = None
         last = None
         if self.warm_start and hasattr(self, "model_"):
             last = LastFit(
@@ -231,7 +230,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if worth_keeping and len(fit.history) > n_before:
                 self._keep(fit, classes)
             raise
-        self._keep(fit, classes)
+        else:
+            self._keep(fit, classes)
+        finally:
+            # An engine would keep the last fit's networks alive.
+            self._runner: Runner | None = None
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
@@ -253,14 +256,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If `fit` has not been called.
         """
         check_is_fitted(self, "model_")
+        is_stored = self.cache_dir is not None and not self._is_tuned
+        runner = reopen_runner(self, self.backbone_ if is_stored else self.model_)
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
-        if self.cache_dir is None or self._is_tuned:
-            self._runner = reopen_runner(self, self.model_)
-            parts = run_batches(self._runner, source, batch_size=self.batch_size)
-            return np.concatenate(list(parts))
-        self._runner = reopen_runner(self, self.backbone_)
+        if not is_stored:
+            return np.concatenate(list(run_batches(runner, source, batch_size=self.batch_size)))
         features = compute_activations(
-            self._runner,
+            runner,
             source,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,
@@ -293,11 +295,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         source, top = fit.training.images, fit.top
         assert top is not None
         if is_new:
-            self._blueprint = draw_blueprint(self.backbone, fit.head, fit.network)
+            self._blueprint = draw_blueprint(self.backbone, self.weights, fit.head, fit.network)
         self.backbone_, self.head_ = fit.network, top
         self.temperature_, self._calibrated_head = 1.0, top
-        # What a fine-tuned backbone says of images, no other fit can use.
-        self._is_tuned = any(row["stage"] != "head" for row in fit.history)
         self.model_ = keras.Model(fit.network.input, top(fit.network.output), name="classifier")
         self.history_ = fit.history
         self.classes_ = classes
@@ -309,6 +309,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for part in (fit.training, fit.validation)
             if part is not None
         ]
+
+    @property
+    def _is_tuned(self) -> bool:
+        # What a fine-tuned backbone says of images, no other fit can use.
+        return any(row["stage"] != "head" for row in self.history_)
 
     def __copy__(self) -> "TransferClassifier":
         """Return a copy that shares the networks."""

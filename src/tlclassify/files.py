@@ -11,7 +11,7 @@ from typing import BinaryIO
 def open_whole(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the name `path` when all is written.
 
-    Its folder is made if need be.
+    Its folder is made if need be. What has been written can be read again.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
     # Not by tempfile, whose files nobody else may read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("x+b") as file:
             yield file
         temporary.replace(path)
     except BaseException:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from tlclassify.saved_parameters import (
 FORMAT, FORMAT_VERSION = "tlclassify", 1
 MAX_IMAGE_SIZE = 2048
 MAX_IMAGE_PIXELS = 2**24
+MAX_HIDDEN_LAYERS = 64
 _MAX_DIMENSIONS = 16
 _MAX_MESSAGE = 800
 _PARTS = ("backbone", "standardization", "head")
@@ -40,11 +42,13 @@ class Manifest:
     versions : dict of str to str
         Of the libraries that wrote it.
     backbone : str
+    weights : {"pretrained"}, path or None
+        Those that the backbone began with.
     head : Head or SavedFunction
         What the head was built from.
     image_size : int
     dtype_policy : str
-        These four are the blueprint of the networks.
+        These five are the blueprint of the networks.
     parameters : dict of str to value
     classes : ndarray of shape (n_classes,)
     class_counts : list of list of int
@@ -62,6 +66,7 @@ class Manifest:
 
     versions: dict[str, str]
     backbone: str
+    weights: str | Path | None
     head: Head | SavedFunction
     image_size: int
     dtype_policy: str
@@ -150,7 +155,7 @@ def parse_manifest(data: Any) -> Manifest:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}..."
+    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} [...]"
 
 
 def _check_together(manifest: Manifest) -> None:
@@ -192,9 +197,24 @@ _list = partial(_typed, type_=list)
 _dict = partial(_typed, type_=dict)
 
 
+def _weights(value: Any) -> str | Path | None:
+    weights = decode_value(value)
+    if weights is not None and not isinstance(weights, str | Path):
+        raise TypeError(f"value must be text, a path or None; received {type(weights).__name__}")
+    return weights
+
+
 def _head(value: Any) -> Head | SavedFunction:
     head = decode_value(value)
-    return head if isinstance(head, SavedFunction) else get_head(_typed(head, type_=Head))  # type: ignore[return-value]
+    if isinstance(head, SavedFunction):
+        return head
+    checked: Head = get_head(_typed(head, type_=Head))  # type: ignore[assignment]
+    n_layers = len(checked.hidden_units)
+    if n_layers > MAX_HIDDEN_LAYERS:
+        raise ValueError(
+            f"hidden_units must name {MAX_HIDDEN_LAYERS} layers or fewer; received {n_layers:,}"
+        )
+    return checked
 
 
 def _versions(value: Any) -> dict[str, str]:
@@ -272,6 +292,7 @@ _ENTRIES: dict[int, dict[str, Callable[[Any], Any]]] = {
     1: {
         "versions": _versions,
         "backbone": _text,
+        "weights": _weights,
         "head": _head,
         "image_size": partial(_whole, low=1, high=MAX_IMAGE_SIZE),
         "dtype_policy": _policy,

@@ -87,7 +87,7 @@ def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
     return [
         ("Backbone", blueprint.backbone_name),
         ("Published in", get_backbone(blueprint.backbone).paper or "unknown"),
-        ("Licence of the pretrained weights", _licence(clf)),
+        ("Licence of the pretrained weights", blueprint.weights_licence),
         ("Head", blueprint.head),
         ("Weights", f"{clf.backbone_.count_params() + clf.head_.count_params():,}"),
         ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
@@ -96,14 +96,6 @@ def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
         ("Temperature", f"{clf.temperature_:.4g}"),
         ("Written", datetime.now(timezone.utc).date().isoformat()),
     ]
-
-
-def _licence(clf: TransferClassifier) -> str:
-    if clf.weights is None:
-        return "none: it began with random weights"
-    if clf.weights != "pretrained":
-        return "that of the file passed as weights, unknown here"
-    return get_backbone(clf._blueprint.backbone).licence or "unknown"  # noqa: SLF001
 
 
 def _data_lines(clf: TransferClassifier) -> list[str]:

@@ -11,9 +11,20 @@ from tlclassify.files import open_whole, write_whole
 from tlclassify.fitted import check_fitted
 from tlclassify.heads import HeadBuilder
 from tlclassify.model_card import build_model_card, check_report
-from tlclassify.saved_classifiers import check_registered, read_classifier, write_classifier
+from tlclassify.saved_classifiers import (
+    Source,
+    check_registered,
+    read_classifier,
+    write_classifier,
+)
 
 __all__ = ["load", "save"]
+
+_PICKLE = Source(
+    "the pickle",
+    "a pickled classifier must hold what was pickled, whole; received one that does not",
+    "Pickle the classifier again, or keep it with save.",
+)
 
 
 def save(
@@ -30,9 +41,9 @@ def save(
     Parameters
     ----------
     clf : TransferClassifier
-        Fitted. All is kept but `callbacks`, `cache_dir`, a `random_state` that is no integer, and
-        functions: a backbone is kept by its name, and a head that a function built without the
-        function.
+        Fitted. All is kept but `callbacks`, `cache_dir`, `engine`, a `random_state` that is no
+        integer, and functions: a backbone is kept by its name, and a head that a function built
+        without the function.
     path : path
         Of the file; its folder is made if need be. Any suffix will do; ours is ``.tlc``.
     card : bool, default False
@@ -47,8 +58,9 @@ def save(
     sklearn.exceptions.NotFittedError
         If `clf` has not been fitted.
     ValueError
-        If `clf` is beyond the limits of a file, if its backbone has the name of another one that
-        is registered, or if `report` is of other classes or comes without a card.
+        If `clf` is beyond the limits of a file or answers with NaN, if its backbone has the name
+        of another one that is registered, or if `report` is of other classes or comes without a
+        card.
     OSError
         If the file cannot be written.
 
@@ -80,7 +92,10 @@ def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassi
 
     The networks are built from the registry of backbones and filled with the file's numbers.
     Nothing in the file is run, unpickled or written anywhere, and no more memory is taken than
-    for the backbone that it names, for the file itself, and for classifying one image.
+    for the backbone that it names, for the file itself, and for classifying one image. What a
+    function of your own takes, as a backbone or as `head`, is its own affair: it is called with
+    the file's image size and number of classes, and its weights are compared with the file's
+    when it has built them.
 
     Parameters
     ----------
@@ -91,7 +106,7 @@ def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassi
     Returns
     -------
     TransferClassifier
-        Fitted, with `callbacks` and `cache_dir` None.
+        Fitted, with `callbacks` and `cache_dir` None and `engine` "keras".
 
     Raises
     ------
@@ -116,8 +131,14 @@ def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassi
             "head must be the function (feature_map, n_classes) -> probabilities that built the "
             f"head, or None; received {type(head).__name__}."
         )
+    name = repr(str(path))
+    source = Source(
+        name,
+        f"path must name a whole file that save wrote; {name} is none",
+        "Copy it again from where it is whole, or save it again.",
+    )
     with path.open("rb") as file:
-        return read_classifier(file, repr(str(path)), head=head)
+        return read_classifier(file, source, head=head)
 
 
 def dump_networks(clf: TransferClassifier) -> bytes:
@@ -133,8 +154,8 @@ def restore_networks(clf: TransferClassifier, content: bytes) -> None:
     # Of a backbone or head that is the user's own, pickle has the function.
     blueprint = clf._blueprint  # noqa: SLF001
     if isinstance(blueprint.backbone, str):
-        check_registered(blueprint.backbone, "the pickle")
-    restored = read_classifier(io.BytesIO(content), "the pickle", blueprint=blueprint)
+        check_registered(blueprint.backbone, _PICKLE.name)
+    restored = read_classifier(io.BytesIO(content), _PICKLE, blueprint=blueprint)
     for name in ("model_", "backbone_", "head_", "_calibrated_head"):
         setattr(clf, name, getattr(restored, name))
 

@@ -3,13 +3,20 @@
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from tlclassify.backbones import get_backbone, list_backbones
-from tlclassify.blueprints import Blueprint, answer_probe, build_again
+from tlclassify.blueprints import (
+    Blueprint,
+    answer_probe,
+    build_head_again,
+    build_network_again,
+)
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.evaluation.origins import list_versions
@@ -26,12 +33,13 @@ from tlclassify.manifests import (
 )
 from tlclassify.saved_files import (
     DAMAGE,
+    MAX_FILE_BYTES,
     check_members,
     create_archive,
     open_archive,
-    parse_manifest_text,
     read_array,
     read_manifest,
+    verify_members,
     write_array,
     write_manifest,
 )
@@ -42,13 +50,38 @@ _TOLERANCE, _TOLERANCE_OF_HALF_PRECISION = 0.01, 0.05
 _SINGLE_PRECISION = ("float32", "float64")
 
 
+@dataclass(frozen=True)
+class Source:
+    """What messages say of where a saved classifier comes from.
+
+    Parameters
+    ----------
+    name : str
+    complaint : str
+        That it is not what it must be; what is wrong with it follows.
+    advice : str
+        What to do.
+    """
+
+    name: str
+    complaint: str
+    advice: str
+
+
 def write_classifier(clf: TransferClassifier, file: BinaryIO) -> None:
-    """Write a fitted classifier, an array at a time.
+    """Write a fitted classifier, an array at a time, and hold what was written against the limits.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+    file : binary file
+        To be written and read.
 
     Raises
     ------
     TypeError, ValueError
-        If it has parameters that no file holds, or is beyond the limits of a file.
+        If it has parameters that no file holds, answers with NaN, or is beyond the limits of a
+        file.
     """
     blueprint: Blueprint = clf._blueprint  # noqa: SLF001
     head = blueprint.head
@@ -57,6 +90,7 @@ def write_classifier(clf: TransferClassifier, file: BinaryIO) -> None:
         "format_version": FORMAT_VERSION,
         "versions": list_versions(),
         "backbone": blueprint.backbone_name,
+        "weights": encode_value(blueprint.weights, name="weights"),
         "head": encode_value(head, name="head"),
         "image_size": blueprint.image_size,
         "dtype_policy": blueprint.dtype_policy,
@@ -68,19 +102,54 @@ def write_classifier(clf: TransferClassifier, file: BinaryIO) -> None:
         "n_features": clf.n_features_,
         "temperature": clf.temperature_,
         "history": encode_history(clf.history_),
+        "probe": _finite_answer(clf).tolist(),
     }
-    try:
-        manifest["probe"] = answer_probe(clf.model_, clf.image_shape_).tolist()
+    with _refusing_what_load_would():
         with create_archive(file) as archive:
             members = {
                 name: write_array(archive, name, _values(variable))
                 for name, variable in _list_arrays(clf).items()
             }
-            content = write_manifest(archive, manifest | {"arrays": encode_members(members)})
-        # What has been saved must load: the limits of a file hold here too.
-        parse_manifest(parse_manifest_text(content))
-    except (ValueError, zipfile.LargeZipFile) as error:
-        raise ValueError(f"clf cannot be saved: {error}.") from error
+            write_manifest(archive, manifest | {"arrays": encode_members(members)})
+        _open(file)
+
+
+def _finite_answer(clf: TransferClassifier) -> NDArray[np.float64]:
+    answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
+    if not np.isfinite(answer).all():
+        raise ValueError(
+            "clf must answer with finite probabilities, to be saved or pickled; received NaN or "
+            "infinity for the probe image. Fit it again, at a lower learning_rate."
+        )
+    return answer
+
+
+@contextmanager
+def _refusing_what_load_would() -> Iterator[None]:
+    try:
+        yield
+    except DAMAGE as error:
+        problem = str(error).rstrip(".")
+        if isinstance(error, zipfile.LargeZipFile):
+            problem = f"its arrays are too large or too many for {MAX_FILE_BYTES:,} bytes"
+        raise ValueError(
+            "clf must fit into a file that load reads, to be saved or pickled; received one that "
+            f"does not: {problem}. Correct its parameters with set_params, or fit it with fewer "
+            "weights, classes or epochs."
+        ) from error
+
+
+def _open(file: BinaryIO) -> tuple[zipfile.ZipFile, Manifest]:
+    """Open a file whose manifest and members are within the limits and agree.
+
+    Raises
+    ------
+    Any of DAMAGE
+    """
+    archive = open_archive(file)
+    manifest = parse_manifest(read_manifest(archive))
+    check_members(archive, manifest.arrays)
+    return archive, manifest
 
 
 def _list_arrays(clf: TransferClassifier) -> dict[str, Any]:
@@ -108,20 +177,18 @@ def _values(variable: Any) -> Any:
 
 
 @contextmanager
-def _refusing(source: str) -> Iterator[None]:
+def _refusing(source: Source) -> Iterator[None]:
     """Turn all that a bad file can cause into one kind of error."""
     try:
         yield
     except DAMAGE as error:
-        raise ValueError(
-            f"path must name a whole file that save wrote; {source} is none: {error}. Copy it "
-            "again from where it is whole, or save it again."
-        ) from error
+        problem = str(error).rstrip(".")
+        raise ValueError(f"{source.complaint}: {problem}. {source.advice}") from error
 
 
 def read_classifier(
     file: BinaryIO,
-    source: str,
+    source: Source,
     *,
     head: HeadBuilder | None = None,
     blueprint: Blueprint | None = None,
@@ -131,8 +198,8 @@ def read_classifier(
     Parameters
     ----------
     file : binary file
-    source : str
-        What messages call it.
+    source : Source
+        For messages.
     head : callable, optional
         The function that built the head.
     blueprint : Blueprint, optional
@@ -144,11 +211,10 @@ def read_classifier(
         If there is anything wrong with the file.
     """
     with _refusing(source):
-        archive = open_archive(file)
-        manifest = parse_manifest(read_manifest(archive))
-        check_members(archive, manifest.arrays)
+        archive, manifest = _open(file)
+        verify_members(archive, manifest.arrays)
     if blueprint is None:
-        blueprint = _choose_blueprint(manifest, source, head)
+        blueprint = _choose_blueprint(manifest, source.name, head)
     with _refusing(source):
         network, top = _build(manifest, blueprint, archive)
         clf = _assemble(manifest, blueprint, network, top)
@@ -169,7 +235,13 @@ def _choose_blueprint(manifest: Manifest, source: str, head: HeadBuilder | None)
             "Call load(path)."
         )
     chosen = manifest.head if head is None else head
-    return Blueprint(manifest.backbone, chosen, manifest.image_size, manifest.dtype_policy)  # type: ignore[arg-type]
+    return Blueprint(
+        manifest.backbone,
+        manifest.weights,
+        chosen,  # type: ignore[arg-type]
+        manifest.image_size,
+        manifest.dtype_policy,
+    )
 
 
 def check_registered(name: str, source: str) -> None:
@@ -197,18 +269,20 @@ def _build(
         raise ValueError(
             f"it has {n_parameters:,} weights for the backbone {row.name!r} of {row.n_parameters:,}"
         )
-    network, top = build_again(
-        blueprint,
-        image_shape=manifest.image_shape,
-        n_classes=len(manifest.classes),
-        statistics=_read_statistics(manifest, archive),
-    )
+    network = build_network_again(blueprint, image_shape=manifest.image_shape)
     if network.output.shape[-1] != manifest.n_features:
         raise ValueError(
             f"the backbone {row.name!r} gives {network.output.shape[-1]} features, and it has "
             f"{manifest.n_features}"
         )
     _fill(network, "backbone", manifest, archive)
+    # Only now: a Head on features of this width has the shapes that the manifest was held to.
+    top = build_head_again(
+        blueprint,
+        features_shape=network.output.shape[1:],
+        n_classes=len(manifest.classes),
+        statistics=_read_statistics(manifest, archive),
+    )
     _fill(top, "head", manifest, archive)
     return network, top
 
@@ -245,7 +319,6 @@ def _assemble(
     clf = TransferClassifier(**params)
     clf._blueprint = blueprint  # noqa: SLF001
     clf.backbone_, clf.head_ = network, top
-    clf._is_tuned = any(row["stage"] != "head" for row in manifest.history)  # noqa: SLF001
     clf.history_ = manifest.history
     clf.classes_ = manifest.classes
     clf._class_counts = manifest.class_counts  # noqa: SLF001
@@ -259,12 +332,14 @@ def _check_answer(clf: TransferClassifier, manifest: Manifest) -> None:
     tolerance = _TOLERANCE
     if manifest.dtype_policy not in _SINGLE_PRECISION:
         tolerance = _TOLERANCE_OF_HALF_PRECISION
-    # A temperature below 1 makes small differences larger.
-    tolerance /= min(1.0, manifest.temperature)
-    answer = answer_probe(clf.model_, clf.image_shape_)
+    answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
+    if not np.isfinite(answer).all():
+        raise ValueError(
+            "its probe image gets probabilities that are not finite, so that its numbers have been "
+            "changed"
+        )
     difference = np.abs(answer - manifest.probe).max()
-    # Written so that NaN is refused.
-    if not difference <= tolerance:
+    if difference > tolerance:
         raise ValueError(
             f"its probe image gets probabilities that differ by {difference:.2g} from those at "
             "the time of saving, so that the network built here is another one, or its numbers "

@@ -28,6 +28,7 @@ DAMAGE = (
 """What Python raises where a file is not what it should be; RecursionError is among them."""
 
 _ZIP64_LOCATOR_BYTES = 20
+_SHORTEST_ENTRY_BYTES = 46
 _MAX_DIRECTORY_BYTES = 2**20
 _MAX_DIGITS = 20
 _END = struct.Struct("<4s4H2LH")  # how a zip archive ends, where it has no comment
@@ -94,12 +95,11 @@ def write_array(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> Mem
     return Member(dtype, array.shape, digest.hexdigest())
 
 
-def write_manifest(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> bytes:
-    """Write the manifest as the last member, and return its bytes."""
+def write_manifest(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> None:
+    """Write the manifest as the last member."""
     content = json.dumps(manifest, allow_nan=False, separators=(",", ":")).encode("ascii")
     with archive.open(_entry(MANIFEST, len(content)), "w") as file:
         file.write(content)
-    return content
 
 
 def _entry(name: str, n_bytes: int) -> zipfile.ZipInfo:
@@ -123,9 +123,11 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
     Any of DAMAGE
         If they are not.
     """
-    n_bytes = _check_end(file)
+    n_bytes, n_members = _check_end(file)
     archive = zipfile.ZipFile(file)
     members = archive.infolist()
+    if len(members) != n_members:
+        raise ValueError(f"it lists {len(members):,} members, and states that it has {n_members:,}")
     for member in members:
         _check_entry(member, n_bytes)
     names = [member.filename for member in members]
@@ -138,22 +140,32 @@ def open_archive(file: BinaryIO) -> zipfile.ZipFile:
     return archive
 
 
-def _check_end(file: BinaryIO) -> int:
-    """Return the file's size, if it ends as an archive does whose table of contents is small."""
+def _check_end(file: BinaryIO) -> tuple[int, int]:
+    """Return the sizes of a file and of its table of contents, if it ends as an archive of ours.
+
+    Returns
+    -------
+    n_bytes, n_members : int
+        The second as the archive states it.
+    """
     n_bytes = file.seek(0, 2)
     if not _END.size <= n_bytes <= MAX_FILE_BYTES:
         raise ValueError(f"it has {n_bytes:,} bytes, not {_END.size} to {MAX_FILE_BYTES:,}")
     file.seek(n_bytes - _END.size)
-    signature, *_, size, start, n_comment = _END.unpack(file.read(_END.size))
+    signature, *parts, n_here, n_members, size, start, n_comment = _END.unpack(file.read())
     if signature != b"PK\x05\x06" or n_comment:
         raise ValueError("it is not a zip archive without a comment, or its end is missing")
     if size > _MAX_DIRECTORY_BYTES or start + size + _END.size != n_bytes:
         raise ValueError("its table of contents is too long or in the wrong place")
+    if any(parts) or n_here != n_members:
+        raise ValueError("it is one of several parts of an archive")
+    if n_members * _SHORTEST_ENTRY_BYTES > size:
+        raise ValueError(f"its table of contents is too short for {n_members:,} members")
     # zipfile would believe a second end record, of the format for huge files, that lies before it.
     file.seek(max(0, start + size - _ZIP64_LOCATOR_BYTES))
     if file.read(4) == b"PK\x06\x07":
         raise ValueError("it is an archive of the format for huge files, which save never writes")
-    return n_bytes
+    return n_bytes, n_members
 
 
 def _check_entry(member: zipfile.ZipInfo, n_bytes: int) -> None:
@@ -179,13 +191,9 @@ def read_manifest(archive: zipfile.ZipFile) -> Any:
     n_bytes = archive.getinfo(MANIFEST).file_size
     if n_bytes > MAX_MANIFEST_BYTES:
         raise ValueError(f"its manifest has {n_bytes:,} bytes, not {MAX_MANIFEST_BYTES:,} or fewer")
-    return parse_manifest_text(archive.read(MANIFEST))
-
-
-def parse_manifest_text(content: bytes) -> Any:
-    """Return what strict JSON says: names occur once, numbers are finite and not endless."""
+    # Strict: names occur once, numbers are finite and not endless.
     return json.loads(
-        content.decode("ascii"),
+        archive.read(MANIFEST).decode("ascii"),
         object_pairs_hook=_unique,
         parse_int=_short_int,
         parse_float=_finite,
@@ -214,7 +222,7 @@ def _finite(text: str) -> float:
 
 
 def check_members(archive: zipfile.ZipFile, members: dict[str, Member]) -> None:
-    """Hold the archive against the manifest: the same members, sizes and bytes.
+    """Hold the archive's table of contents against the manifest: the same members and sizes.
 
     Raises
     ------
@@ -228,17 +236,21 @@ def check_members(archive: zipfile.ZipFile, members: dict[str, Member]) -> None:
     wrong = [name for name, member in members.items() if member.n_bytes != sizes[name]]
     if wrong:
         raise ValueError(f"its members have other sizes than in its manifest: {_first(wrong)}")
-    for name, member in members.items():
-        _verify_array(archive, name, member)
 
 
-def _verify_array(archive: zipfile.ZipFile, name: str, member: Member) -> None:
-    """Hold a member's bytes against the manifest, a piece at a time.
+def verify_members(archive: zipfile.ZipFile, members: dict[str, Member]) -> None:
+    """Hold the bytes of members that `check_members` has passed against the manifest.
 
     Raises
     ------
     Any of DAMAGE
     """
+    for name, member in members.items():
+        _verify_array(archive, name, member)
+
+
+def _verify_array(archive: zipfile.ZipFile, name: str, member: Member) -> None:
+    # A piece at a time, so that no array is in memory yet.
     with archive.open(name) as file:
         header = file.read(len(member.header))
         if header != member.header:
@@ -251,7 +263,7 @@ def _verify_array(archive: zipfile.ZipFile, name: str, member: Member) -> None:
 
 
 def read_array(archive: zipfile.ZipFile, name: str, member: Member) -> NDArray[Any]:
-    """Return the values of a member that `verify_array` has passed."""
+    """Return the values of a member that `verify_members` has passed."""
     with archive.open(name) as file:
         file.read(len(member.header))
         return np.frombuffer(file.read(), dtype=member.dtype).reshape(member.shape)

@@ -16,7 +16,7 @@ from tlclassify.features import run_problems
 from tlclassify.heads import Head, get_head
 from tlclassify.stages import Stage, check_stage, get_stage
 
-NOT_KEPT = ("callbacks", "cache_dir")
+NOT_KEPT = ("callbacks", "cache_dir", "engine")
 _RECORDS: dict[str, Any] = {"Augmentation": Augmentation, "Head": Head, "Stage": Stage}
 _NOT_FINITE = ("nan", "inf", "-inf")
 

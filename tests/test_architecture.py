@@ -44,6 +44,7 @@ LAYERS = {
     "views": 3,
     "activations": 6,
     "converters": 4,
+    "export_files": 4,
     "backbones": 4,
     "training": 4,
     "features": 7,

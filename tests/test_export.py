@@ -1,7 +1,10 @@
 """Each format, run by its own runtime, gives the classifier's own probabilities."""
 
+import copy
 import json
+import re
 import zipfile
+from dataclasses import replace
 from importlib import util
 
 import keras
@@ -10,22 +13,27 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from exports import draw_images, fit_small, make_row, needs_tensorflow
-from tlclassify import converters
+from test_project import PROJECT
+from tlclassify import converters, exporting
 from tlclassify.backbone_rows import SYMMETRIC, Scaling
 from tlclassify.backbones import build_backbone
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.export_metadata import read_metadata
 from tlclassify.exporting import export
+from tlclassify.onnx_precision import keep_in_float16
 from tlclassify.portable import build_portable, resizing_matrix
 
 pytestmark = needs_tensorflow
+KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
 NAMES = {
     "onnx": "a.onnx",
     "openvino": "a.xml",
     "litert": "a.tflite",
     "saved_model": "a",
 }
+# Python 3.10 has no Keras that writes LiteRT.
+NAMES = {row.name: NAMES[row.name] for row in converters.FORMATS if row.first_keras <= KERAS}
 # Each runtime adds up in another order than Keras.
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "int8": 0.15}
 SIZES = [((8, 8), 8), ((5, 7), 12), ((40, 21), 8)]
@@ -121,6 +129,7 @@ def test_the_metadata_is_inside(exported, clf, name):
     assert (found.backbone, found.precision) == ("two_layers", "float32")
 
 
+@pytest.mark.skipif("litert" not in NAMES, reason="this Keras does not write LiteRT")
 def test_litert_labels_are_where_others_look(exported):
     assert zipfile.ZipFile(exported["litert"]).read("labels.txt") == b"cat\ndog\neel"
 
@@ -164,6 +173,32 @@ def test_the_matrices_are_the_layer(interpolation, antialias):
     np.testing.assert_allclose(found, layer(images), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("options", "shape", "dtype", "message"),
+    [
+        ({"crop_to_aspect_ratio": True}, (5, 7, 3), "float32", "received crop_to_aspect_ratio=Tru"),
+        ({"pad_to_aspect_ratio": True}, (5, 7, 3), "float32", "received pad_to_aspect_ratio=True"),
+        ({"data_format": "channels_first"}, (3, 5, 7), "float32", "data_format='channels_first'"),
+        ({}, (5, 7, 3), "uint8", "received input of dtype uint8"),
+        ({}, (None, 7, 3), "float32", r"received input of shape \(None, None, 7, 3\)"),
+    ],
+)
+def test_a_resizing_that_is_no_product_is_refused(options, shape, dtype, message):
+    inputs = keras.Input(shape, dtype=dtype)
+    network = keras.Model(inputs, keras.layers.Resizing(4, 4, name="own", **options)(inputs))
+    with pytest.raises(ValueError, match=f"layer 'own' must resize whole images .*{message}"):
+        build_portable(network)
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 5])
+def test_any_number_of_channels_is_reversed(n_channels):
+    inputs = keras.Input((2, 2, n_channels))
+    network = keras.Model(inputs, keras.ops.flip(inputs, axis=-1))
+    images = np.random.default_rng(0).normal(size=(2, 2, 2, n_channels)).astype(np.float32)
+    found = build_portable(network).predict_on_batch(images)
+    np.testing.assert_array_equal(found, images[..., ::-1])
+
+
 def test_a_network_in_less_than_float32_is_refused():
     network = build_network((5, 7), 12)
     network.get_layer("two").dtype_policy = keras.DTypePolicy("mixed_bfloat16")
@@ -175,6 +210,14 @@ def test_a_network_in_less_than_float32_is_refused():
 def test_nothing_else_is_left_beside_it(exported, name):
     folder = exported[name].parent
     assert {path.name for path in folder.iterdir()} == {*NAMES.values(), "a.bin"}
+
+
+def test_a_parameter_set_after_the_fit_changes_nothing(clf, tmp_path):
+    changed = copy.copy(clf).set_params(backbone="resnet50", weights="pretrained")
+    path = export(changed, tmp_path / "a")
+    found = read_metadata(metadata_of(path, "saved_model"), path="")
+    assert found.backbone == "two_layers"
+    assert found.weights_licence == "none (it began with random weights)"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,7 +232,7 @@ def test_a_failure_leaves_what_was_there(exported, clf, name, tmp_path, monkeypa
         path.with_suffix(".bin").write_text("half")
         raise OSError(28, "full")
 
-    rows = [converters.Format(r.name, r.suffix, (), ("float32",), fail) for r in converters.FORMATS]
+    rows = [replace(row, packages=(), write=fail) for row in converters.FORMATS]
     monkeypatch.setattr("tlclassify.exporting.FORMATS", rows)
     with pytest.raises(OSError, match="full"):
         export(clf, path)
@@ -218,7 +261,7 @@ def test_a_folder_of_something_else_is_not_replaced(clf, tmp_path):
     assert (tmp_path / "a" / "letter.txt").read_text() == "dear"
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino", "litert"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "saved_model"])
 def test_half_the_bits_are_half_the_weights(exported, clf, name, tmp_path):
     path = export(clf, tmp_path / NAMES[name], precision="float16")
     files = [exported[name], path]
@@ -233,7 +276,17 @@ def test_half_the_bits_are_half_the_weights(exported, clf, name, tmp_path):
     assert read_metadata(metadata_of(path, name), path="").precision == "float16"
 
 
-@pytest.mark.parametrize("name", ["onnx", "litert"])
+def test_weights_of_no_values_are_kept():
+    import onnx
+
+    empty = onnx.numpy_helper.from_array(np.zeros((0, 3), np.float32), "empty")
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "none", [], [], [empty]))
+    keep_in_float16(model)
+    assert onnx.numpy_helper.to_array(model.graph.initializer[0]).shape == (0, 3)
+    assert [node.output[0] for node in model.graph.node] == ["empty"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in {"onnx", "litert"}])
 def test_int8_is_near(clf, name, tmp_path, caplog):
     X, _ = draw_images(24, (5, 7))
     path = export(clf, tmp_path / NAMES[name], precision="int8", calibration_images=X)
@@ -243,6 +296,14 @@ def test_int8_is_near(clf, name, tmp_path, caplog):
     assert not caplog.records
     # More than another order of adding up would make of it.
     assert np.abs(found - clf.predict_proba(images)).max() > 1e-3
+
+
+def test_int8_of_a_network_without_convolutions_is_refused(tmp_path):
+    row = replace(make_row(), builder=keras.layers.Dense(4, activation="relu"))
+    X, _ = draw_images(6)
+    with pytest.raises(ValueError, match="'float32' or 'float16' for a network without convolut"):
+        export(fit_small(row=row), tmp_path / "a.onnx", precision="int8", calibration_images=X)
+    assert not list(tmp_path.iterdir())
 
 
 PROBLEMS = [
@@ -256,6 +317,11 @@ PROBLEMS = [
         {"precision": "int8", "calibration_images": np.zeros((2, 9, 9), np.uint8)},
         ValueError,
         "calibration_images must hold images of 5x7 pixels",
+    ),
+    (
+        {"calibration_images": np.zeros((2, 5, 7), np.uint8)},
+        ValueError,
+        "calibration_images must be None for precision='float32'.*received ndarray",
     ),
 ]
 
@@ -295,4 +361,23 @@ def test_a_missing_package_is_named(clf, tmp_path, monkeypatch, name, package):
     with pytest.raises(ImportError, match=message) as raised:
         export(clf, tmp_path / NAMES[name])
     assert raised.value.name == package
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_extra_brings_whatever_a_format_asks_for(monkeypatch):
+    asked = set()
+    monkeypatch.setattr(exporting, "check_packages", lambda packages, _: asked.update(packages))
+    for row in converters.FORMATS:
+        for precision in row.precisions:
+            exporting._check_packages(replace(row, first_keras=(3, 0)), precision)
+    extra = PROJECT["project"]["optional-dependencies"]["export"]
+    assert asked == {re.match(r"[\w-]+", requirement)[0] for requirement in extra}
+
+
+def test_a_keras_that_is_too_old_is_named(clf, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras, "__version__", "3.12.1")
+    message = r"format='litert' needs Keras 3\.13 or later; received 3\.12\.1\. .* \"keras>=3\.13\""
+    with pytest.raises(ImportError, match=message) as raised:
+        export(clf, tmp_path / "a.tflite")
+    assert raised.value.name == "keras"
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,6 @@ def test_it_predicts_as_the_classifier(clf, folder, engine, file):
     assert loaded.image_shape_ == clf.image_shape_
     assert loaded.pixel_range_ == clf.pixel_range_
     assert loaded.engine_ == engine
-    assert loaded.metadata_.weights_licence == ""
     assert repr(loaded) == (
         f"<ExportedClassifier of 'two_layers': 3 classes, images of 5x7, on {engine}>"
     )
@@ -146,12 +145,27 @@ def test_labels_of_another_type_or_number_are_named(folder):
         loaded.score(X, y[:5])
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1], "sample_weight must be 6 finite numbers"),
+        ([1, 1, 1, 1, 1, np.nan], "sample_weight must be 6 finite numbers"),
+        ([[1], [1], [1], [1], [1], [1]], "sample_weight must be 6 finite numbers"),
+        ([1, 1, 1, 1, 1, -1], "sample_weight must be zero or more"),
+        ([0, 0, 0, 0, 0, 0], "more than zero somewhere"),
+    ],
+)
+def test_bad_weights_are_named(folder, weights, message):
+    X, y = draw_images(6, SHAPE)
+    with pytest.raises(ValueError, match=message):
+        load_exported(folder / "a.onnx").score(X, y, weights)
+
+
 BAD_CALLS = [
     ({"path": "a.h5"}, ValueError, "path must end in .onnx or .xml; received '.*a.h5'"),
     ({"path": "b.onnx"}, FileNotFoundError, "there is no file '.*b.onnx'"),
     ({"engine": "openvno"}, ValueError, "engine must be one of .* Did you mean 'openvino'"),
     ({"path": "a.xml", "engine": "onnxruntime"}, ValueError, "engine must be one of 'auto', 'ope"),
-    ({"precision": "half"}, ValueError, "precision must be one of"),
     ({"batch_size": 0, "n_threads": 0}, ValueError, "2 parameters are not valid:\n  - batch_size"),
 ]
 

@@ -12,8 +12,10 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ import uvicorn
 from PIL import Image
 
 from exports import draw_images, fit_small, needs_tensorflow
+from tlclassify.export_metadata import ExportMetadata
 from tlclassify.exported import load_exported
 from tlclassify.exporting import export
 
@@ -58,7 +61,9 @@ def serve(tmp_path_factory):
     page = module.PAGE.read_text(encoding="utf-8").replace("</body>", HAND)
     module.PAGE = tmp_path_factory.mktemp("page") / "serve.html"
     module.PAGE.write_text(page, encoding="utf-8")
-    return module
+    before = Image.MAX_IMAGE_PIXELS
+    yield module
+    Image.MAX_IMAGE_PIXELS = before
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +71,43 @@ def clf():
     return fit_small(labels=["cat", EVIL, "eel"])
 
 
-@pytest.fixture(scope="module")
-def url(serve, clf, tmp_path_factory):
-    loaded = load_exported(export(clf, tmp_path_factory.mktemp("serve") / "a.onnx"))
-    config = uvicorn.Config(serve.build_app(loaded, max_bytes=MAX_BYTES), log_level="error")
-    server = uvicorn.Server(config)
+@contextmanager
+def running(app):
+    """Serve an application, and give its address."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture(scope="module")
+def url(serve, clf, tmp_path_factory):
+    loaded = load_exported(export(clf, tmp_path_factory.mktemp("serve") / "a.onnx"))
+    with running(serve.build_app(loaded, max_bytes=MAX_BYTES)) as address:
+        yield address
+
+
+@contextmanager
+def serving(serve, predict_proba):
+    """Serve something that predicts as it is told to."""
+    metadata = ExportMetadata(np.array(["a", "b"]), (8, 8, 3), 255, "none")
+    clf = SimpleNamespace(
+        classes_=metadata.classes,
+        image_shape_=metadata.image_shape,
+        metadata_=metadata,
+        engine_="none",
+        predict_proba=predict_proba,
+    )
+    with running(serve.build_app(clf)) as address:
+        yield address
 
 
 def png(image, kind="PNG", **options):
@@ -88,10 +116,11 @@ def png(image, kind="PNG", **options):
     return file.getvalue()
 
 
-def ask(url, body=None):
+def ask(url, body=None, method=None):
     """Return the status, the headers and the content of an answer."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as answer:
+        request = urllib.request.Request(url, body, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.headers, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -129,17 +158,63 @@ BAD_UPLOADS = [
     (b"hello", 422, "This is not an image that can be read"),
     (png(NOISE[:20])[:900], 422, "The image cannot be read"),
     (png(NOISE), 413, "larger than 0.0625 MiB"),
-    (png(np.zeros((10_000, 6_000), bool)), 413, "more than 50 million pixels"),
-    (png(np.zeros((20_000, 20_000), bool)), 413, "more than 50 million pixels"),
+    (png(np.zeros((8_000, 5_001), bool)), 413, "more than 40 million pixels"),
+    (png(np.zeros((20_000, 20_000), bool)), 413, "more than 40 million pixels"),
+    (png(NOISE[:8, :8], "TIFF"), 422, "Send one of JPEG, PNG, WEBP, GIF, BMP"),
+    (png(NOISE[:8, :8], "EPS"), 422, "Send one of JPEG, PNG, WEBP, GIF, BMP"),
 ]
+
+
+def assert_refused(answer, status, message):
+    found, headers, content = answer
+    assert (found, headers["content-type"]) == (status, "application/json")
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert message in json.loads(content)["detail"]
 
 
 @pytest.mark.parametrize(("body", "status", "message"), BAD_UPLOADS, ids=lambda v: str(v)[:12])
 def test_bad_uploads_are_refused_in_words(url, body, status, message):
-    found, headers, content = ask(f"{url}/predict", body)
-    assert (found, headers["content-type"]) == (status, "application/json")
-    assert message in json.loads(content)["detail"]
+    assert_refused(ask(f"{url}/predict", body), status, message)
     assert ask(f"{url}/info")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("place", "method", "status", "message"),
+    [("nothing", "GET", 404, "Not Found"), ("predict", "GET", 405, "Method Not Allowed")],
+)
+def test_bad_requests_are_refused_in_json(url, place, method, status, message):
+    assert_refused(ask(f"{url}/{place}", method=method), status, message)
+
+
+def test_an_error_of_the_program_is_told_in_json(serve):
+    def fail(paths):
+        raise RuntimeError("a secret")
+
+    with serving(serve, fail) as url:
+        answer = ask(f"{url}/predict", png(NOISE[:8, :8]))
+        assert_refused(answer, 500, "The server failed. Its log says why.")
+        assert "secret" not in answer[2]
+        assert ask(f"{url}/info")[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_the_usual_formats_are_read(url, kind):
+    assert ask(f"{url}/predict", png(NOISE[:8, :8], kind))[0] == 200
+
+
+def test_few_images_are_unpacked_at_a_time(serve):
+    at_work, most = threading.Semaphore(serve.N_AT_ONCE), []
+
+    def count(paths):
+        most.append(at_work.acquire(blocking=False))
+        time.sleep(0.05)
+        at_work.release()
+        return np.array([[0.25, 0.75]])
+
+    with serving(serve, count) as url, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: ask(f"{url}/predict", body), [png(NOISE[:8, :8])] * 8))
+    assert [status for status, *_ in answers] == [200] * 8
+    assert most == [True] * 8
 
 
 def test_the_page_loads_nothing_from_elsewhere(url):
@@ -164,7 +239,7 @@ def test_a_browser_shows_it(url, tmp_path, width, scenario):
     page = browse(f"{url}/#{scenario}", tmp_path, size, "--dump-dom", "--virtual-time-budget=5000")
     seen = json.loads(unescape(re.search(r'data-seen="([^"]*)"', page)[1]))
     assert seen["wide"] <= 0
-    assert seen["info"].startswith("3 classes, by two_layers. Up to")
+    assert seen["info"].startswith("3 classes, by two_layers. Licence of its pretrained weights")
     if scenario == "nothing":
         assert seen["answer"] == "The most probable classes appear here."
         assert "Drop an image here" in seen["drop"]
@@ -174,4 +249,4 @@ def test_a_browser_shows_it(url, tmp_path, width, scenario):
         assert seen["picture"] == 8
     else:
         assert "Drop an image here" in seen["drop"]
-        assert seen["answer"] == "This is not an image that can be read. Try JPEG or PNG."
+        assert seen["answer"].startswith("This is not an image that can be read. Send one of JPEG")

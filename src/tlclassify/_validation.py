@@ -133,6 +133,28 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
     return labels
 
 
+def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[np.float32]:
+    """Return one weight per image.
+
+    Raises
+    ------
+    ValueError
+        If they have another length, are negative or not finite, or all zero.
+    """
+    weights = np.asarray(sample_weight, dtype=np.float32)
+    if weights.shape != (n_samples,) or not np.isfinite(weights).all():
+        raise ValueError(
+            f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
+            f"{weights.shape}, {np.count_nonzero(~np.isfinite(weights))} of them not finite."
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must be zero or more, and more than zero somewhere; received values "
+            f"from {weights.min():g} to {weights.max():g}."
+        )
+    return weights
+
+
 def encode_labels(
     labels: NDArray[Any],
     classes: NDArray[Any],

@@ -12,14 +12,22 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.engines import AUTO, Engine, choose_engine, open_engine
+from tlclassify.engines import Engine, choose_engine, open_engine
 from tlclassify.export_metadata import METADATA_FILE, METADATA_KEY, ExportMetadata
 from tlclassify.exported import digest_file
 from tlclassify.litert import converter_options
 from tlclassify.onnx_precision import keep_in_float16, quantize
 from tlclassify.portable import build_portable, export_graph
 
-__all__ = ["FORMATS", "Batches", "Format", "check_packages", "compile_network"]
+__all__ = [
+    "FORMATS",
+    "Batches",
+    "Format",
+    "check_converter",
+    "check_keras",
+    "check_packages",
+    "compile_network",
+]
 
 Batches = Callable[[], Iterator[NDArray[np.uint8]]]
 """A function that returns batches of images, shape (n, height, width, 3)."""
@@ -37,6 +45,8 @@ class Format:
         What its files end in; empty for a folder.
     packages : tuple of str
         What has to be installed to write it, beside TensorFlow.
+    first_keras : (major, minor)
+        The first version of Keras that can write it.
     precisions : tuple of str
         In which it can keep weights.
     write : callable
@@ -46,6 +56,7 @@ class Format:
     name: str
     suffix: str
     packages: tuple[str, ...]
+    first_keras: tuple[int, int]
     precisions: tuple[str, ...]
     write: Callable[[keras.Model, Path, ExportMetadata, Batches | None], None]
 
@@ -64,6 +75,23 @@ def check_packages(packages: tuple[str, ...], what: str) -> None:
             f"{what} needs {' and '.join(missing)}. Install it with: "
             'pip install "tlclassify[export]".',
             name=missing[0],
+        )
+
+
+def check_keras(row: Format, what: str) -> None:
+    """See that Keras is new enough to write a format.
+
+    Raises
+    ------
+    ImportError
+        With the version that it takes, and the command that installs it.
+    """
+    if tuple(int(part) for part in keras.__version__.split(".")[:2]) < row.first_keras:
+        needed = ".".join(map(str, row.first_keras))
+        raise ImportError(
+            f"{what} needs Keras {needed} or later; received {keras.__version__}. "
+            f'Install it with: pip install --upgrade "keras>={needed}".',
+            name="keras",
         )
 
 
@@ -122,19 +150,33 @@ def write_saved_model(
     (extra / METADATA_FILE).write_text(metadata.to_json(), encoding="ascii")
 
 
-def compile_network(
-    network: keras.Model, *, engine: str = AUTO, precision: str = "float32"
-) -> Engine:
+def check_converter(engine: str) -> None:
+    """See that networks can be written for an engine here.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As `choose_engine`; or if a package that converts is missing, or Keras is too old.
+    """
+    row, what = _format_of(engine), f"engine={engine!r}"
+    check_packages(row.packages, what)
+    check_keras(row, what)
+
+
+def _format_of(engine: str) -> Format:
+    suffix = choose_engine(engine).suffixes[0]
+    return next(row for row in FORMATS if row.suffix == suffix)
+
+
+def compile_network(network: keras.Model, *, engine: str) -> Engine:
     """Return a network ready to run on another runtime, in place of the network itself.
 
     Parameters
     ----------
     network : keras.Model
         A functional model on uint8 images of a fixed size.
-    engine : {"auto", "openvino", "onnxruntime"}, default "auto"
-        What runs it; "auto": the fastest that is installed.
-    precision : {"float32", "bfloat16"}, default "float32"
-        In which it computes.
+    engine : {"openvino", "openvino_bfloat16", "onnxruntime"}
+        What runs it.
 
     Returns
     -------
@@ -143,23 +185,21 @@ def compile_network(
 
     Raises
     ------
-    ValueError, ImportError
-        As `choose_engine` and `build_portable`; or if a package that converts is missing.
+    Exception
+        Of any type, if the network has a step that the converter or the runtime does not know.
     """
-    chosen = choose_engine(engine, precision=precision).name
-    row = next(row for row in FORMATS if row.name == {"onnxruntime": "onnx"}.get(chosen, chosen))
-    check_packages(row.packages, f"engine={chosen!r}")
+    row = _format_of(engine)
     # Where a mapped file cannot be removed while it is in use, the system does so later.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / f"network{row.suffix}"
         export_graph(build_portable(network), path, row.name)
-        return open_engine(path, engine=chosen, precision=precision)
+        return open_engine(path, engine=engine)
 
 
 _ALL = ("float32", "float16", "int8")
 FORMATS = (
-    Format("onnx", ".onnx", ("onnx", "tf2onnx"), _ALL, write_onnx),
-    Format("openvino", ".xml", ("openvino",), _ALL[:2], write_openvino),
-    Format("litert", ".tflite", (), _ALL, write_litert),
-    Format("saved_model", "", (), _ALL[:1], write_saved_model),
+    Format("onnx", ".onnx", ("onnx", "tf2onnx"), (3, 8), _ALL, write_onnx),
+    Format("openvino", ".xml", ("openvino",), (3, 11), _ALL[:2], write_openvino),
+    Format("litert", ".tflite", (), (3, 13), _ALL, write_litert),
+    Format("saved_model", "", (), (3, 8), _ALL[:1], write_saved_model),
 )

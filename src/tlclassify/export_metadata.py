@@ -31,7 +31,7 @@ class ExportMetadata:
     backbone : str
         The name of the backbone's row.
     weights_licence : str
-        Licence of the backbone's pretrained weights; empty where it had none.
+        What is known of the licence of the weights that the backbone began with.
     precision : {"float32", "float16", "int8"}
         In which the weights are kept.
     version : str

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._validation import check_labels, number_problem, raise_problems
+from tlclassify._validation import (
+    check_labels,
+    check_sample_weight,
+    number_problem,
+    raise_problems,
+)
 from tlclassify.engines import AUTO, Engine, choose_engine, open_engine
 from tlclassify.export_metadata import ExportMetadata, read_metadata
 from tlclassify.images import ImageSource, read_batches, reopen_images
@@ -31,7 +36,7 @@ class ExportedClassifier:
         The value of white in floating-point pixels.
     metadata_ : ExportMetadata
         All that the file says of itself, the backbone and its licence too.
-    engine_ : {"openvino", "onnxruntime"}
+    engine_ : {"openvino", "openvino_bfloat16", "onnxruntime"}
         What runs the graph.
     batch_size : int
         Images run through the graph at once.
@@ -74,13 +79,8 @@ class ExportedClassifier:
         OSError
             If image files cannot be read, all of them named.
         """
-        source = self._open(X)
-        if len(source) <= self.batch_size:
-            # Without the thread that reads ahead, whose start takes as long as a small image.
-            return self._engine.predict_on_batch(source.read(0, len(source)))
-        batches = read_batches(source, self.batch_size)
-        parts = [self._engine.predict_on_batch(batch) for batch in batches]
-        return np.concatenate(parts)
+        batches = read_batches(self._open(X), self.batch_size)
+        return np.concatenate([self._engine.predict_on_batch(batch) for batch in batches])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image.
@@ -108,7 +108,7 @@ class ExportedClassifier:
         y : array-like of shape (n,)
             Their labels.
         sample_weight : array-like of shape (n,), optional
-            Weights of the images.
+            Weights of the images, zero or more.
 
         Returns
         -------
@@ -118,14 +118,20 @@ class ExportedClassifier:
         ------
         TypeError
             If the labels are of another type than `classes_`.
+        ValueError
+            If labels or weights have another length than the images, or weights are negative or
+            not finite.
         """
-        labels = check_labels(y, n_samples=len(self._open(X)))
+        n_samples = len(self._open(X))
+        labels = check_labels(y, n_samples=n_samples)
+        weights = None
+        if sample_weight is not None:
+            weights = check_sample_weight(sample_weight, n_samples=n_samples)
         if (labels.dtype.kind == "U") != (self.classes_.dtype.kind == "U"):
             raise TypeError(
                 f"y must hold labels of the type of classes_, {self.classes_.dtype}; received "
                 f"{labels.dtype}. Convert them with numpy.asarray(y).astype(...)."
             )
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         return float(np.average(self.predict(X) == labels, weights=weights))
 
     def _open(self, X: Any) -> ImageSource:
@@ -136,7 +142,6 @@ def load_exported(
     path: str | Path,
     *,
     engine: str = AUTO,
-    precision: str = "float32",
     batch_size: int = 32,
     n_threads: int | None = None,
 ) -> ExportedClassifier:
@@ -148,10 +153,9 @@ def load_exported(
     ----------
     path : path
         An ``.onnx`` file; or the ``.xml`` file of OpenVINO with its ``.bin`` file beside it.
-    engine : {"auto", "openvino", "onnxruntime"}, default "auto"
-        What runs it; "auto": the fastest that is installed. OpenVINO runs both kinds of files.
-    precision : {"float32", "bfloat16"}, default "float32"
-        In which it computes. bfloat16 needs OpenVINO and a processor that has it.
+    engine : {"auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "auto"
+        What runs it; "auto": OpenVINO where it is installed, which runs both kinds of files, else
+        ONNX Runtime. bfloat16 needs a processor that has it.
     batch_size : int, default 32
         Images run through the graph at once.
     n_threads : int, optional
@@ -166,7 +170,8 @@ def load_exported(
     FileNotFoundError
         If there is no such file, or it lacks the file that belongs to it.
     ValueError
-        If it is none that `export` has written, or a parameter is not as above.
+        If it is none that `export` has written, a parameter is not as above, or the processor lacks
+        what the engine computes with.
     ImportError
         If the engine is not installed.
 
@@ -193,11 +198,11 @@ def load_exported(
             f"path must end in {' or '.join(_SUFFIXES)}; received {str(path)!r}. LiteRT files and "
             "SavedModel folders are run by their own runtimes."
         )
-    choose_engine(engine, suffix=path.suffix, precision=precision)
+    choose_engine(engine, suffix=path.suffix)
     for file in (path, path.with_suffix(".bin"))[: 2 if path.suffix == ".xml" else 1]:
         if not file.is_file():
             raise FileNotFoundError(f"path: there is no file {str(file)!r}.")
-    opened = open_engine(path, engine=engine, precision=precision, n_threads=n_threads)
+    opened = open_engine(path, engine=engine, n_threads=n_threads)
     metadata = read_metadata(opened.metadata, path=path)
     _check_agreement(metadata, opened, path)
     return ExportedClassifier(metadata, engine=opened, batch_size=batch_size)

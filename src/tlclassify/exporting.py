@@ -1,9 +1,5 @@
 """A fitted classifier as a file for other runtimes: raw images to probabilities."""
 
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,10 +7,10 @@ from typing import Any
 import keras
 
 from tlclassify._validation import check_choice
-from tlclassify.backbones import get_backbone
 from tlclassify.classifier import TransferClassifier
-from tlclassify.converters import FORMATS, Batches, Format, check_packages
-from tlclassify.export_metadata import METADATA_FILE, ExportMetadata
+from tlclassify.converters import FORMATS, Batches, Format, check_keras, check_packages
+from tlclassify.export_files import put_in_place
+from tlclassify.export_metadata import ExportMetadata
 from tlclassify.fitted import check_fitted
 from tlclassify.images import read_batches, reopen_images
 from tlclassify.portable import build_portable
@@ -35,7 +31,10 @@ def export(
     """Write a fitted classifier for other runtimes: raw uint8 images to probabilities.
 
     The file holds the class names and the image size too, so `load_exported` needs nothing else.
-    It appears under its name only when it is whole.
+    It appears under its name only when it is whole, and replaces an older export only then. A
+    process that is killed while it replaces a folder, or one pair of ``.xml`` and ``.bin`` by
+    another, leaves no mixture of the two: what it had moved aside is in a folder beside them whose
+    name begins with a dot and ends in ``.before``.
 
     Parameters
     ----------
@@ -51,8 +50,8 @@ def export(
         computed in, too: smaller and faster still, at a cost in accuracy that is to be measured.
         ONNX and LiteRT have all three, OpenVINO the first two, a SavedModel the first.
     calibration_images : array-like, optional
-        For int8: images as for `fit`, a hundred or more, from which the range of values inside
-        the network is measured. Training images will do.
+        For int8, and only for it: images as for `fit`, a hundred or more, from which the range of
+        values inside the network is measured. Training images will do.
 
     Returns
     -------
@@ -66,13 +65,15 @@ def export(
     sklearn.exceptions.NotFittedError
         If it has not been fitted.
     ValueError
-        If a parameter is not as above; or the network computes in less than float32.
+        If a parameter is not as above; or the network computes in less than float32, crops or pads
+        while it resizes, or has nothing that ONNX would compute in int8.
     ImportError
-        If the format needs a package that is not installed.
+        If the format needs a package that is not installed, or a later Keras.
     RuntimeError
         If Keras does not run on TensorFlow, whose graph is what is converted.
     OSError
-        If the file cannot be written; what there was under the name is left as it is.
+        If the file cannot be written, or would replace what is not from an export: a folder, or
+        a ``.bin`` file beside an ``.xml``. What there was is left as it is.
 
     Examples
     --------
@@ -93,7 +94,7 @@ def export(
     images = _open_calibration(clf, calibration_images, precision)
     metadata = _describe(clf, precision)
     portable = build_portable(clf.model_)
-    with _written_whole(path) as draft:
+    with put_in_place(path, is_folder=not chosen.suffix) as draft:
         chosen.write(portable, draft, metadata, images)
     return path
 
@@ -131,10 +132,16 @@ def _check_packages(chosen: Format, precision: str) -> None:
     quantizes = chosen.name == "onnx" and precision == "int8"
     packages = (*chosen.packages, "onnxruntime") if quantizes else chosen.packages
     check_packages(packages, f"format={chosen.name!r}")
+    check_keras(chosen, f"format={chosen.name!r}")
 
 
 def _open_calibration(clf: TransferClassifier, X: Any, precision: str) -> Batches | None:
     if precision != "int8":
+        if X is not None:
+            raise ValueError(
+                f"calibration_images must be None for precision={precision!r}, which measures "
+                f"nothing; received {type(X).__name__}. Leave them out, or pass precision='int8'."
+            )
         return None
     if X is None:
         raise ValueError(
@@ -147,41 +154,13 @@ def _open_calibration(clf: TransferClassifier, X: Any, precision: str) -> Batche
 
 
 def _describe(clf: TransferClassifier, precision: str) -> ExportMetadata:
-    row = get_backbone(clf.backbone)
+    blueprint = clf._blueprint  # noqa: SLF001
     return ExportMetadata(
         classes=clf.classes_,
         image_shape=clf.image_shape_,
         pixel_range=clf.pixel_range_,
-        backbone=row.name,
-        weights_licence=row.licence if clf.weights == "pretrained" else "",
+        backbone=blueprint.backbone_name,
+        weights_licence=blueprint.weights_licence,
         precision=precision,
         version=version("tlclassify"),
     )
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Give a name in a folder beside `path`; what was written there moves in when all went well."""
-    if path.is_dir() and not (path / "assets.extra" / METADATA_FILE).is_file():
-        raise IsADirectoryError(
-            f"path must name what is not there yet, or was exported before; received the folder "
-            f"{str(path)!r}, which holds something else."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    folder.mkdir()
-    try:
-        draft = folder / path.name
-        yield draft
-        weights = draft.with_suffix(".bin")
-        # The file that knows of the other comes last.
-        for file in (weights, draft) if weights.is_file() else (draft,):
-            _replace(file, path.with_name(file.name), folder / "before")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(new: Path, old: Path, aside: Path) -> None:
-    if old.is_dir():
-        old.rename(aside)
-    new.replace(old)

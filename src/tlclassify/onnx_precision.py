@@ -29,7 +29,9 @@ def keep_in_float16(model: Any) -> None:
     casts = []
     for weight in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.ndim == 0 or np.abs(values).max() > _LARGEST:
+        if values.dtype != np.float32 or values.ndim == 0:
+            continue
+        if np.abs(values).max(initial=0.0) > _LARGEST:
             continue
         name = weight.name
         kept = f"{name}/float16"
@@ -61,10 +63,21 @@ def quantize(path: Path, images: Callable[[], Iterator[NDArray[np.uint8]]]) -> N
     path : Path
     images : callable
         Returns batches of images, from which the range of values is measured.
+
+    Raises
+    ------
+    ValueError
+        If there is no convolution, at the first of which int8 begins.
     """
     onnx = import_module("onnx")
     quantization = import_module("onnxruntime.quantization")
     graph = onnx.load(path).graph
+    exact = [node.name for node in _before_the_first_convolution(graph)]
+    if len(exact) == len(graph.node):
+        raise ValueError(
+            "precision must be 'float32' or 'float16' for a network without convolutions, at the "
+            "first of which int8 begins in ONNX; received 'int8'."
+        )
     with _without_advice():
         quantization.quantize_static(
             path,
@@ -72,7 +85,7 @@ def quantize(path: Path, images: Callable[[], Iterator[NDArray[np.uint8]]]) -> N
             _Images(graph.input[0].name, images()),
             per_channel=True,
             # Resizing stays exact: its products come first, and all that follows sees their error.
-            nodes_to_exclude=[node.name for node in _before_the_first_convolution(graph)],
+            nodes_to_exclude=exact,
         )
 
 

@@ -1,7 +1,7 @@
 """A network in steps that every runtime has, and runs fast: what is exported."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["build_portable", "export_graph"]
+__all__ = ["build_portable", "export_graph", "narrow_layers"]
 
 
 def build_portable(network: keras.Model) -> keras.Model:
@@ -33,9 +33,10 @@ def build_portable(network: keras.Model) -> keras.Model:
     Raises
     ------
     ValueError
-        If a layer computes in less than float32, which exporters do not know.
+        If a layer computes in less than float32, which exporters do not know; or if it resizes
+        and does more than that, such as crop, pad or round.
     """
-    narrow = [name for name, dtype in _compute_dtypes(network) if dtype != "float32"]
+    narrow = narrow_layers(network)
     if narrow:
         raise ValueError(
             f"clf must compute in float32 to be exported; received one whose layer {narrow[0]!r} "
@@ -55,18 +56,37 @@ def _take_step(operation: Any, *tensors: Any, **options: Any) -> Any:
     if isinstance(operation, keras.layers.Normalization):
         return _standardize(operation, *tensors)
     # What keras.ops.flip leaves in a graph; its class has no public name.
-    if type(operation).__name__ == "Flip" and operation.axis == -1:
+    if type(operation).__name__ == "Flip" and operation.axis == -1 and tensors[0].shape[-1]:
         return _reverse_channels(*tensors)
     return operation(*tensors, **options)
 
 
 def _resize(layer: keras.layers.Resizing, x: keras.KerasTensor) -> keras.KerasTensor:
+    _check_resizing(layer, x)
     height, width = x.shape[1:3]
     x = keras.ops.transpose(x, (0, 3, 1, 2))
     x = _multiply(x, resizing_matrix(layer, width, axis="width"))
     x = keras.ops.transpose(x, (0, 1, 3, 2))
     x = _multiply(x, resizing_matrix(layer, height, axis="height"))
     return keras.ops.transpose(x, (0, 3, 2, 1))
+
+
+def _check_resizing(layer: keras.layers.Resizing, x: keras.KerasTensor) -> None:
+    """Check that a layer is a product with two matrices: it neither cuts, fills up nor rounds."""
+    found = {
+        "crop_to_aspect_ratio=True": layer.crop_to_aspect_ratio,
+        "pad_to_aspect_ratio=True": layer.pad_to_aspect_ratio,
+        f"data_format={layer.data_format!r}": layer.data_format != "channels_last",
+        f"input of dtype {x.dtype}": not keras.backend.is_float_dtype(x.dtype),
+        f"input of shape {x.shape}": len(x.shape) != 4 or None in x.shape[1:],
+    }
+    problems = [problem for problem, is_one in found.items() if is_one]
+    if problems:
+        raise ValueError(
+            f"the network's layer {layer.name!r} must resize whole images of one size, floating "
+            f"point with channels last, to run elsewhere; received {', '.join(problems)}. Crop or "
+            "pad with other layers, and cast with keras.ops.cast before it."
+        )
 
 
 def _multiply(x: keras.KerasTensor, matrix: NDArray[np.float32]) -> keras.KerasTensor:
@@ -110,13 +130,17 @@ def _standardize(layer: keras.layers.Normalization, x: keras.KerasTensor) -> ker
 
 def _reverse_channels(x: keras.KerasTensor) -> keras.KerasTensor:
     # ONNX can only reverse sequences, by several transpositions.
-    return keras.ops.take(x, (2, 1, 0), axis=-1)
+    return keras.ops.take(x, np.arange(x.shape[-1])[::-1], axis=-1)
 
 
-def _compute_dtypes(network: keras.Model) -> Iterator[tuple[str, str]]:
-    for layer in network._flatten_layers():  # noqa: SLF001 - inside nested models too
-        if not isinstance(layer, keras.layers.InputLayer):
-            yield layer.name, keras.backend.standardize_dtype(layer.compute_dtype)
+def narrow_layers(network: keras.Model) -> list[str]:
+    """Return the names of layers that do not compute in float32; exporters know nothing else."""
+    return [
+        layer.name
+        for layer in network._flatten_layers()  # noqa: SLF001 - inside nested models too
+        if not isinstance(layer, keras.layers.InputLayer)
+        and keras.backend.standardize_dtype(layer.compute_dtype) != "float32"
+    ]
 
 
 def export_graph(

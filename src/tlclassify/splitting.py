@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._validation import encode_labels, listed
+from tlclassify._validation import check_sample_weight, encode_labels, listed
 
 
 def check_targets(
@@ -66,7 +66,7 @@ def check_weights(
         return None
     weights = np.ones(len(labels), dtype=np.float32)
     if sample_weight is not None:
-        weights = _check_sample_weight(sample_weight, len(labels))
+        weights = check_sample_weight(sample_weight, n_samples=len(labels))
     if isinstance(class_weight, Mapping):
         unknown = sorted(set(class_weight) - set(classes.tolist()), key=repr)
         if unknown:
@@ -81,21 +81,6 @@ def check_weights(
         )
     if class_weight is not None:
         weights = weights * compute_sample_weight(class_weight, labels).astype(np.float32)
-    return weights
-
-
-def _check_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.float32]:
-    weights = np.asarray(sample_weight, dtype=np.float32)
-    if weights.shape != (n_samples,) or not np.isfinite(weights).all():
-        raise ValueError(
-            f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
-            f"{weights.shape}."
-        )
-    if weights.min() < 0 or weights.max() == 0:
-        raise ValueError(
-            "sample_weight must be zero or more, and more than zero somewhere; received values "
-            f"from {weights.min():g} to {weights.max():g}."
-        )
     return weights
 
 

@@ -165,8 +165,6 @@ def bench_cold_start() -> None:
 
 def bench_precision() -> None:
     """Measure what smaller weights cost in accuracy, and how large and fast the files are."""
-    import openvino
-
     from tlclassify import export, load_exported
 
     clf, X, X_test, y_test = fit_mobilenet()
@@ -190,9 +188,8 @@ def bench_precision() -> None:
                 row("... file", n_bytes / 2**20, "MiB", "", None)
                 speed = N_TEST / seconds(lambda loaded=loaded: loaded.predict(X_test))
                 row("... speed", speed, "images/s", "", None)
-        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if "BF16" in capabilities:
-            half = load_exported(Path(folder) / "float32.xml", precision="bfloat16")
+        for engine in bfloat16_engines():
+            half = load_exported(Path(folder) / "float32.xml", engine=engine)
             change = half.score(X_test, y_test) - before
             row("float32 in .xml, computed in bfloat16: accuracy, change", change, "", "", None)
         for precision in ("float32", "float16", "int8"):

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -87,6 +88,30 @@ def test_the_fingerprint_sees_function_not_names(tiny):
     weights[0][0, 0, 0, 0] += 1e-3
     first.set_weights(weights)
     assert fingerprint_model(first) != fingerprint_model(second)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, number: x * number,
+        lambda x, number: keras.ops.multiply(x, np.full(3, number, np.float32)),
+    ],
+)
+def test_the_fingerprint_sees_constants(step):
+    x = keras.Input((4, 4, 3))
+    models = [keras.Model(x, step(x, number)) for number in (0.1, 0.1, 0.2)]
+    digests = [fingerprint_model(model) for model in models]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_fingerprint_of_a_model_with_shared_layers():
+    """A layer may be called in other models before, and twice in this one."""
+    layer, x, elsewhere = keras.layers.Dense(3), keras.Input((3,)), keras.Input((3,))
+    keras.Model(elsewhere, layer(elsewhere))
+    once = keras.Model(x, layer(x))
+    twice = keras.Model(x, layer(layer(x)))
+    assert fingerprint_model(once) == fingerprint_model(keras.Model(x, layer(x)))
+    assert fingerprint_model(once) != fingerprint_model(twice)
 
 
 def test_past_the_memory_limit_a_temporary_file(model, source, direct, monkeypatch, tmp_path):

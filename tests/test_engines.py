@@ -10,7 +10,7 @@ import pytest
 from exports import draw_images, fit_small, needs_tensorflow
 from tlclassify import engines
 from tlclassify.activations import run_batches
-from tlclassify.converters import compile_network
+from tlclassify.converters import check_converter, compile_network
 from tlclassify.engines import choose_engine, list_engines, open_engine
 from tlclassify.exporting import export
 from tlclassify.images import open_images
@@ -38,7 +38,7 @@ def hide(monkeypatch, *names):
     )
 
 
-def test_the_fastest_comes_first():
+def test_openvino_comes_first():
     assert list_engines() == BOTH
     assert choose_engine("auto").name == "openvino"
 
@@ -51,9 +51,7 @@ def test_auto_takes_what_is_installed(monkeypatch):
 
 PROBLEMS = [
     ({"name": "openvno"}, "engine must be one of 'auto', .* Did you mean 'openvino'"),
-    ({"name": "auto", "precision": "float8"}, "precision must be one of 'float32', 'bfloat16'"),
-    ({"name": "onnxruntime", "suffix": ".xml"}, "'auto', 'openvino' for a .xml file .*'onnxrunt"),
-    ({"name": "onnxruntime", "precision": "bfloat16"}, "'openvino' for .* precision='bfloat16'"),
+    ({"name": "onnxruntime", "suffix": ".xml"}, "'openvino_bfloat16' for a .xml file; .*'onnxru"),
 ]
 
 
@@ -69,6 +67,7 @@ MISSING = [
         ".onnx",
         "openvino, which is not installed. Install it with: pip install openvino",
     ),
+    ("openvino_bfloat16", ".xml", "='openvino_bfloat16' needs openvino, which is not installed"),
     ("auto", ".xml", "openvino, which is not installed. Install it with: pip install openvino"),
     (
         "auto",
@@ -131,17 +130,22 @@ def test_an_engine_stands_where_a_model_stood(clf, folder, name, file):
 
 @needs_tensorflow
 def test_bfloat16_is_near_where_the_processor_has_it(clf, folder):
-    import openvino
-
+    if "BF16" not in engines._list_capabilities():
+        pytest.skip("the processor has no bfloat16")
     images = draw_images(9, (5, 7), seed=1)[0]
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(ValueError, match="precision='bfloat16' needs a processor"):
-            open_engine(folder / "a.xml", precision="bfloat16")
-        return
-    narrow = open_engine(folder / "a.xml", precision="bfloat16").predict_on_batch(images)
-    expected = clf.predict_proba(images)
+    engine = open_engine(folder / "a.xml", engine="openvino_bfloat16")
+    narrow, expected = engine.predict_on_batch(images), clf.predict_proba(images)
     np.testing.assert_allclose(narrow, expected, atol=0.05)
     assert np.abs(narrow - expected).max() > 1e-4
+    assert engine.name == "openvino_bfloat16"
+
+
+def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
+    monkeypatch.setattr(engines, "_list_capabilities", lambda: ("FP32", "INT8"))
+    message = "='openvino_bfloat16' needs a processor .*has FP32, INT8. Pass engine='openvino'"
+    with pytest.raises(ValueError, match=message):
+        choose_engine("openvino_bfloat16")
+    assert choose_engine("openvino").name == "openvino"
 
 
 @needs_tensorflow
@@ -191,9 +195,9 @@ def test_a_network_is_compiled_in_place(clf, name, part):
     assert engine.output_shape == network.output_shape
 
 
-def test_a_missing_converter_is_named(clf, monkeypatch):
+def test_a_missing_converter_is_named(monkeypatch):
     monkeypatch.setattr(
         "tlclassify.converters.find_spec", lambda name: None if name == "tf2onnx" else name
     )
     with pytest.raises(ImportError, match="engine='onnxruntime' needs tf2onnx"):
-        compile_network(clf.backbone_, engine="onnxruntime")
+        check_converter("onnxruntime")

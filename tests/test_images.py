@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlclassify import images
 from tlclassify.images import longer_side, open_images, read_batches
 
 
@@ -32,6 +33,14 @@ def test_batches_are_the_images_in_order():
     batches = list(read_batches(open_images(X), 3))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     np.testing.assert_array_equal(np.concatenate(batches), X)
+
+
+def test_one_batch_is_read_without_a_thread(monkeypatch):
+    """Its start takes as long as a small network does for an image."""
+    monkeypatch.setattr(images, "ThreadPoolExecutor", lambda _: pytest.fail("was started"))
+    X = np.zeros((3, 2, 2, 3), np.uint8)
+    (batch,) = read_batches(open_images(X), 3)
+    np.testing.assert_array_equal(batch, X)
 
 
 @pytest.mark.parametrize(("values", "expected"), [((0, 1), 1), ((0, 2), 255), ((0, 255), 255)])

@@ -1,6 +1,13 @@
 """A network says the same whatever engine runs it, and the engine is opened once."""
 
+import copy
+import logging
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from importlib import util
+from threading import Barrier
 
 import keras
 import numpy as np
@@ -9,11 +16,15 @@ import pytest
 from tlclassify import runners
 from tlclassify.augmentation import Augmentation
 from tlclassify.backbones import build_backbone
+from tlclassify.calibration import with_temperature
+from tlclassify.classifier import TransferClassifier
 from tlclassify.features import FeatureExtractor
 from tlclassify.runners import Runner, check_engine
 from tlclassify.stages import Stage
+from tlclassify.tensorflow_logs import without_retracing_notes
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
+SHORT = Stage(2, learning_rate=0.05, batch_size=8)
 ENGINES = ["openvino", "onnxruntime"]
 needs_engines = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="engines take TensorFlow's graphs"
@@ -33,9 +44,9 @@ def opened(monkeypatch):
     compiled = []
     original = runners.compile_network
 
-    def counting(network, *, engine, precision):
+    def counting(network, *, engine):
         compiled.append(engine)
-        return original(network, engine=engine, precision=precision)
+        return original(network, engine=engine)
 
     monkeypatch.setattr(runners, "compile_network", counting)
     return compiled
@@ -123,31 +134,255 @@ def test_an_extractor_with_an_open_engine_is_pickled(tiny, images):
 @needs_engines
 def test_bfloat16_is_asked_for_by_name(tiny, images):
     openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("the processor has no bfloat16")
     network = build_backbone(tiny, image_shape=(8, 8), weights=None, random_state=0)
     runner = Runner(network, "openvino_bfloat16")
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(ValueError, match="precision='bfloat16' needs a processor"):
-            runner.predict_on_batch(images[0])
-        return
     difference = np.abs(runner.predict_on_batch(images[0]) - network.predict_on_batch(images[0]))
     assert 1e-5 < difference.max() < 0.1
     assert check_engine("auto") != "openvino_bfloat16"
 
 
 @needs_engines
-def test_auto_is_the_fastest_that_is_installed(monkeypatch):
-    monkeypatch.setattr(runners, "list_engines", list)
-    assert check_engine("auto") == "keras"
-    monkeypatch.setattr(runners, "list_engines", lambda: ["onnxruntime"])
-    monkeypatch.setattr("tlclassify.engines.list_engines", lambda: ["onnxruntime"])
+@pytest.mark.parametrize(
+    ("share", "is_cached"),
+    [(copy.copy, True), (partial(with_temperature, temperature=2.0), False)],
+    ids=["copy, stored", "temperature"],
+)
+def test_an_engine_follows_who_trains_the_same_layers(make_clf, images, tmp_path, share, is_cached):
+    """A warm start trains layers in place, those of copies too."""
+    pytest.importorskip("openvino")
+    X, y = images
+    clf = make_clf(head_stage=HEAD).fit(X, y)
+    other = share(clf).set_params(engine="openvino", cache_dir=tmp_path if is_cached else None)
+    before = other.predict_proba(X)
+    tuned = Stage(2, unfreeze=1.0, learning_rate=0.01, batch_size=8)
+    clf.set_params(warm_start=True, head_stage=None, fine_tune_stage=tuned).fit(X, y)
+    found = other.predict_proba(X)
+    assert np.abs(found - before).max() > 0.01
+    np.testing.assert_allclose(found, other.model_.predict_on_batch(X), atol=1e-5)
+
+
+@needs_engines
+def test_a_callback_predicts_with_the_weights_of_its_epoch(make_clf, images):
+    pytest.importorskip("openvino")
+    X, y = images
+    clf, differences = make_clf(head_stage=SHORT).fit(X, y), []
+    other = copy.copy(clf).set_params(engine="openvino")
+
+    class Predict(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found = other.predict_proba(X)
+            differences.append(np.abs(found - other.model_.predict_on_batch(X)).max())
+
+    clf.set_params(warm_start=True, callbacks=[Predict()]).fit(X, y)
+    assert len(differences) == 2
+    assert max(differences) < 1e-5
+
+
+@needs_engines
+def test_networks_are_fingerprinted_only_after_training(make_clf, images, opened, monkeypatch):
+    """That takes longer than an image; and training another network closes no engine."""
+    pytest.importorskip("openvino")
+    X, y = images
+    clf = make_clf(head_stage=SHORT).fit(X, y).set_params(engine="openvino")
+    clf.predict_proba(X)
+    digests, original = [], runners.fingerprint_model
+    monkeypatch.setattr(
+        runners, "fingerprint_model", lambda network: digests.append(network) or original(network)
+    )
+    for _ in range(3):
+        clf.set_params(batch_size=8).predict_proba(X)
+    assert digests == []
+    n_opened = len(opened)
+    make_clf(head_stage=SHORT).fit(X, y)
+    for _ in range(3):
+        clf.predict_proba(X)
+    assert digests == [clf.model_]
+    assert len(opened) == n_opened
+
+
+def test_fit_lets_go_of_its_runner_however_it_ends(make_clf, tiny, images):
+    """It would keep the last fit's network alive."""
+    X, y = images
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert len(clf.predict(X[:2])) == 2
+            raise KeyboardInterrupt("now")
+
+    clf = make_clf(head_stage=SHORT).fit(X, y)
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        clf.set_params(warm_start=True, callbacks=[Stop()]).fit(X, y)
+    assert clf._runner is None
+    extractor = FeatureExtractor(tiny, weights=None, verbose=0)
+    extractor.transform(X[:2])
+    assert extractor.fit(X[:2])._runner is None
+
+
+@needs_engines
+def test_threads_open_an_engine_once(make_clf, images, opened):
+    pytest.importorskip("openvino")
+    X, y = images
+    clf = make_clf(head_stage=SHORT, batch_size=8).fit(X, y)
+    expected = clf.predict_proba(X)
+    clf.set_params(engine="openvino")
+    together = Barrier(4)
+
+    def predict(_):
+        together.wait()
+        return clf.predict_proba(X)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(predict, range(4)))
+    assert opened == ["openvino"]
+    np.testing.assert_allclose(found, [expected] * 4, atol=1e-5)
+
+
+def test_notes_are_kept_away_until_the_last_thread_has_ended():
+    logger = logging.getLogger("tensorflow")
+    note = logging.makeLogRecord({"msg": "6 calls triggered tf.function retracing."})
+    first, second = without_retracing_notes(), without_retracing_notes()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not logger.filter(note)
+    second.__exit__(None, None, None)
+    assert logger.filter(note)
+
+
+def hide(monkeypatch, *names):
+    """Let packages look as if they were not installed."""
+    for module in ("engines", "converters"):
+        monkeypatch.setattr(
+            f"tlclassify.{module}.find_spec",
+            lambda name: None if name in names else util.find_spec(name),
+        )
+
+
+AUTO = [
+    ((), "openvino"),
+    (("openvino",), "onnxruntime"),
+    (("openvino", "tf2onnx"), "keras"),
+    (("openvino", "onnx"), "keras"),
+    (("openvino", "onnxruntime"), "keras"),
+]
+
+
+@needs_engines
+@pytest.mark.parametrize(("missing", "expected"), AUTO)
+def test_auto_is_the_first_that_is_whole(monkeypatch, missing, expected):
+    for name in ("openvino", "onnxruntime", "onnx", "tf2onnx"):
+        pytest.importorskip(name)
+    hide(monkeypatch, *missing)
+    assert check_engine("auto") == expected
+
+
+@needs_engines
+def test_auto_passes_by_what_an_old_keras_cannot_write(monkeypatch):
+    for name in ("openvino", "onnxruntime", "onnx", "tf2onnx"):
+        pytest.importorskip(name)
+    monkeypatch.setattr(keras, "__version__", "3.9.2")
     assert check_engine("auto") == "onnxruntime"
+    with pytest.raises(ImportError, match=r"engine='openvino' needs Keras 3\.11 or later"):
+        check_engine("openvino")
+
+
+@pytest.fixture
+def odd(tiny):
+    """The tiny backbone with a step that no converter knows."""
+    return replace(tiny, builder=lambda x: tiny.builder(keras.ops.erfinv(x / 2)))
+
+
+@needs_engines
+def test_auto_turns_to_keras_where_converting_fails(odd, images, tmp_path):
+    pytest.importorskip("openvino")
+    X, _ = images
+    extractor = FeatureExtractor(odd, weights=None, random_state=0, verbose=0)
+    expected = extractor.transform(X)
+    extractor.set_params(engine="auto", cache_dir=tmp_path)
+    with pytest.warns(UserWarning, match=r"engine='auto' runs this network on Keras: .*Erfinv"):
+        found = extractor.transform(X)
+    np.testing.assert_array_equal(found, expected)
+    assert [len(path.name) for path in tmp_path.iterdir()] == [64]
+    # It is not tried again.
+    np.testing.assert_array_equal(extractor.transform(X[:2]), expected[:2])
+
+
+@needs_engines
+def test_what_keras_ran_for_auto_is_kept_as_keras_s(odd, images, tmp_path):
+    pytest.importorskip("openvino")
+    clf = TransferClassifier(
+        odd,
+        weights=None,
+        head_stage=HEAD,
+        fine_tune_stage=Stage(1, unfreeze=1, batch_size=8),
+        engine="auto",
+        cache_dir=tmp_path,
+        verbose=0,
+    )
+    with pytest.warns(UserWarning, match="engine='auto' runs this network on Keras"):
+        clf.fit(*images)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 2
+    assert not any(name.endswith("openvino") for name in names)
+
+
+@needs_engines
+def test_a_named_engine_says_what_it_cannot_run(odd, images, engine):
+    message = f"engine='{engine}' cannot run this network .*Erfinv.*Pass engine='keras'"
+    with pytest.raises(ValueError, match=message):
+        FeatureExtractor(odd, weights=None, engine=engine, verbose=0).transform(images[0])
+
+
+@needs_engines
+def test_mixed_precision_is_left_to_keras(tiny, images, engine):
+    X, _ = images
+    extractor = FeatureExtractor(tiny, weights=None, random_state=0, verbose=0)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        expected = extractor.transform(X)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    found = extractor.set_params(engine="auto").transform(X)
+    np.testing.assert_array_equal(found, expected)
+    message = f"engine='{engine}' cannot run this network .*does not compute in float32.*keras"
+    with pytest.raises(ValueError, match=message):
+        extractor.set_params(engine=engine).transform(["is not looked at.png"])
+
+
+BAD_ENGINES = [
+    ("openvimo", ValueError, "engine must be one of 'keras', 'auto', .*'openvimo'"),
+    ("onnxruntime", ImportError, "engine='onnxruntime' needs tf2onnx. Install it"),
+    ("openvino_bfloat16", ValueError, "needs a processor that .*this one has FP32.*='openvino'"),
+]
+
+
+@needs_engines
+@pytest.mark.parametrize(("engine", "kind", "message"), BAD_ENGINES)
+def test_an_engine_is_checked_before_images_are_read(
+    make_clf, tiny, images, monkeypatch, engine, kind, message
+):
+    for name in ("openvino", "onnxruntime"):
+        pytest.importorskip(name)
+    clf = make_clf(head_stage=SHORT).fit(*images)
+    extractor = FeatureExtractor(tiny, weights=None, verbose=0).fit(images[0])
+    hide(monkeypatch, "tf2onnx")
+    monkeypatch.setattr("tlclassify.engines._list_capabilities", lambda: ("FP32",))
+    files = ["is not looked at.png"]
+    for estimator in (clf, extractor):
+        estimator.set_params(engine=engine)
+        with pytest.raises(kind, match=message):
+            estimator.fit(files, ["a"])
+    with pytest.raises(kind, match=message):
+        clf.predict(files)
+    with pytest.raises(kind, match=message):
+        extractor.transform(files)
 
 
 def test_an_engine_that_is_not_there(make_clf, images, monkeypatch):
-    with pytest.raises(ValueError, match="engine must be one of 'keras', 'auto', .*'openvimo'"):
-        make_clf(engine="openvimo").fit(*images)
     monkeypatch.setattr("keras.backend.backend", lambda: "tensorflow")
-    monkeypatch.setattr("tlclassify.engines.list_engines", list)
+    hide(monkeypatch, *ENGINES)
     with pytest.raises(ImportError, match="engine='openvino' needs openvino.*pip install"):
         make_clf(engine="openvino").fit(*images)
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")

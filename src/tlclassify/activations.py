@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
-from tlclassify.fingerprints import fingerprint_model
 from tlclassify.images import read_batches
 from tlclassify.runners import KERAS, Runner, key_of_engine
 from tlclassify.tensorflow_logs import without_retracing_notes
@@ -79,17 +78,16 @@ def run_batches(
     for batch in read_batches(source, batch_size):
         n = len(keras.tree.flatten(batch)[0])
         n_filled = min(batch_size, 1 << (n - 1).bit_length())
-        filled = keras.tree.map_structure(partial(_fill_up, n=n_filled), batch)
+        if n < n_filled:
+            batch = keras.tree.map_structure(partial(_fill_up, n=n_filled), batch)  # noqa: PLW2901
         with without_retracing_notes():
-            output = model.predict_on_batch(filled)
+            output = model.predict_on_batch(batch)
         yield np.asarray(output[:n], dtype=np.float32)
         if progress is not None:
             progress.update(n)
 
 
 def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
-    if len(array) == n:
-        return array
     return np.concatenate([array, np.zeros((n - len(array), *array.shape[1:]), array.dtype)])
 
 
@@ -147,10 +145,17 @@ def compute_activations(
         with _progress(len(source), label, verbose) as progress:
             outputs = run_batches(runner, source, batch_size=batch_size, progress=progress)
             return _collect(_narrow(outputs, kept), shape, kept, in_memory=in_memory)
-    name = key_of_engine(key or fingerprint_model(network), runner.engine)
-    store = _Store(Path(cache_dir) / name, shape[1:], kept)
+    folder = Path(cache_dir)
+    key, engine = key or runner.fingerprint(), runner.engine
     digests = [row.tobytes() for row in source.digests()]
+    store = _Store(folder / key_of_engine(key, engine), shape[1:], kept)
     missing = store.missing(digests)
+    if missing:
+        runner.open()
+    if runner.engine != engine:
+        # "auto" has turned to Keras, whose outputs are kept by another name.
+        store = _Store(folder / key_of_engine(key, runner.engine), shape[1:], kept)
+        missing = store.missing(digests)
     store.check_room(len(missing))
     with _progress(len(missing), label, verbose) as progress:
         for start in range(0, len(missing), SEGMENT_ROWS):

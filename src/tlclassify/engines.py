@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,8 @@ from tlclassify.export_metadata import METADATA_KEY
 __all__ = ["Engine", "choose_engine", "list_engines", "open_engine"]
 
 AUTO = "auto"
-PRECISIONS = ("float32", "bfloat16")
+_FLOAT32, _BFLOAT16 = "float32", "bfloat16"
+_OPENVINO_HINTS = {_FLOAT32: "f32", _BFLOAT16: "bf16"}
 _Shape = tuple[int | None, ...]
 
 
@@ -37,41 +39,48 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineRow:
-    """What is known of a runtime.
+    """What is known of an engine.
 
     Parameters
     ----------
     name : str
-        What users write; also the name under which pip installs it and Python imports it.
+        What users write.
+    package : str
+        The runtime: the name under which pip installs it and Python imports it.
     suffixes : tuple of str
-        The files that it opens.
-    precisions : tuple of str
-        In which it can compute.
+        The files that it opens; a network is written for it as the first.
+    precision : {"float32", "bfloat16"}
+        In which it computes; "auto" takes none but float32.
     open : callable
-        (path, precision, number of threads or None) -> Engine.
+        (path, row, number of threads or None) -> Engine.
     """
 
     name: str
+    package: str
     suffixes: tuple[str, ...]
-    precisions: tuple[str, ...]
-    open: Callable[[Path, str, int | None], Engine]
+    precision: str
+    open: Callable[[Path, "EngineRow", int | None], Engine]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its runtime can be imported."""
+        return find_spec(self.package) is not None
 
 
 def list_engines() -> list[str]:
-    """Return the names of the runtimes that are installed, the fastest first."""
-    return [row.name for row in _ENGINES if find_spec(row.name) is not None]
+    """Return the names of the engines that "auto" takes, in that order: those installed."""
+    return [row.name for row in _ENGINES if row.precision == _FLOAT32 and row.is_installed]
 
 
-def choose_engine(name: str, *, suffix: str = ".onnx", precision: str = "float32") -> EngineRow:
-    """Return the runtime of this name, or for "auto" the fastest that is installed.
+def choose_engine(name: str, *, suffix: str = ".onnx") -> EngineRow:
+    """Return the engine of this name, or for "auto" the first that is installed.
 
     Parameters
     ----------
-    name : {"auto", "openvino", "onnxruntime"}
+    name : {"auto", "openvino", "openvino_bfloat16", "onnxruntime"}
+        "auto": OpenVINO where it is installed, else ONNX Runtime.
     suffix : {".onnx", ".xml"}
         Of the file that it is to open.
-    precision : {"float32", "bfloat16"}
-        In which it is to compute.
 
     Returns
     -------
@@ -80,24 +89,28 @@ def choose_engine(name: str, *, suffix: str = ".onnx", precision: str = "float32
     Raises
     ------
     ValueError
-        If the name is unknown, or the runtime cannot open such a file or compute in the precision.
+        If the name is unknown, the engine cannot open such a file, or the processor lacks what it
+        computes with.
     ImportError
         If it is not installed, or none that will do is.
     """
-    check_choice("engine", name, (AUTO, *(row.name for row in _ENGINES)))
-    check_choice("precision", precision, PRECISIONS)
-    able = [row for row in _ENGINES if suffix in row.suffixes and precision in row.precisions]
-    names = [row.name for row in able]
-    if name not in {AUTO, *names}:
+    check_choice("engine", name, ENGINE_NAMES)
+    able = [row for row in _ENGINES if suffix in row.suffixes]
+    names = (AUTO, *(row.name for row in able))
+    if name not in names:
         raise ValueError(
-            f"engine must be one of {', '.join(map(repr, (AUTO, *names)))} for a {suffix} file "
-            f"and precision={precision!r}; received {name!r}."
+            f"engine must be one of {', '.join(map(repr, names))} for a {suffix} file; received "
+            f"{name!r}."
         )
-    installed = list_engines()
-    for row in able:
-        if name in {AUTO, row.name} and row.name in installed:
+    if name == AUTO:
+        meant = [row for row in able if row.precision == _FLOAT32]
+    else:
+        meant = [row for row in able if row.name == name]
+    for row in meant:
+        if row.is_installed:
+            _check_processor(row)
             return row
-    wanted = names if name == AUTO else [name]
+    wanted = [row.package for row in meant]
     raise ImportError(
         f"engine={name!r} needs {' or '.join(wanted)}, which is not installed. Install it with: "
         f"pip install {wanted[0]}.",
@@ -105,23 +118,15 @@ def choose_engine(name: str, *, suffix: str = ".onnx", precision: str = "float32
     )
 
 
-def open_engine(
-    path: Path,
-    *,
-    engine: str = AUTO,
-    precision: str = "float32",
-    n_threads: int | None = None,
-) -> Engine:
+def open_engine(path: Path, *, engine: str = AUTO, n_threads: int | None = None) -> Engine:
     """Read a graph and make it ready to run.
 
     Parameters
     ----------
     path : Path
         An ``.onnx`` file, or the ``.xml`` file of OpenVINO with its ``.bin`` file beside it.
-    engine : {"auto", "openvino", "onnxruntime"}, default "auto"
-        What runs it; "auto": the fastest that is installed.
-    precision : {"float32", "bfloat16"}, default "float32"
-        In which it computes.
+    engine : {"auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "auto"
+        As `choose_engine` takes it.
     n_threads : int, optional
         Processor cores that it uses; by default all.
 
@@ -134,19 +139,17 @@ def open_engine(
     ValueError, ImportError
         As `choose_engine`; or if the file is no graph of one input and one output.
     """
-    row = choose_engine(engine, suffix=path.suffix, precision=precision)
-    return row.open(path, precision, n_threads)
+    row = choose_engine(engine, suffix=path.suffix)
+    return row.open(path, row, n_threads)
 
 
 class _OpenVino:
     """A graph compiled by OpenVINO."""
 
-    name = "openvino"
-
-    def __init__(self, path: Path, precision: str, n_threads: int | None) -> None:
+    def __init__(self, path: Path, row: EngineRow, n_threads: int | None) -> None:
         openvino = import_module("openvino")
         core = openvino.Core()
-        _check_processor(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        self.name = row.name
         with _clear_graph_errors(path):
             model = core.read_model(path)
             self.input_shape, self.output_shape = _check_graph(
@@ -156,7 +159,7 @@ class _OpenVino:
         self.metadata = _openvino_metadata(model)
         # Left to itself, OpenVINO computes in bfloat16 wherever the processor can.
         options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_PRECISION_HINT": _OPENVINO_HINTS[row.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
         if n_threads is not None:
@@ -167,7 +170,8 @@ class _OpenVino:
     def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Two threads cannot share a request; one already keeps all processor cores at work.
         with self._lock:
-            self._request.infer([images], share_inputs=True)
+            # Not in a list, into which the wrapper looks for as long as a small network runs.
+            self._request.infer(images, share_inputs=True, share_outputs=True)
             # A copy: the next batch is written to the same place.
             return np.array(self._request.get_output_tensor().data, dtype=np.float32)
 
@@ -175,11 +179,9 @@ class _OpenVino:
 class _OnnxRuntime:
     """A graph in a session of ONNX Runtime."""
 
-    name = "onnxruntime"
-
-    def __init__(self, path: Path, precision: str, n_threads: int | None) -> None:
-        assert precision == "float32"
+    def __init__(self, path: Path, row: EngineRow, n_threads: int | None) -> None:
         onnxruntime = import_module("onnxruntime")
+        self.name = row.name
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = n_threads or 0
@@ -216,12 +218,19 @@ def _openvino_metadata(model: Any) -> str | None:
     return None
 
 
-def _check_processor(precision: str, capabilities: list[str]) -> None:
-    if precision == "bfloat16" and "BF16" not in capabilities:
+def _check_processor(row: EngineRow) -> None:
+    if row.precision == _BFLOAT16 and "BF16" not in _list_capabilities():
         raise ValueError(
-            "precision='bfloat16' needs a processor with instructions for it (AVX-512 BF16 or "
-            f"AMX); this one has {', '.join(capabilities)}. Pass precision='float32'."
+            f"engine={row.name!r} needs a processor that computes in bfloat16 (AVX-512 BF16 or "
+            f"AMX); this one has {', '.join(_list_capabilities())}. Pass engine='openvino'."
         )
+
+
+@cache
+def _list_capabilities() -> tuple[str, ...]:
+    """Return what OpenVINO finds that the processor has."""
+    found = import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(found)
 
 
 def _check_graph(inputs: list[_Shape], outputs: list[_Shape]) -> tuple[_Shape, _Shape]:
@@ -242,6 +251,8 @@ def _clear_graph_errors(path: Path) -> Iterator[None]:
 
 
 _ENGINES = (
-    EngineRow("openvino", (".onnx", ".xml"), ("float32", "bfloat16"), _OpenVino),
-    EngineRow("onnxruntime", (".onnx",), ("float32",), _OnnxRuntime),
+    EngineRow("openvino", "openvino", (".xml", ".onnx"), _FLOAT32, _OpenVino),
+    EngineRow("openvino_bfloat16", "openvino", (".xml", ".onnx"), _BFLOAT16, _OpenVino),
+    EngineRow("onnxruntime", "onnxruntime", (".onnx",), _FLOAT32, _OnnxRuntime),
 )
+ENGINE_NAMES = (AUTO, *(row.name for row in _ENGINES))

@@ -15,7 +15,7 @@ from tlclassify.activations import compute_activations
 from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.heads import Head, HeadBuilder, build_pooling
 from tlclassify.images import ImageSource, longer_side, open_images, reopen_images
-from tlclassify.runners import KERAS, check_engine, reopen_runner
+from tlclassify.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.seeding import draw_seeds
 
 __all__ = ["FeatureExtractor"]
@@ -43,8 +43,9 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
     engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
-        What runs the network; "auto": the fastest that is installed
-        (``pip install "tlclassify[fast]"``). Embeddings differ by roundings.
+        What runs the network; "auto": OpenVINO where it is installed
+        (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Embeddings differ by
+        roundings.
     random_state : int, RandomState or None
         Seed of random weights.
     verbose : int, default 1
@@ -121,6 +122,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             weights=self.weights,
             random_state=draw_seeds(self.random_state, 1)[0],
         )
+        # An engine would keep the last network alive.
+        self._runner: Runner | None = None
         self.n_features_ = int(self.model_.output_shape[1])
         self.image_shape_ = (*source.shape, 3)
         self.pixel_range_ = source.pixel_range
@@ -141,9 +144,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         if not hasattr(self, "model_"):
             self.fit(X)
-        self._runner = reopen_runner(self, self.model_)
         return compute_activations(
-            self._runner,
+            reopen_runner(self, self.model_),
             reopen_images(X, self.image_shape_, self.pixel_range_),
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,

@@ -108,6 +108,10 @@ class ImageSource:
 
 def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
     """Yield what `source.read` returns, in order; the next batch is read while one is used."""
+    if len(source) <= batch_size:
+        # No thread, whose start takes as long as a small network does for an image.
+        yield source.read(0, batch_size)
+        return
     starts = range(0, len(source), batch_size)
     with ThreadPoolExecutor(1) as reader:
         upcoming = reader.submit(source.read, 0, batch_size)

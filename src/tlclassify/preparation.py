@@ -63,6 +63,7 @@ def prepare_fit(
         "validation_fraction", clf.validation_fraction, low=0, high=1, high_included=False
     )
     raise_problems([*run_problems(clf.image_size, clf.batch_size), fraction])
+    check_engine(clf.engine)
     augmentation = None if clf.augmentation is None else get_augmentation(clf.augmentation)
     head, row = get_head(clf.head), get_backbone(clf.backbone)
     if last is None:
@@ -91,7 +92,7 @@ def prepare_fit(
         augmentation=augmentation,
         stages=stages,
         seed=seed,
-        running=Running(clf.batch_size, clf.cache_dir, clf.verbose, check_engine(clf.engine)),
+        running=Running(clf.batch_size, clf.cache_dir, clf.verbose, clf.engine),
         callbacks=clf.callbacks or (),
         top=None if last is None else last.top,
         history=[] if last is None else list(last.history),

@@ -39,11 +39,14 @@ class Stored:
     validation : ndarray of shape (n_validation, ...), optional
     sources : list
         What each array was computed from, the validation images last.
+    engine : str
+        What ran the images themselves.
     """
 
     views: list[NDArray[Any]]
     validation: NDArray[Any] | None
     sources: list[Any]
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def store_images(
             which = f"view {number + 1} of {n_views}" if number < n_views else "validation"
         model = viewed if 0 < number < n_views else plain
         outputs.append(run(model, source, label=f"{network.name}: {which}"))
-    return _as_stored(outputs, sources, n_views)
+    return _as_stored(outputs, sources, n_views, plain.engine)
 
 
 def store_further(
@@ -115,7 +118,7 @@ def store_further(
     if running.cache_dir is not None:
         key = f"{_key(network, cut)}-from-{_key(network, lower)[:16]}"
         # What is run on was the engine's, though this part is Keras's.
-        key = key_of_engine(key, running.engine)
+        key = key_of_engine(key, stored.engine)
     arrays = stored.views + ([] if stored.validation is None else [stored.validation])
     in_memory = _n_bytes(network, cut, sum(map(len, arrays))) <= MEMORY_LIMIT_BYTES
     run = _with(running, dtype=_dtype(network, cut), key=key, in_memory=in_memory)
@@ -123,7 +126,7 @@ def store_further(
         run(part, StoredSource(array, source))
         for array, source in zip(arrays, stored.sources, strict=True)
     ]
-    return _as_stored(outputs, stored.sources, len(stored.views))
+    return _as_stored(outputs, stored.sources, len(stored.views), stored.engine)
 
 
 def _with(
@@ -140,9 +143,11 @@ def _with(
     )
 
 
-def _as_stored(outputs: list[NDArray[Any]], sources: list[Any], n_views: int) -> Stored:
+def _as_stored(
+    outputs: list[NDArray[Any]], sources: list[Any], n_views: int, engine: str
+) -> Stored:
     validation = outputs[n_views] if len(outputs) > n_views else None
-    return Stored(outputs[:n_views], validation, sources)
+    return Stored(outputs[:n_views], validation, sources, engine)
 
 
 def image_size(network: keras.Model) -> tuple[int, int]:

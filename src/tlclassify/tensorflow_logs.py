@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
@@ -17,8 +18,10 @@ def without_retracing_notes() -> Iterator[None]:
     defines them on the same line, and would print its advice from the fifth fit on.
     """
     logger = logging.getLogger("tensorflow")
-    logger.addFilter(_is_of_interest)
+    # Of one's own, or the first thread to end would take away another's.
+    own = partial(_is_of_interest)
+    logger.addFilter(own)
     try:
         yield
     finally:
-        logger.removeFilter(_is_of_interest)
+        logger.removeFilter(own)

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tlclassify.examples import Examples
+from tlclassify.fingerprints import note_training
 from tlclassify.optimizers import build_optimizer
 from tlclassify.stages import Stage, resolve_stage
 from tlclassify.tensorflow_logs import without_retracing_notes
@@ -55,11 +56,18 @@ class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class _StopAtNaN(keras.callbacks.Callback):  # type: ignore[misc]
-    """End the stage at the first batch whose loss is not finite; Keras's own prints about it."""
+    """End the stage once a loss is not finite; Keras's own prints about it."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         if not np.isfinite((logs or {}).get("loss", 0.0)):
             self.model.stop_training = True
+
+
+class _Announcer(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tell engines that weights are others by now: another callback may predict with them."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        note_training()
 
 
 class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -162,7 +170,7 @@ def run_stage(
     watched = "loss" if validation is None else "val_loss"
     best = _BestEpoch(model.variables if variables is None else variables, watched)
     # The recorder comes before what changes the rate or takes time of its own.
-    own = [_StopAtNaN(), recorder, best]
+    own = [_Announcer(), _StopAtNaN(), recorder, best]
     try:
         with without_retracing_notes():
             if trained_before and validation is not None:
@@ -178,6 +186,7 @@ def run_stage(
     finally:
         recorder.close()
         best.restore()
+        note_training()
     _check_losses(history[n_before:], name, trained_before=trained_before)
 
 

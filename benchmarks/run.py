@@ -3,6 +3,7 @@
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
+    make bench BENCH=fine_tune_whole  # an hour
 
 CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
 weights come from ``KERAS_HOME`` or are downloaded. What is not at hand is skipped with its reason.
@@ -27,7 +28,7 @@ import shipping
 import trust
 from measuring import RESULTS, ROWS, load_cifar10, row, seconds
 
-LONG = {"fine_tune_50000"}
+LONG = {"fine_tune_50000", "fine_tune_whole"}
 
 
 def bench_import() -> None:
@@ -190,6 +191,7 @@ BENCHMARKS = {
     "cold_start": shipping.bench_cold_start,
     "precision": shipping.bench_precision,
     "fine_tune_50000": fine_tuning.bench_fine_tune_50000,
+    "fine_tune_whole": fine_tuning.bench_fine_tune_whole,
 }
 
 

@@ -3,7 +3,7 @@
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
-    make bench BENCH=fine_tune_whole  # an hour
+    make bench BENCH=fine_tune_whole  # an hour or two
 
 CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
 weights come from ``KERAS_HOME`` or are downloaded. What is not at hand is skipped with its reason.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tlclassify.export_metadata import METADATA_FILE
-from tlclassify.exported import digest_file
+from tlclassify.exported import digest_file, list_files
 
 
 @contextmanager
@@ -75,9 +75,7 @@ def _check_place(path: Path, *, is_folder: bool) -> None:
 
 
 def _parts(path: Path, *, is_folder: bool) -> list[str]:
-    """Return the names of what belongs to an export: first the one that knows the other."""
-    has_weights_beside = path.suffix == ".xml" and not is_folder
-    return [path.name, path.with_suffix(".bin").name] if has_weights_beside else [path.name]
+    return [path.name] if is_folder else [file.name for file in list_files(path)]
 
 
 def _belong_together(path: Path, weights: Path) -> bool:

@@ -199,13 +199,21 @@ def load_exported(
             "SavedModel folders are run by their own runtimes."
         )
     choose_engine(engine, suffix=path.suffix)
-    for file in (path, path.with_suffix(".bin"))[: 2 if path.suffix == ".xml" else 1]:
+    for file in list_files(path):
         if not file.is_file():
             raise FileNotFoundError(f"path: there is no file {str(file)!r}.")
     opened = open_engine(path, engine=engine, n_threads=n_threads)
     metadata = read_metadata(opened.metadata, path=path)
     _check_agreement(metadata, opened, path)
     return ExportedClassifier(metadata, engine=opened, batch_size=batch_size)
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return the files of an export, first the one that knows the other.
+
+    OpenVINO's ``.xml`` has its weights beside it, in a ``.bin``.
+    """
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def _check_agreement(metadata: ExportMetadata, engine: Engine, path: Path) -> None:

@@ -109,6 +109,28 @@ def test_a_batch_is_not_written_over_by_the_next(folder, name, file):
 
 
 @needs_tensorflow
+@pytest.mark.parametrize("n_threads", [None, 1])
+@pytest.mark.parametrize("n_images", [2, 63, 64, 65, 200])
+def test_any_number_of_images_comes_out_in_order(clf, folder, n_images, n_threads):
+    engine = open_engine(folder / "a.xml", engine="openvino", n_threads=n_threads)
+    images = draw_images(n_images, (5, 7), seed=1)[0]
+    found = engine.predict_on_batch(images)
+    np.testing.assert_allclose(found, clf.predict_proba(images), atol=1e-5)
+
+
+@needs_tensorflow
+def test_wide_layers_run_on_one_image_at_once():
+    inputs = keras.Input((96, 96, 3), dtype="uint8")
+    x = keras.layers.Conv2D(256, 1)(keras.ops.cast(inputs, "float32") / 255)
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    engine = compile_network(network, engine="openvino")
+    images = draw_images(5, (96, 96), seed=1)[0]
+    found = engine.predict_on_batch(images)
+    np.testing.assert_allclose(found, network.predict_on_batch(images), atol=1e-4)
+    assert engine._n_rows == 1
+
+
+@needs_tensorflow
 @pytest.mark.parametrize(("name", "file"), FILES)
 def test_threads_may_share_an_engine(folder, name, file):
     engine = open_engine(folder / file, engine=name)

@@ -1,45 +1,18 @@
 """Running an exported graph without Keras: by OpenVINO or by ONNX Runtime."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
-from math import prod
 from pathlib import Path
-from threading import Lock
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tlclassify._validation import check_choice
-from tlclassify.export_metadata import METADATA_KEY
+from tlclassify.runtimes import BFLOAT16, FLOAT32, Engine, OnnxRuntime, OpenVino
 
 __all__ = ["Engine", "choose_engine", "list_engines", "open_engine"]
 
 AUTO = "auto"
-_FLOAT32, _BFLOAT16 = "float32", "bfloat16"
-# What one layer hands to the next is kept this small, so that it stays in a core's share of cache.
-_LAYER_BYTES = 7 * 2**20
-_BATCH_SIZE = 64
-_OPENVINO_HINTS = {_FLOAT32: "f32", _BFLOAT16: "bf16"}
-_N_BYTES = {_FLOAT32: 4, _BFLOAT16: 2}
-_Shape = tuple[int | None, ...]
-
-
-class Engine(Protocol):
-    """A graph that is ready to run; `tlclassify.activations.run_batches` takes it as a model."""
-
-    name: str
-    metadata: str | None
-    input_shape: tuple[int | None, ...]
-    output_shape: tuple[int | None, ...]
-
-    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the graph's output for one batch of images."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -57,14 +30,14 @@ class EngineRow:
     precision : {"float32", "bfloat16"}
         In which it computes; "auto" takes none but float32.
     open : callable
-        (path, row, number of threads or None) -> Engine.
+        (path, name, number of threads or None) -> Engine.
     """
 
     name: str
     package: str
     suffixes: tuple[str, ...]
     precision: str
-    open: Callable[[Path, "EngineRow", int | None], Engine]
+    open: Callable[[Path, str, int | None], Engine]
 
     @property
     def is_installed(self) -> bool:
@@ -74,7 +47,7 @@ class EngineRow:
 
 def list_engines() -> list[str]:
     """Return the names of the engines that "auto" takes, in that order: those installed."""
-    return [row.name for row in _ENGINES if row.precision == _FLOAT32 and row.is_installed]
+    return [row.name for row in _ENGINES if row.precision == FLOAT32 and row.is_installed]
 
 
 def choose_engine(name: str, *, suffix: str = ".onnx") -> EngineRow:
@@ -108,7 +81,7 @@ def choose_engine(name: str, *, suffix: str = ".onnx") -> EngineRow:
             f"{name!r}."
         )
     if name == AUTO:
-        meant = [row for row in able if row.precision == _FLOAT32]
+        meant = [row for row in able if row.precision == FLOAT32]
     else:
         meant = [row for row in able if row.name == name]
     for row in meant:
@@ -145,143 +118,11 @@ def open_engine(path: Path, *, engine: str = AUTO, n_threads: int | None = None)
         As `choose_engine`; or if the file is no graph of one input and one output.
     """
     row = choose_engine(engine, suffix=path.suffix)
-    return row.open(path, row, n_threads)
-
-
-class _OpenVino:
-    """A graph compiled by OpenVINO."""
-
-    def __init__(self, path: Path, row: EngineRow, n_threads: int | None) -> None:
-        self._core = import_module("openvino").Core()
-        self.name = row.name
-        with _clear_graph_errors(path):
-            self._model = self._core.read_model(path)
-            self.input_shape, self.output_shape = _check_graph(
-                [_openvino_shape(port) for port in self._model.inputs],
-                [_openvino_shape(port) for port in self._model.outputs],
-            )
-        self.metadata = _openvino_metadata(self._model)
-        # Left to itself, OpenVINO computes in bfloat16 wherever the processor can.
-        self._options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _OPENVINO_HINTS[row.precision],
-        }
-        if n_threads is not None:
-            self._options["INFERENCE_NUM_THREADS"] = n_threads
-        self._lock = Lock()
-        compiled = self._compile("LATENCY")
-        self._request = compiled.create_infer_request()
-        n_cores = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        fitting = _LAYER_BYTES // (_widest_layer(self._model) * _N_BYTES[row.precision])
-        n_rows = max(1, min(fitting, _BATCH_SIZE // n_cores))
-        self._n_rows = 1 << (n_rows.bit_length() - 1)  # a power of 2, of which a batch is made up
-
-    def _compile(self, hint: str) -> Any:
-        options = self._options | {"PERFORMANCE_HINT": hint}
-        return self._core.compile_model(self._model, "CPU", options)
-
-    @cached_property
-    def _queue(self) -> Any:
-        """Takes `_n_rows` images at a time, each lot on a core that waits for no other."""
-        self._model.reshape([self._n_rows, *self.input_shape[1:]])
-        queue = import_module("openvino").AsyncInferQueue(self._compile("THROUGHPUT"))
-        queue.set_callback(_keep_output)
-        return queue
-
-    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Two threads cannot share a request; one already keeps all processor cores at work.
-        with self._lock:
-            n_queued = self._count_queued(len(images))
-            outputs = self._run_queue(images[:n_queued])
-            if n_queued < len(images):
-                outputs.append(self._run(images[n_queued:]))
-        return np.concatenate(outputs)
-
-    def _count_queued(self, n_images: int) -> int:
-        """Return how many images go in lots: as many for each core. The cores share the rest."""
-        if n_images < 2 * self._n_rows:
-            return 0
-        return n_images - n_images % (self._n_rows * int(len(self._queue)))
-
-    def _run_queue(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        firsts = range(0, len(images), self._n_rows)
-        outputs: dict[int, NDArray[np.float32]] = {}
-        for first in firsts:
-            lot = images[first : first + self._n_rows]
-            self._queue.start_async(lot, (outputs, first), share_inputs=True)
-        if firsts:
-            self._queue.wait_all()
-        return [outputs[first] for first in firsts]
-
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Not in a list, into which the wrapper looks for as long as a small network runs.
-        self._request.infer(images, share_inputs=True, share_outputs=True)
-        return _copy_output(self._request)
-
-
-class _OnnxRuntime:
-    """A graph in a session of ONNX Runtime."""
-
-    def __init__(self, path: Path, row: EngineRow, n_threads: int | None) -> None:
-        onnxruntime = import_module("onnxruntime")
-        self.name = row.name
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = n_threads or 0
-        with _clear_graph_errors(path):
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-            self.input_shape, self.output_shape = _check_graph(
-                [_onnx_shape(port) for port in inputs], [_onnx_shape(port) for port in outputs]
-            )
-        self.metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self._input, self._output = inputs[0].name, outputs[0].name
-
-    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (output,) = self._session.run([self._output], {self._input: images})
-        return np.asarray(output, dtype=np.float32)
-
-
-def _openvino_shape(port: Any) -> _Shape:
-    shape = port.get_partial_shape()
-    return tuple(None if side.is_dynamic else side.get_length() for side in shape)
-
-
-def _widest_layer(model: Any) -> int:
-    """Return how many values of one image at most pass from one layer to the next."""
-    shapes = [port.get_partial_shape() for step in model.get_ops() for port in step.outputs()]
-    of_images = [shape for shape in shapes if shape.rank.is_static and shape.is_dynamic]
-    sizes = (
-        prod(int(side.get_length()) for side in shape if side.is_static) for shape in of_images
-    )
-    return max(sizes, default=1)
-
-
-def _keep_output(request: Any, place: tuple[dict[int, NDArray[np.float32]], int]) -> None:
-    outputs, first = place
-    outputs[first] = _copy_output(request)
-
-
-def _copy_output(request: Any) -> NDArray[np.float32]:
-    # A copy: what runs next is written to the same place.
-    return np.array(request.get_output_tensor().data, dtype=np.float32)
-
-
-def _onnx_shape(port: Any) -> _Shape:
-    return tuple(side if isinstance(side, int) else None for side in port.shape)
-
-
-def _openvino_metadata(model: Any) -> str | None:
-    # OpenVINO keeps an ONNX file's own entries under "framework".
-    for place in ([METADATA_KEY], ["framework", METADATA_KEY]):
-        if model.has_rt_info(place):
-            return str(model.get_rt_info(place).astype(str))
-    return None
+    return row.open(path, row.name, n_threads)
 
 
 def _check_processor(row: EngineRow) -> None:
-    if row.precision == _BFLOAT16 and "BF16" not in _list_capabilities():
+    if row.precision == BFLOAT16 and "BF16" not in _list_capabilities():
         raise ValueError(
             f"engine={row.name!r} needs a processor that computes in bfloat16 (AVX-512 BF16 or "
             f"AMX); this one has {', '.join(_list_capabilities())}. Pass engine='openvino'."
@@ -295,26 +136,14 @@ def _list_capabilities() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_graph(inputs: list[_Shape], outputs: list[_Shape]) -> tuple[_Shape, _Shape]:
-    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]) != 4:
-        raise ValueError(f"it has inputs {inputs} and outputs {outputs}")
-    return inputs[0], outputs[0]
-
-
-@contextmanager
-def _clear_graph_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(
-            "path must name a graph from images (n, height, width, 3) to one output; "
-            f"{str(path)!r} cannot be read as one ({str(error).strip() or error!r})."
-        ) from error
+def _openvino_row(name: str, precision: str) -> EngineRow:
+    open_graph = partial(OpenVino, precision=precision)
+    return EngineRow(name, "openvino", (".xml", ".onnx"), precision, open_graph)
 
 
 _ENGINES = (
-    EngineRow("openvino", "openvino", (".xml", ".onnx"), _FLOAT32, _OpenVino),
-    EngineRow("openvino_bfloat16", "openvino", (".xml", ".onnx"), _BFLOAT16, _OpenVino),
-    EngineRow("onnxruntime", "onnxruntime", (".onnx",), _FLOAT32, _OnnxRuntime),
+    _openvino_row("openvino", FLOAT32),
+    _openvino_row("openvino_bfloat16", BFLOAT16),
+    EngineRow("onnxruntime", "onnxruntime", (".onnx",), FLOAT32, OnnxRuntime),
 )
 ENGINE_NAMES = (AUTO, *(row.name for row in _ENGINES))

@@ -1,0 +1,186 @@
+"""The runtimes that run an exported graph: OpenVINO and ONNX Runtime, each behind one method."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import import_module
+from math import prod
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlclassify.export_metadata import METADATA_KEY
+
+__all__ = ["BFLOAT16", "FLOAT32", "Engine", "OnnxRuntime", "OpenVino"]
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+# What one layer hands to the next on one core is kept this small, so that it stays in the cache.
+_LAYER_BYTES = 7 * 2**20
+_BATCH_SIZE = 64  # of most callers, of which every core is to get its lot
+_OPENVINO_HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
+_N_BYTES = {FLOAT32: 4, BFLOAT16: 2}
+_Shape = tuple[int | None, ...]
+
+
+class Engine(Protocol):
+    """A graph that is ready to run; `tlclassify.activations.run_batches` takes it as a model."""
+
+    name: str
+    metadata: str | None
+    input_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+
+    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the graph's output for one batch of images."""
+        ...
+
+
+class OpenVino:
+    """A graph compiled by OpenVINO, in float32 or in bfloat16."""
+
+    def __init__(self, path: Path, name: str, n_threads: int | None, *, precision: str) -> None:
+        self._core = import_module("openvino").Core()
+        self.name = name
+        with _clear_graph_errors(path):
+            self._model = self._core.read_model(path)
+            self.input_shape, self.output_shape = _check_graph(
+                [_openvino_shape(port) for port in self._model.inputs],
+                [_openvino_shape(port) for port in self._model.outputs],
+            )
+        self.metadata = _openvino_metadata(self._model)
+        # Left to itself, OpenVINO computes in bfloat16 wherever the processor can.
+        self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _OPENVINO_HINTS[precision]}
+        if n_threads is not None:
+            self._options["INFERENCE_NUM_THREADS"] = n_threads
+        self._lock = Lock()
+        compiled = self._compile("LATENCY")
+        self._request = compiled.create_infer_request()
+        n_cores = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        fitting = _LAYER_BYTES // (_widest_layer(self._model) * _N_BYTES[precision])
+        n_rows = max(1, min(fitting, _BATCH_SIZE // n_cores))
+        self._n_rows = 1 << (n_rows.bit_length() - 1)  # a power of 2, of which a batch is made up
+
+    def _compile(self, hint: str) -> Any:
+        options = self._options | {"PERFORMANCE_HINT": hint}
+        return self._core.compile_model(self._model, "CPU", options)
+
+    @cached_property
+    def _queue(self) -> Any:
+        """Takes `_n_rows` images at a time, each lot on a core that waits for no other."""
+        self._model.reshape([self._n_rows, *self.input_shape[1:]])
+        queue = import_module("openvino").AsyncInferQueue(self._compile("THROUGHPUT"))
+        queue.set_callback(_keep_output)
+        return queue
+
+    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the graph's output; threads take turns, since one keeps all cores at work."""
+        with self._lock:
+            n_queued = self._count_queued(len(images))
+            outputs = self._run_queue(images[:n_queued])
+            if n_queued < len(images):
+                outputs.append(self._run(images[n_queued:]))
+        return np.concatenate(outputs)
+
+    def _count_queued(self, n_images: int) -> int:
+        """Return how many images go in lots: as many for each core. The cores share the rest."""
+        if n_images < 2 * self._n_rows:
+            return 0
+        return n_images - n_images % (self._n_rows * len(self._queue))
+
+    def _run_queue(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        firsts = range(0, len(images), self._n_rows)
+        outputs: dict[int, NDArray[np.float32]] = {}
+        for first in firsts:
+            lot = images[first : first + self._n_rows]
+            self._queue.start_async(lot, (outputs, first), share_inputs=True)
+        if firsts:
+            self._queue.wait_all()
+        return [outputs[first] for first in firsts]
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Not in a list, into which the wrapper looks for as long as a small network runs.
+        self._request.infer(images, share_inputs=True, share_outputs=True)
+        return _copy_output(self._request)
+
+
+class OnnxRuntime:
+    """A graph in a session of ONNX Runtime."""
+
+    def __init__(self, path: Path, name: str, n_threads: int | None) -> None:
+        onnxruntime = import_module("onnxruntime")
+        self.name = name
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = n_threads or 0
+        with _clear_graph_errors(path):
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            self.input_shape, self.output_shape = _check_graph(
+                [_onnx_shape(port) for port in inputs], [_onnx_shape(port) for port in outputs]
+            )
+        self.metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self._input, self._output = inputs[0].name, outputs[0].name
+
+    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the graph's output."""
+        (output,) = self._session.run([self._output], {self._input: images})
+        return np.asarray(output, dtype=np.float32)
+
+
+def _openvino_shape(port: Any) -> _Shape:
+    shape = port.get_partial_shape()
+    return tuple(None if side.is_dynamic else side.get_length() for side in shape)
+
+
+def _widest_layer(model: Any) -> int:
+    """Return how many values of one image at most pass from one layer to the next."""
+    shapes = [port.get_partial_shape() for step in model.get_ops() for port in step.outputs()]
+    of_images = [shape for shape in shapes if shape.rank.is_static and shape.is_dynamic]
+    sizes = (
+        prod(int(side.get_length()) for side in shape if side.is_static) for shape in of_images
+    )
+    return max(sizes, default=1)
+
+
+def _keep_output(request: Any, place: tuple[dict[int, NDArray[np.float32]], int]) -> None:
+    outputs, first = place
+    outputs[first] = _copy_output(request)
+
+
+def _copy_output(request: Any) -> NDArray[np.float32]:
+    # A copy: what runs next is written to the same place.
+    return np.array(request.get_output_tensor().data, dtype=np.float32)
+
+
+def _onnx_shape(port: Any) -> _Shape:
+    return tuple(side if isinstance(side, int) else None for side in port.shape)
+
+
+def _openvino_metadata(model: Any) -> str | None:
+    # OpenVINO keeps an ONNX file's own entries under "framework".
+    for place in ([METADATA_KEY], ["framework", METADATA_KEY]):
+        if model.has_rt_info(place):
+            return str(model.get_rt_info(place).astype(str))
+    return None
+
+
+def _check_graph(inputs: list[_Shape], outputs: list[_Shape]) -> tuple[_Shape, _Shape]:
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]) != 4:
+        raise ValueError(f"it has inputs {inputs} and outputs {outputs}")
+    return inputs[0], outputs[0]
+
+
+@contextmanager
+def _clear_graph_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            "path must name a graph from images (n, height, width, 3) to one output; "
+            f"{str(path)!r} cannot be read as one ({str(error).strip() or error!r})."
+        ) from error

@@ -298,6 +298,17 @@ def test_int8_is_near(clf, name, tmp_path, caplog):
     assert np.abs(found - clf.predict_proba(images)).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name in {"onnx", "litert"}])
+def test_int8_is_near_at_a_usual_size(name, tmp_path):
+    """LiteRT is right with some graphs for small matrices only."""
+    clf = fit_small((32, 32), image_size=40)
+    path = tmp_path / NAMES[name]
+    export(clf, path, precision="int8", calibration_images=draw_images(24, (32, 32))[0])
+    images = draw_images(6, (32, 32), seed=1)[0]
+    expected = clf.predict_proba(images)
+    np.testing.assert_allclose(RUN[name](path, images), expected, atol=TOLERANCE["int8"])
+
+
 def test_int8_of_a_network_without_convolutions_is_refused(tmp_path):
     row = replace(make_row(), builder=keras.layers.Dense(4, activation="relu"))
     X, _ = draw_images(6)

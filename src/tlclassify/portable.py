@@ -63,18 +63,12 @@ def _take_step(operation: Any, *tensors: Any, **options: Any) -> Any:
 
 def _resize(layer: keras.layers.Resizing, x: keras.KerasTensor) -> keras.KerasTensor:
     _check_resizing(layer, x)
-    height, width, channels = x.shape[1:]
-    across = resizing_matrix(layer, width, axis="width")
-    down = np.ascontiguousarray(resizing_matrix(layer, height, axis="height").T)
-    # In two dimensions a runtime hands the product to its matrix kernel as it is; in four, some
-    # make a loop of it, and some work out shapes at every call.
-    x = keras.ops.reshape(keras.ops.transpose(x, (0, 1, 3, 2)), (-1, width))
-    x = keras.ops.reshape(keras.ops.matmul(x, across), (-1, height, channels, layer.width))
-    # From the left, so that what comes out, the largest, need not be transposed.
-    x = keras.ops.reshape(
-        keras.ops.transpose(x, (0, 1, 3, 2)), (-1, height, layer.width * channels)
-    )
-    return keras.ops.reshape(keras.ops.matmul(down, x), (-1, layer.height, layer.width, channels))
+    height, width = x.shape[1:3]
+    x = keras.ops.transpose(x, (0, 3, 1, 2))
+    x = _multiply(x, resizing_matrix(layer, width, axis="width"))
+    x = keras.ops.transpose(x, (0, 1, 3, 2))
+    x = _multiply(x, resizing_matrix(layer, height, axis="height"))
+    return keras.ops.transpose(x, (0, 3, 2, 1))
 
 
 def _check_resizing(layer: keras.layers.Resizing, x: keras.KerasTensor) -> None:
@@ -93,6 +87,14 @@ def _check_resizing(layer: keras.layers.Resizing, x: keras.KerasTensor) -> None:
             f"point with channels last, to run elsewhere; received {', '.join(problems)}. Crop or "
             "pad with other layers, and cast with keras.ops.cast before it."
         )
+
+
+def _multiply(x: keras.KerasTensor, matrix: NDArray[np.float32]) -> keras.KerasTensor:
+    # In two dimensions a runtime hands the product to its matrix kernel as it is; in four, some
+    # make a loop of it, and some work out shapes at every call. The matrix stands on the right,
+    # because LiteRT's int8 product with a constant on the left is wrong, save for small ones.
+    rows = keras.ops.reshape(x, (-1, matrix.shape[0]))
+    return keras.ops.reshape(keras.ops.matmul(rows, matrix), (-1, *x.shape[1:3], matrix.shape[1]))
 
 
 def resizing_matrix(layer: keras.layers.Resizing, n: int, *, axis: str) -> NDArray[np.float32]:

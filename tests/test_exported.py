@@ -112,6 +112,7 @@ def test_labels_of_any_type_come_back(classes):
     assert found.dtype == classes.dtype
 
 
+@needs_tensorflow
 @pytest.mark.parametrize(("engine", "file"), FILES)
 def test_a_file_holds_odd_names(clf, tmp_path, engine, file):
     odd = copy.copy(clf)

@@ -9,6 +9,7 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 ROWS: list[dict[str, object]] = []
+IDLE_SECONDS = 1.0  # ONNX Runtime's threads wait for more work at full speed for a while
 
 
 def row(name: str, value: float, unit: str, target: str, reached: bool | None) -> None:  # noqa: FBT001
@@ -23,6 +24,31 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def in_turns(works: dict[str, Callable[[], object]], n_turns: int = 9) -> dict[str, np.ndarray]:
+    """Return the seconds of each, run one after the other so that all see the same load."""
+    for work in works.values():
+        work()
+    turns = [[alone(work) for work in works.values()] for _ in range(n_turns)]
+    return dict(zip(works, np.array(turns).T, strict=True))
+
+
+def alone(work: Callable[[], object]) -> float:
+    """Return the seconds of work that begins when the threads of what ran before have gone idle."""
+    time.sleep(IDLE_SECONDS)
+    return seconds(work)
+
+
+def ratio_of(found: dict[str, np.ndarray], name: str, other: str) -> float:
+    """Return how many times as long one work took as another in the same turn, by the median."""
+    return float(np.median(found[name] / found[other]))
+
+
+def run_bare(run: Callable[[np.ndarray], object], images: np.ndarray, batch_size: int) -> None:
+    """Run a compiled network on batches of images, with nothing around it."""
+    for first in range(0, len(images), batch_size):
+        run(images[first : first + batch_size])
 
 
 def load_cifar10() -> tuple[np.ndarray, ...]:

@@ -15,18 +15,18 @@ import json
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 
 import numpy as np
 
 import fine_tuning
 import shipping
 import trust
-from measuring import RESULTS, ROWS, load_cifar10, row, seconds
+from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
 LONG = {"fine_tune_50000", "fine_tune_whole"}
 
@@ -42,26 +42,17 @@ def bench_import() -> None:
     row("import tlclassify, beyond import numpy", extra, "s", "< 0.3", extra < 0.3)
 
 
-def bare_loop(model: object, images: np.ndarray, batch_size: int) -> float:
-    """Return the seconds of a bare compiled loop over a Keras model."""
-    model.predict_on_batch(images[:batch_size])
-    start = time.perf_counter()
-    for first in range(0, len(images), batch_size):
-        model.predict_on_batch(images[first : first + batch_size])
-    return time.perf_counter() - start
-
-
 def bench_extractor() -> None:
     """Measure FeatureExtractor.transform against a bare loop over the same model, in turns."""
     from tlclassify import FeatureExtractor
 
     images = np.random.default_rng(0).integers(0, 256, (1024, 32, 32, 3), dtype=np.uint8)
     extractor = FeatureExtractor("mobilenet", weights=None, random_state=0, verbose=0).fit(images)
-    ratios = []
-    for _ in range(5):
-        bare = bare_loop(extractor.model_, images, extractor.batch_size)
-        ratios.append(bare / seconds(lambda: extractor.transform(images)))
-    ratio = statistics.median(ratios)
+    works = {
+        "bare": partial(run_bare, extractor.model_.predict_on_batch, images, extractor.batch_size),
+        "transform": partial(extractor.transform, images),
+    }
+    ratio = ratio_of(in_turns(works, n_turns=5), "bare", "transform")
     row(
         "transform's speed over a bare loop's (MobileNet, 96 px)",
         ratio,
@@ -82,7 +73,9 @@ def bench_cifar10() -> None:
     start = time.perf_counter()
     accuracy = clf.score(X_test, y_test)
     total = fit_seconds + time.perf_counter() - start
-    bare = bare_loop(clf.backbone_, np.concatenate([X, X_test]), clf.batch_size)
+    images, run = np.concatenate([X, X_test]), clf.backbone_.predict_on_batch
+    run(images[: clf.batch_size])
+    bare = seconds(lambda: run_bare(run, images, clf.batch_size))
     row(
         "CIFAR-10, 10,000 images, MobileNet 1.0 (96 px): accuracy",
         accuracy,

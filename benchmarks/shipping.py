@@ -5,17 +5,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from measuring import load_cifar10, row, seconds
+from measuring import in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
 N_TRAIN, N_TEST, N_CALIBRATION = 5_000, 2_000, 256
-IDLE_SECONDS = 1.0  # ONNX Runtime's threads wait for more work at full speed for a while
 
 
 def fit_mobilenet(image_size: int = 96) -> tuple[object, np.ndarray, np.ndarray, np.ndarray]:
@@ -25,25 +23,6 @@ def fit_mobilenet(image_size: int = 96) -> tuple[object, np.ndarray, np.ndarray,
     X, y, X_test, y_test = load_cifar10()
     clf = TransferClassifier("mobilenet", image_size=image_size, random_state=0, verbose=0)
     return clf.fit(X[:N_TRAIN], y[:N_TRAIN]), X[:N_TRAIN], X_test[:N_TEST], y_test[:N_TEST]
-
-
-def in_turns(works: dict[str, Callable[[], object]], n_turns: int = 9) -> dict[str, np.ndarray]:
-    """Return the seconds of each, run one after the other so that all see the same load."""
-    for work in works.values():
-        work()
-    turns = [[alone(work) for work in works.values()] for _ in range(n_turns)]
-    return dict(zip(works, np.array(turns).T, strict=True))
-
-
-def alone(work: Callable[[], object]) -> float:
-    """Return the seconds of work that begins when the threads of what ran before have gone idle."""
-    time.sleep(IDLE_SECONDS)
-    return seconds(work)
-
-
-def ratio_of(found: dict[str, np.ndarray], name: str, other: str) -> float:
-    """Return how many times as long one work took as another in the same turn, by the median."""
-    return float(np.median(found[name] / found[other]))
 
 
 # Each engine against Keras in a process of its own: their threads disturb one another's work.
@@ -75,7 +54,7 @@ def measure_engine(engine: str, *, aim: float | None = None) -> None:
             extractor = FeatureExtractor("mobilenet", engine=name, **options).fit(X)
             works[name] = partial(extractor.transform, X)
         if engine == "auto":
-            works["bare"] = partial(run_bare, compile_bare(extractor.model_), X)
+            works["bare"] = partial(run_bare, compile_bare(extractor.model_), X, 64)
         found = in_turns(works)
         fast = ratio_of(found, "keras", engine)
         label = f"frozen MobileNet at {image_size} px from uint8: {engine} over TensorFlow"
@@ -85,12 +64,6 @@ def measure_engine(engine: str, *, aim: float | None = None) -> None:
             row("... over a bare OpenVINO loop", share, "x", ">= 0.95", share >= 0.95)
         for name in ("keras", engine):
             row(f"... {name}", n_images / np.median(found[name]), "images/s", "", None)
-
-
-def run_bare(compiled: Callable[[np.ndarray], object], X: np.ndarray) -> None:
-    """Run a compiled network on batches of images."""
-    for first in range(0, len(X), 64):
-        compiled(X[first : first + 64])
 
 
 def bench_one_image() -> None:

@@ -286,7 +286,10 @@ def test_weights_of_no_values_are_kept():
     assert [node.output[0] for node in model.graph.node] == ["empty"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in {"onnx", "litert"}])
+IN_INT8 = [name for name in NAMES if name in {"onnx", "litert"}]
+
+
+@pytest.mark.parametrize("name", IN_INT8)
 def test_int8_is_near(clf, name, tmp_path, caplog):
     X, _ = draw_images(24, (5, 7))
     path = export(clf, tmp_path / NAMES[name], precision="int8", calibration_images=X)
@@ -298,7 +301,7 @@ def test_int8_is_near(clf, name, tmp_path, caplog):
     assert np.abs(found - clf.predict_proba(images)).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in {"onnx", "litert"}])
+@pytest.mark.parametrize("name", IN_INT8)
 def test_int8_is_near_at_a_usual_size(name, tmp_path):
     """LiteRT is right with some graphs for small matrices only."""
     clf = fit_small((32, 32), image_size=40)

@@ -59,9 +59,7 @@ class OpenVino:
         compiled = self._compile("LATENCY")
         self._request = compiled.create_infer_request()
         n_cores = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        fitting = _LAYER_BYTES // (_widest_layer(self._model) * _N_BYTES[precision])
-        n_rows = max(1, min(fitting, _BATCH_SIZE // n_cores))
-        self._n_rows = 1 << (n_rows.bit_length() - 1)  # a power of 2, of which a batch is made up
+        self._n_rows = _count_rows(_widest_layer(self._model) * _N_BYTES[precision], n_cores)
 
     def _compile(self, hint: str) -> Any:
         options = self._options | {"PERFORMANCE_HINT": hint}
@@ -137,14 +135,18 @@ def _openvino_shape(port: Any) -> _Shape:
     return tuple(None if side.is_dynamic else side.get_length() for side in shape)
 
 
+def _count_rows(layer_bytes: int, n_cores: int) -> int:
+    """Return how many images one core runs at once: a power of 2, of which batches are made up."""
+    n_rows = max(1, min(_LAYER_BYTES // layer_bytes, _BATCH_SIZE // n_cores))
+    return 1 << (n_rows.bit_length() - 1)
+
+
 def _widest_layer(model: Any) -> int:
     """Return how many values of one image at most pass from one layer to the next."""
-    shapes = [port.get_partial_shape() for step in model.get_ops() for port in step.outputs()]
-    of_images = [shape for shape in shapes if shape.rank.is_static and shape.is_dynamic]
-    sizes = (
-        prod(int(side.get_length()) for side in shape if side.is_static) for shape in of_images
-    )
-    return max(sizes, default=1)
+    ports = [port for step in model.get_ops() for port in step.outputs()]
+    shapes = [_openvino_shape(port) for port in ports if port.get_partial_shape().rank.is_static]
+    of_images = [shape for shape in shapes if None in shape]
+    return max((prod(side for side in shape if side is not None) for shape in of_images), default=1)
 
 
 def _keep_output(request: Any, place: tuple[dict[int, NDArray[np.float32]], int]) -> None:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from tlclassify._validation import (
+from tlclassify._checks.images import check_images
+from tlclassify._checks.labels import check_labels
+from tlclassify._checks.parameters import (
     check_choice,
-    check_images,
-    check_labels,
     close_match_hint,
     number_problem,
     raise_problems,

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tlclassify._validation import close_match_hint
+from tlclassify._checks.parameters import close_match_hint
 from tlclassify.backbone_rows import BUILT_IN, Backbone, Scaling
 from tlclassify.seeding import seeded
 from tlclassify.weight_files import load_weight_file

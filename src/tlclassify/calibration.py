@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from tlclassify._validation import check_labels, encode_labels
+from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify.classifier import TransferClassifier
 from tlclassify.fitted import check_fitted
 from tlclassify.images import reopen_images

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
-from tlclassify._validation import number_problem, raise_problems
+from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.activations import run_batches
 from tlclassify.backbones import Backbone, get_backbone
 from tlclassify.classifier import TransferClassifier

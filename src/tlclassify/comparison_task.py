@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._validation import check_labels, encode_labels
+from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify.images import open_images
 from tlclassify.splitting import check_targets, split_rows
 

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from tlclassify._checks.files import digest_file
 from tlclassify.engines import Engine, choose_engine, open_engine
 from tlclassify.export_metadata import METADATA_FILE, METADATA_KEY, ExportMetadata
-from tlclassify.exported import digest_file
 from tlclassify.litert import converter_options
 from tlclassify.onnx_precision import keep_in_float16, quantize
 from tlclassify.portable import build_portable, export_graph

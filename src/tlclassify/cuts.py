@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tlclassify._validation import close_match_hint, listed
+from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.graphs import inputs_of, outputs_of
 
 __all__ = ["block_starts", "cut_points", "find_cut"]

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._validation import check_labels, close_match_hint, encode_labels, listed
+from tlclassify._checks.labels import check_labels, encode_labels
+from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.activations import run_batches
 from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import SCALING, cut_points

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tlclassify._checks.files import digest_file
 from tlclassify.export_metadata import METADATA_FILE
-from tlclassify.exported import digest_file, list_files
+from tlclassify.exported import list_files
 
 
 @contextmanager

@@ -1,26 +1,19 @@
 """An exported classifier, without Keras: its graph, its class names and image size."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._validation import (
-    check_labels,
-    check_sample_weight,
-    number_problem,
-    raise_problems,
-)
+from tlclassify._checks.files import digest_file
+from tlclassify._checks.labels import check_labels, check_sample_weight
+from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.engines import AUTO, Engine, choose_engine, open_engine
 from tlclassify.export_metadata import ExportMetadata, read_metadata
 from tlclassify.images import ImageSource, read_batches, reopen_images
 
-__all__ = ["ExportedClassifier", "load_exported"]
-
 _SUFFIXES = (".onnx", ".xml")
-_READ_BYTES = 2**20
 
 
 class ExportedClassifier:
@@ -229,12 +222,3 @@ def _check_agreement(metadata: ExportMetadata, engine: Engine, path: Path) -> No
             f"path: {str(path.with_suffix('.bin'))!r} does not belong to {str(path)!r}, or is "
             "damaged. Keep the two together, or export again."
         )
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

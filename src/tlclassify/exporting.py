@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tlclassify._validation import check_choice
+from tlclassify._checks.parameters import check_choice
 from tlclassify.classifier import TransferClassifier
 from tlclassify.converters import FORMATS, Batches, Format, check_keras, check_packages
 from tlclassify.export_files import put_in_place

@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
-from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import check_choice, raise_problems, run_problems
 from tlclassify.activations import compute_activations
 from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.heads import Head, HeadBuilder, build_pooling
 from tlclassify.images import ImageSource, longer_side, open_images, reopen_images
 from tlclassify.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.seeding import draw_seeds
-
-__all__ = ["FeatureExtractor"]
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -167,14 +165,6 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         tags.input_tags.string = True
         tags.requires_fit = False
         return tags
-
-
-def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
-    """Return what is wrong with the parameters of running a network."""
-    problems = [number_problem("batch_size", batch_size, integer=True, low=1)]
-    if image_size is not None:
-        problems.append(number_problem("image_size", image_size, integer=True, low=1))
-    return problems
 
 
 def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:

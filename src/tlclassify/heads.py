@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._validation import check_choice, choice_problem, number_problem, raise_problems
+from tlclassify._checks.parameters import (
+    check_choice,
+    choice_problem,
+    number_problem,
+    raise_problems,
+)
 
 __all__ = [
     "Head",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tlclassify._validation import check_images
+from tlclassify._checks.images import check_images
 
 _N_READERS = 4
 _N_FILES_MEASURED = 64

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._validation import encode_labels
+from tlclassify._checks.files import write_whole
+from tlclassify._checks.labels import encode_labels
 from tlclassify.backbone_rows import BUILT_IN
 from tlclassify.backbones import get_backbone
 from tlclassify.classifier import TransferClassifier
@@ -25,7 +26,6 @@ from tlclassify.comparison_task import Task
 from tlclassify.evaluation.comparison import ComparisonRow
 from tlclassify.evaluation.measuring import build_report
 from tlclassify.evaluation.origins import list_versions
-from tlclassify.files import write_whole
 from tlclassify.images import open_images
 
 _ADDRESS = " at 0x"  # in the text of an object that has no lasting one

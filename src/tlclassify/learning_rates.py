@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.classifier import TransferClassifier
 from tlclassify.examples import Examples
 from tlclassify.preparation import prepare_fit

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.blueprints import POLICIES, expected_shapes
 from tlclassify.heads import Head, get_head
 from tlclassify.saved_files import DTYPES, Member

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._validation import check_labels, number_problem, raise_problems
+from tlclassify._checks.labels import check_labels
+from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
 from tlclassify.augmentation import get_augmentation
 from tlclassify.backbones import get_backbone
-from tlclassify.features import build_frozen, open_for_backbone, run_problems
+from tlclassify.features import build_frozen, open_for_backbone
 from tlclassify.fitting import Fit, Labelled
 from tlclassify.heads import get_head
 from tlclassify.images import ImageSource, reopen_images

@@ -5,7 +5,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from tlclassify._validation import check_choice
+from tlclassify._checks.parameters import check_choice
 from tlclassify.classifier import TransferClassifier
 from tlclassify.stages import Stage
 

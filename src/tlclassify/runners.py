@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._validation import check_choice
+from tlclassify._checks.parameters import check_choice
 from tlclassify.converters import check_converter, compile_network
 from tlclassify.engines import AUTO, ENGINE_NAMES, list_engines
 from tlclassify.fingerprints import fingerprint_model, last_training

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._validation import check_sample_weight, encode_labels, listed
+from tlclassify._checks.labels import check_sample_weight, encode_labels
+from tlclassify._checks.parameters import listed
 
 
 def check_targets(

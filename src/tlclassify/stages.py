@@ -5,7 +5,12 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._validation import check_choice, choice_problem, number_problem, raise_problems
+from tlclassify._checks.parameters import (
+    check_choice,
+    choice_problem,
+    number_problem,
+    raise_problems,
+)
 
 __all__ = ["Stage", "check_stage", "get_stage", "list_stages"]
 

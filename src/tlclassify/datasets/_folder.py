@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tlclassify._validation import check_choice
+from tlclassify._checks.parameters import check_choice
 from tlclassify.datasets._records import ImageFolder
 
 # Formats that Pillow decodes by itself; some others would start outside programs.

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state
 
-from tlclassify._validation import number_problem, raise_problems
+from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.datasets._records import LabelledImages
 
 _BRIGHTEST_DIGIT = 16

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
-from tlclassify._validation import number_problem, pixel_limits, raise_problems
+from tlclassify._checks.images import pixel_limits
+from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.displays._drawing import panels
 
 CAPTION_WIDTH = 25

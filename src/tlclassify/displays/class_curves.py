@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay
 
-from tlclassify._validation import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.displays._drawing import (
     COLORS,
     LINES,

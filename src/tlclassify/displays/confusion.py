@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from tlclassify._validation import check_choice
+from tlclassify._checks.parameters import check_choice
 from tlclassify.displays._drawing import CHARACTER_INCHES, import_pyplot, plain, settle
 from tlclassify.evaluation import EvaluationReport
 

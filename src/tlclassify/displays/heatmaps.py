@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._validation import check_images
+from tlclassify._checks.images import check_images
 from tlclassify.displays._drawing import plain
 from tlclassify.displays._grids import CAPTION_WIDTH, column, draw_grid
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from tlclassify._validation import check_choice, check_images, number_problem, raise_problems
+from tlclassify._checks.images import check_images
+from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.displays._drawing import VERMILION, plain
 from tlclassify.displays._grids import CAPTION_WIDTH, column, draw_grid
 from tlclassify.evaluation import EvaluationReport

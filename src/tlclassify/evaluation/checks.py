@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
-from tlclassify._validation import number_problem, raise_problems
+from tlclassify._checks.parameters import number_problem, raise_problems
 
 _SUM_TOLERANCE = 1e-3
 

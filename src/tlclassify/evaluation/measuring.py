@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics
 from sklearn.model_selection import cross_val_predict
 
-from tlclassify._validation import check_labels, encode_labels
+from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify.evaluation.checks import (
     check_probabilities,
     check_settings,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tlclassify._validation import check_images, pixel_limits
+from tlclassify._checks.images import check_images, pixel_limits
 
 N_THUMBNAILS = 24  # of each kind
 _THUMBNAIL_PIXELS = 128

@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._validation import check_choice, close_match_hint, number_problem, raise_problems
+from tlclassify._checks.parameters import (
+    check_choice,
+    close_match_hint,
+    number_problem,
+    raise_problems,
+)
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.origins import Origin
 from tlclassify.evaluation.text import report_lines

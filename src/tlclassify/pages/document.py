@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from xml.etree.ElementTree import Element, tostring
 
-from tlclassify.files import write_whole
+from tlclassify._checks.files import write_whole
 
 
 def element(tag: str, *content: str | Element, **attributes: str) -> Element:

@@ -1,0 +1,149 @@
+"""Labels and weights: a clean array, or an error that says what to do."""
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tlclassify._checks.parameters import close_match_hint, listed
+
+
+def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[Any]:
+    """Return labels as a one-dimensional array of one type and the right length.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Strings, integers or booleans; whole floats are kept as they are.
+    n_samples : int
+        How many images the labels belong to.
+    name : str
+        The parameter's name, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If the labels have another shape or length, are missing (None, NaN) or fractional.
+    TypeError
+        If the labels mix types that have no common order.
+    """
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise ValueError(
+            f"{name} must hold one label per image, shape (n_samples,); received shape "
+            f"{labels.shape}. Turn one-hot rows into labels with {name}.argmax(axis=1)."
+        )
+    if labels.ndim == 2:
+        labels = labels.reshape(-1)
+    if labels.ndim != 1:
+        raise ValueError(f"{name} must have shape (n_samples,); received shape {labels.shape}.")
+    if len(labels) != n_samples:
+        raise ValueError(
+            f"{name} must have one label per image; received {len(labels)} labels for "
+            f"{n_samples} images."
+        )
+    # np.asarray turns [1, "a"] into strings without a word, so the types are read from the list.
+    listed = np.asarray(y, dtype=object).reshape(-1) if labels.dtype.kind in "OUS" else labels
+    if listed.dtype == object:
+        labels = _one_type(listed, name)
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(labels)):
+        raise ValueError(
+            f"{name} must hold class labels; received fractional or missing numbers "
+            f"({labels.dtype}). Drop rows with NaN, or bin a continuous target first."
+        )
+    if labels.dtype.kind not in "iufbUS":
+        raise TypeError(f"{name} must hold strings or integers; received dtype {labels.dtype}.")
+    return labels
+
+
+def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[np.float32]:
+    """Return one weight per image.
+
+    Raises
+    ------
+    ValueError
+        If they have another length, are negative or not finite, or all zero.
+    """
+    weights = np.asarray(sample_weight, dtype=np.float32)
+    if weights.shape != (n_samples,) or not np.isfinite(weights).all():
+        raise ValueError(
+            f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
+            f"{weights.shape}, {np.count_nonzero(~np.isfinite(weights))} of them not finite."
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must be zero or more, and more than zero somewhere; received values "
+            f"from {weights.min():g} to {weights.max():g}."
+        )
+    return weights
+
+
+def encode_labels(
+    labels: NDArray[Any],
+    classes: NDArray[Any],
+    *,
+    name: str = "y",
+    source: str = "that clf was fitted on",
+    advice: str = "Drop those images, or fit with images of these classes.",
+) -> NDArray[np.intp]:
+    """Return each label's place among the classes.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+    classes : ndarray of shape (n_classes,)
+        In any order.
+    name, source, advice : str
+        The parameter's name, where the classes come from, and what to do, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the classes.
+    """
+    # As Python objects: NumPy would turn a number beside a string into a string.
+    known = {label: column for column, label in enumerate(classes.tolist())}
+    found, places = np.unique(labels, return_inverse=True)
+    unseen = [label for label in found.tolist() if label not in known]
+    if unseen:
+        raise ValueError(
+            f"{name} must hold labels {source}: {listed(known)}; received {listed(unseen)} in "
+            f"{np.isin(labels, unseen).sum()} of {len(labels)} images."
+            f"{close_match_hint(unseen[0], map(str, known))} {advice}"
+        )
+    return np.array([known[label] for label in found.tolist()], dtype=np.intp)[places]
+
+
+def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
+    missing = [i for i, label in enumerate(labels) if label is None or label != label]  # noqa: PLR0124 - NaN
+    if missing:
+        raise ValueError(
+            f"{name} must not hold missing labels; received {len(missing)} of them, the first at "
+            f"row {missing[0]}. Drop those rows from the images too."
+        )
+    kinds = sorted({_kind(label) for label in labels})
+    if len(kinds) > 1:
+        raise TypeError(
+            f"{name} must hold labels of one type; received a mix of {' and '.join(kinds)}. "
+            f"Convert them first, for example [str(label) for label in {name}]."
+        )
+    return np.array(labels.tolist())
+
+
+def _kind(label: object) -> str:
+    if isinstance(label, bool | np.bool_):
+        return "bool"
+    if isinstance(label, Integral):
+        return "int"
+    if isinstance(label, Real):
+        return "float"
+    return "str" if isinstance(label, str) else type(label).__name__

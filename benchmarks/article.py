@@ -37,8 +37,8 @@ from matplotlib.ticker import LogLocator
 
 from measuring import RESULTS, load_cifar10
 from tlclassify import TransferClassifier
-from tlclassify.augmentation import no_views
 from tlclassify.displays._drawing import BLUE, VERMILION
+from tlclassify.inputs.augmentation import no_views
 from tlclassify.recipes import article_classifier
 from tlclassify.training import _PLATEAU_ARTICLE
 

@@ -15,7 +15,7 @@ from tlclassify import activations
 from tlclassify.activations import compute_activations
 from tlclassify.backbones import build_backbone
 from tlclassify.fingerprints import fingerprint_model
-from tlclassify.images import open_images
+from tlclassify.inputs.images import open_images
 
 
 @pytest.fixture

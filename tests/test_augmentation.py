@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from tlclassify.augmentation import (
+from tlclassify.augmentation import build_view
+from tlclassify.inputs.augmentation import (
     Augmentation,
-    build_view,
     count_views,
     fixed_views,
     fresh_views,

@@ -19,7 +19,7 @@ from tlclassify.backbones import (
     register_backbone,
 )
 from tlclassify.cuts import cut_points
-from tlclassify.seeding import seeded
+from tlclassify.inputs.splits import seeded
 
 MODULES = {
     "mobilenet": "mobilenet",

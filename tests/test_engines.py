@@ -13,7 +13,7 @@ from tlclassify.activations import run_batches
 from tlclassify.converters import check_converter, compile_network
 from tlclassify.engines import choose_engine, list_engines, open_engine
 from tlclassify.exporting import export
-from tlclassify.images import open_images
+from tlclassify.inputs.images import open_images
 
 BOTH = ["openvino", "onnxruntime"]
 FILES = [("openvino", "a.xml"), ("openvino", "a.onnx"), ("onnxruntime", "a.onnx")]

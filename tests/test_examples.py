@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tlclassify.augmentation import Augmentation, no_views
 from tlclassify.examples import Examples
-from tlclassify.images import open_images
+from tlclassify.inputs.augmentation import Augmentation, no_views
+from tlclassify.inputs.images import open_images
 from tlclassify.views import ImageInputs, StoredInputs
 
 TARGETS = np.arange(50) % 3

@@ -6,7 +6,7 @@ from sklearn.pipeline import make_pipeline
 
 from tlclassify.backbones import build_backbone
 from tlclassify.features import FeatureExtractor
-from tlclassify.seeding import draw_seeds
+from tlclassify.inputs.splits import draw_seeds
 
 
 @pytest.fixture

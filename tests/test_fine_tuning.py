@@ -7,13 +7,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from tlclassify.augmentation import Augmentation, fixed_views
 from tlclassify.backbone_rows import Backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import unfreeze_above
 from tlclassify.examples import Examples
 from tlclassify.fitting import _fits_a_table
 from tlclassify.heads import Head
+from tlclassify.inputs.augmentation import Augmentation, fixed_views
 from tlclassify.preparation import prepare_fit
 from tlclassify.recipes import article_classifier
 from tlclassify.stages import Stage
@@ -157,7 +157,7 @@ def test_every_view_is_run_once_and_later_fits_read_it(clf, images, runs, tmp_pa
 
 def test_the_head_reads_what_the_cut_below_has_stored(clf, images, runs, monkeypatch):
     """Features for the head come from the activations at the cut, not from images again."""
-    from tlclassify.images import ImageSource
+    from tlclassify.inputs.images import ImageSource
 
     read = []
     original = ImageSource.read

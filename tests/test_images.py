@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlclassify import images
-from tlclassify.images import longer_side, open_images, read_batches
+from tlclassify.inputs import images
+from tlclassify.inputs.images import longer_side, open_images, read_batches
 
 
 def read(X, **options):

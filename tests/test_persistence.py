@@ -16,11 +16,11 @@ from sklearn.exceptions import NotFittedError
 
 from conftest import build_tiny
 from tlclassify import backbones, saved_classifiers, saved_files
-from tlclassify.augmentation import Augmentation
 from tlclassify.backbone_rows import SYMMETRIC, Backbone
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.heads import Head
+from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.persistence import load, save
 from tlclassify.stages import Stage
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from tlclassify import runners
-from tlclassify.augmentation import Augmentation
 from tlclassify.backbones import build_backbone
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.features import FeatureExtractor
+from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.runners import Runner, check_engine
 from tlclassify.stages import Stage
 from tlclassify.tensorflow_logs import without_retracing_notes

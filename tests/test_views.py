@@ -9,19 +9,18 @@ import pytest
 
 from tlclassify import stored_views
 from tlclassify.activations import compute_activations
-from tlclassify.augmentation import Augmentation, fixed_views, fresh_views, no_views
 from tlclassify.backbones import build_backbone
-from tlclassify.images import open_images
+from tlclassify.inputs.augmentation import Augmentation, fixed_views, fresh_views, no_views
+from tlclassify.inputs.images import open_images
+from tlclassify.inputs.views import ViewSource, open_views
 from tlclassify.stored_views import Running, image_size, store_further, store_images
 from tlclassify.views import (
     ImageInputs,
     StoredInputs,
     StoredRows,
     StoredSource,
-    ViewSource,
     add_table,
     add_views,
-    open_views,
 )
 
 SIZE = (8, 8)

@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlclassify.augmentation import Augmentation
     from tlclassify.backbones import (
         Backbone,
         Scaling,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from tlclassify.exporting import export
     from tlclassify.features import FeatureExtractor
     from tlclassify.heads import Head, list_heads
+    from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
     from tlclassify.persistence import load, save
     from tlclassify.recipes import article_classifier
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Augmentation": "augmentation",
+    "Augmentation": "inputs.augmentation",
     "Backbone": "backbones",
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
-from tlclassify.images import read_batches
+from tlclassify.inputs.images import read_batches
 from tlclassify.runners import KERAS, Runner, key_of_engine
 from tlclassify.tensorflow_logs import without_retracing_notes
 

@@ -10,7 +10,7 @@ import keras
 
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.backbone_rows import BUILT_IN, Backbone, Scaling
-from tlclassify.seeding import seeded
+from tlclassify.inputs.splits import seeded
 from tlclassify.weight_files import load_weight_file
 
 __all__ = [

@@ -15,7 +15,7 @@ from tlclassify.backbones import Backbone, get_backbone
 from tlclassify.cuts import freeze
 from tlclassify.features import build_frozen
 from tlclassify.heads import Head, HeadBuilder, Statistics, build_head
-from tlclassify.seeding import seeded
+from tlclassify.inputs.splits import seeded
 from tlclassify.stored_views import image_size
 from tlclassify.tensorflow_logs import without_retracing_notes
 

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify.classifier import TransferClassifier
 from tlclassify.fitted import check_fitted
-from tlclassify.images import reopen_images
+from tlclassify.inputs.images import reopen_images
 
 __all__ = ["calibrate"]
 

@@ -22,9 +22,9 @@ from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task, split_task
 from tlclassify.evaluation import Comparison, evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, compare_reports
-from tlclassify.images import ImageSource, reopen_images
+from tlclassify.inputs.images import ImageSource, reopen_images
+from tlclassify.inputs.splits import draw_seeds
 from tlclassify.kept_rows import KeptRows, open_kept_rows
-from tlclassify.seeding import draw_seeds
 
 __all__ = ["compare_backbones"]
 

@@ -6,8 +6,8 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.labels import check_labels, encode_labels
-from tlclassify.images import open_images
-from tlclassify.splitting import check_targets, split_rows
+from tlclassify.inputs.images import open_images
+from tlclassify.inputs.splits import check_targets, split_rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.augmentation import Augmentation
+from tlclassify.inputs.augmentation import Augmentation
 
 
 class Inputs(Protocol):

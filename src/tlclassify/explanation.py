@@ -13,7 +13,7 @@ from tlclassify.classifier import TransferClassifier
 from tlclassify.cuts import SCALING, cut_points
 from tlclassify.fitted import check_fitted
 from tlclassify.graphs import inputs_of, output_at, outputs_of
-from tlclassify.images import reopen_images
+from tlclassify.inputs.images import reopen_images
 from tlclassify.tensorflow_logs import without_retracing_notes
 
 __all__ = ["grad_cam"]

@@ -12,7 +12,7 @@ from tlclassify.converters import FORMATS, Batches, Format, check_keras, check_p
 from tlclassify.export_files import put_in_place
 from tlclassify.export_metadata import ExportMetadata
 from tlclassify.fitted import check_fitted
-from tlclassify.images import read_batches, reopen_images
+from tlclassify.inputs.images import read_batches, reopen_images
 from tlclassify.portable import build_portable
 
 __all__ = ["export"]

@@ -14,9 +14,9 @@ from tlclassify._checks.parameters import check_choice, raise_problems, run_prob
 from tlclassify.activations import compute_activations
 from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.heads import Head, HeadBuilder, build_pooling
-from tlclassify.images import ImageSource, longer_side, open_images, reopen_images
+from tlclassify.inputs.images import ImageSource, longer_side, open_images, reopen_images
+from tlclassify.inputs.splits import draw_seeds
 from tlclassify.runners import KERAS, Runner, check_engine, reopen_runner
-from tlclassify.seeding import draw_seeds
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.augmentation import Augmentation
 from tlclassify.cuts import (
     cut_points,
     find_cut,
@@ -22,8 +21,9 @@ from tlclassify.cuts import (
 from tlclassify.examples import Examples, Inputs
 from tlclassify.graphs import output_at
 from tlclassify.heads import Head, HeadBuilder, build_head, measure_features
-from tlclassify.images import ImageSource
-from tlclassify.seeding import seeded
+from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.inputs.images import ImageSource
+from tlclassify.inputs.splits import seeded
 from tlclassify.stages import Stage, resolve_stage
 from tlclassify.stored_views import Running, Stored, image_size, store_further, store_images
 from tlclassify.training import run_stage

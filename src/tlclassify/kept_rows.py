@@ -26,7 +26,7 @@ from tlclassify.comparison_task import Task
 from tlclassify.evaluation.comparison import ComparisonRow
 from tlclassify.evaluation.measuring import build_report
 from tlclassify.evaluation.origins import list_versions
-from tlclassify.images import open_images
+from tlclassify.inputs.images import open_images
 
 _ADDRESS = " at 0x"  # in the text of an object that has no lasting one
 _WITHOUT_EFFECT = {"cache_dir", "verbose"}

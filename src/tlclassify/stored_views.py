@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from tlclassify.activations import MEMORY_LIMIT_BYTES, compute_activations
-from tlclassify.augmentation import Augmentation
 from tlclassify.cuts import SCALING, cut_points
 from tlclassify.fingerprints import fingerprint_model
 from tlclassify.graphs import inputs_of, output_at
-from tlclassify.images import ImageSource
+from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.inputs.images import ImageSource
+from tlclassify.inputs.views import open_views
 from tlclassify.runners import KERAS, Runner, key_of_engine
-from tlclassify.views import StoredSource, add_views, open_views
+from tlclassify.views import StoredSource, add_views
 
 _ANNOUNCED_BYTES = 64 * 2**20
 

@@ -1,6 +1,5 @@
 """Images in their views: as a network is run over them, and as an epoch draws from them."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,56 +8,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.augmentation import (
-    N_VIEW_NUMBERS,
-    Augmentation,
-    build_view,
-    count_views,
-    fixed_views,
-    fresh_views,
-    no_views,
-)
+from tlclassify.augmentation import build_view
 from tlclassify.cuts import SCALING
 from tlclassify.graphs import inputs_of
-from tlclassify.images import ImageSource
-
-
-@dataclass(frozen=True)
-class ViewSource:
-    """One view of each image, to be run through a network that `add_views` has made.
-
-    Parameters
-    ----------
-    images : ImageSource
-    numbers : ndarray of shape (n, 10), float32
-        See `tlclassify.augmentation.build_view`.
-    image_digests : ndarray of shape (n, 32), uint8
-        SHA-256 of each image.
-    """
-
-    images: ImageSource
-    numbers: NDArray[np.float32]
-    image_digests: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
-
-    def read(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
-        """Return images as uint8 RGB, and the numbers of their views."""
-        return self.images.read(start, stop), self.numbers[start:stop]
-
-    def take(self, rows: NDArray[np.intp]) -> "ViewSource":
-        """Return the given rows alone."""
-        return ViewSource(self.images.take(rows), self.numbers[rows], self.image_digests[rows])
-
-    def digests(self) -> NDArray[np.uint8]:
-        """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
-        pairs = zip(self.image_digests, self.numbers, strict=True)
-        joined = b"".join(
-            hashlib.sha256(image.tobytes() + view.tobytes()).digest() for image, view in pairs
-        )
-        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+from tlclassify.inputs.augmentation import N_VIEW_NUMBERS, Augmentation, fresh_views, no_views
+from tlclassify.inputs.images import ImageSource
 
 
 @dataclass(frozen=True)
@@ -91,20 +45,6 @@ class StoredSource:
         """Return those of the images, shape (n, 32)."""
         digests: NDArray[np.uint8] = self.of.digests()
         return digests
-
-
-def open_views(
-    images: ImageSource, augmentation: Augmentation | None, image_size: Sequence[int]
-) -> list[ImageSource | ViewSource]:
-    """Return the source of each fixed view, the images themselves first."""
-    if augmentation is None or count_views(augmentation) == 1:
-        return [images]
-    digests = images.digests()
-    views = [
-        ViewSource(images, fixed_views(augmentation, digests, view, image_size=image_size), digests)
-        for view in range(1, count_views(augmentation))
-    ]
-    return [images, *views]
 
 
 def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:

@@ -1,0 +1,235 @@
+"""Augmentation as parameters, and a view of an image as numbers that a graph applies."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+
+from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+
+N_DRAWN = 7
+
+
+N_VIEW_NUMBERS = 10
+
+
+class Augmentation(BaseEstimator):  # type: ignore[misc]
+    """How training images are changed, as parameters; all are off unless they are set.
+
+    Each view applies one random change of every kind within these limits. Rotation, zoom,
+    translation and flip are one affine transformation with one interpolation, and what it
+    uncovers at the edge is filled by reflection.
+
+    Parameters
+    ----------
+    horizontal_flip : bool, default False
+        Whether a view may be mirrored. Wrong where left and right matter: digits, text, road
+        signs.
+    rotation_degrees : float in [0, 180], default 0.0
+        To either side.
+    zoom_fraction : float in [0, 1), default 0.0
+        0.1: sides of 0.9 to 1.1 times the length.
+    translation_fraction : float in [0, 1), default 0.0
+        Of the image's side, in both directions.
+    brightness : float in [0, 1], default 0.0
+        Added to all pixels, as a fraction of white.
+    contrast : float in [0, 1), default 0.0
+        0.2: 0.8 to 1.2 times each channel's deviation from its mean.
+    n_views : int, default 4
+        Views kept of each image where a stage trains on stored activations, the image itself
+        among them; each epoch draws one. Flipping alone makes two. Where a stage trains the
+        whole network, every epoch sees a fresh view instead.
+    mixup_alpha : float in [0, 1], default 0.0
+        Parameter of MixUp's beta distribution; 0: no MixUp. Only where the whole network is
+        trained.
+    cutmix_factor : float in [0, 1], default 0.0
+        Upper end of the parameter of CutMix's beta distribution, as Keras's layer has it; 0: no
+        CutMix. Only where the whole network is trained.
+
+    References
+    ----------
+    H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+    S. Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
+
+    Examples
+    --------
+    >>> from tlclassify import Augmentation
+    >>> Augmentation(horizontal_flip=True, rotation_degrees=5)
+    Augmentation(horizontal_flip=True, rotation_degrees=5)
+    """
+
+    def __init__(
+        self,
+        *,
+        horizontal_flip: bool = False,
+        rotation_degrees: float = 0.0,
+        zoom_fraction: float = 0.0,
+        translation_fraction: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        n_views: int = 4,
+        mixup_alpha: float = 0.0,
+        cutmix_factor: float = 0.0,
+    ) -> None:
+        self.horizontal_flip = horizontal_flip
+        self.rotation_degrees = rotation_degrees
+        self.zoom_fraction = zoom_fraction
+        self.translation_fraction = translation_fraction
+        self.brightness = brightness
+        self.contrast = contrast
+        self.n_views = n_views
+        self.mixup_alpha = mixup_alpha
+        self.cutmix_factor = cutmix_factor
+
+
+_PRESETS = {
+    "flip": Augmentation(horizontal_flip=True),
+    "article": Augmentation(horizontal_flip=True, rotation_degrees=2, zoom_fraction=0.1),
+    "strong": Augmentation(
+        horizontal_flip=True,
+        rotation_degrees=10,
+        zoom_fraction=0.15,
+        translation_fraction=0.1,
+        brightness=0.1,
+        contrast=0.2,
+    ),
+}
+
+
+_LIMITS: dict[str, dict[str, Any]] = {
+    "rotation_degrees": {"low": 0, "high": 180},
+    "zoom_fraction": {"low": 0, "high": 1, "high_included": False},
+    "translation_fraction": {"low": 0, "high": 1, "high_included": False},
+    "brightness": {"low": 0, "high": 1},
+    "contrast": {"low": 0, "high": 1, "high_included": False},
+    "n_views": {"low": 1, "integer": True},
+    "mixup_alpha": {"low": 0, "high": 1},
+    "cutmix_factor": {"low": 0, "high": 1},
+}
+
+
+_CHANGES = ("rotation_degrees", "zoom_fraction", "translation_fraction", "brightness", "contrast")
+
+
+def list_augmentations() -> list[str]:
+    """Return the names of the presets.
+
+    Examples
+    --------
+    >>> from tlclassify.inputs.augmentation import list_augmentations
+    >>> list_augmentations()
+    ['flip', 'article', 'strong']
+    """
+    return list(_PRESETS)
+
+
+def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
+    """Return a checked augmentation; a preset's name gives a copy of the preset.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or parameters are not valid; all of them are listed.
+    TypeError
+        If it is neither a name nor an Augmentation.
+    """
+    if isinstance(augmentation, str):
+        name = check_choice("augmentation", augmentation, tuple(_PRESETS))
+        return clone(_PRESETS[name])  # type: ignore[no-any-return]
+    if not isinstance(augmentation, Augmentation):
+        raise TypeError(
+            "augmentation must be an Augmentation, the name of a preset or None; received "
+            f"{type(augmentation).__name__}."
+        )
+    problems = [
+        number_problem(f"augmentation__{name}", getattr(augmentation, name), **limits)
+        for name, limits in _LIMITS.items()
+    ]
+    if not isinstance(augmentation.horizontal_flip, bool | np.bool_):
+        problems.append(
+            "augmentation__horizontal_flip must be True or False; received "
+            f"{augmentation.horizontal_flip!r}"
+        )
+    raise_problems(problems)
+    return augmentation
+
+
+def count_views(augmentation: Augmentation | None) -> int:
+    """Return how many views are stored of each image: flipping alone makes no more than two."""
+    if augmentation is None:
+        return 1
+    if any(getattr(augmentation, name) for name in _CHANGES):
+        return augmentation.n_views
+    return min(augmentation.n_views, 2 if augmentation.horizontal_flip else 1)
+
+
+def fixed_views(
+    augmentation: Augmentation, digests: NDArray[np.uint8], view: int, *, image_size: Sequence[int]
+) -> NDArray[np.float32]:
+    """Return the numbers of one view of each image: a function of the image alone.
+
+    Drawn from a digest of the image's own and the view's number, a view is the same in every
+    fold, order and session. Where flipping is on, every other view is mirrored.
+
+    Parameters
+    ----------
+    augmentation : Augmentation
+    digests : ndarray of shape (n, 32), uint8
+        SHA-256 of each image.
+    view : int
+        1 or more; view 0 is the image itself.
+    image_size : (height, width)
+        Pixels of the images to which the view is applied.
+
+    Returns
+    -------
+    ndarray of shape (n, 10), float32
+        See `build_view`.
+    """
+    number = view.to_bytes(4, "big")
+    drawn = b"".join(hashlib.sha256(row.tobytes() + number).digest() for row in digests)
+    uniform = np.frombuffer(drawn, dtype=">u4").reshape(-1, 8)[:, :N_DRAWN] / 2.0**32
+    uniform[:, 0] = view % 2
+    return _view_numbers(augmentation, uniform, image_size)
+
+
+def fresh_views(
+    augmentation: Augmentation, rng: np.random.Generator, n: int, *, image_size: Sequence[int]
+) -> NDArray[np.float32]:
+    """Return the numbers of a new random view for each of `n` images; see `build_view`."""
+    uniform = rng.random((n, N_DRAWN))
+    uniform[:, 0] = np.rint(uniform[:, 0])
+    return _view_numbers(augmentation, uniform, image_size)
+
+
+def no_views(n: int) -> NDArray[np.float32]:
+    """Return the numbers of view 0, the image itself, `n` times; see `build_view`."""
+    numbers = np.zeros((n, N_VIEW_NUMBERS), dtype=np.float32)
+    numbers[:, [0, 4, 9]] = 1
+    return numbers
+
+
+def _view_numbers(
+    augmentation: Augmentation, uniform: NDArray[np.float64], image_size: Sequence[int]
+) -> NDArray[np.float32]:
+    flip = uniform[:, 0]
+    rotation, zoom, shift_x, shift_y, brightness, contrast = 2 * uniform[:, 1:].T - 1
+    height, width = image_size
+    angle = np.deg2rad(augmentation.rotation_degrees) * rotation
+    # The transformation leads from the view's pixels to the image's, so that a zoom divides.
+    scale = 1 / (1 + augmentation.zoom_fraction * zoom)
+    mirrored = np.where(flip * augmentation.horizontal_flip > 0, -1.0, 1.0)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    x, y = (width - 1) / 2, (height - 1) / 2
+    numbers = no_views(len(uniform))
+    numbers[:, 0], numbers[:, 1] = cosine * mirrored, -sine
+    numbers[:, 3], numbers[:, 4] = sine * mirrored, cosine
+    moved = augmentation.translation_fraction
+    numbers[:, 2] = x + moved * width * shift_x - numbers[:, 0] * x - numbers[:, 1] * y
+    numbers[:, 5] = y + moved * height * shift_y - numbers[:, 3] * x - numbers[:, 4] * y
+    numbers[:, 8] = 255 * augmentation.brightness * brightness
+    numbers[:, 9] = 1 + augmentation.contrast * contrast
+    return numbers

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify import activations, backbones
-from tlclassify.backbone_rows import SYMMETRIC, Backbone
+from tlclassify import activations
 from tlclassify.classifier import TransferClassifier
+from tlclassify.networks import backbones
+from tlclassify.networks.rows import SYMMETRIC, Backbone
 
 
 def build_tiny(x):

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.backbone_rows import SYMMETRIC, Backbone
 from tlclassify.classifier import TransferClassifier
+from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.stages import Stage
 
 needs_tensorflow = pytest.mark.skipif(

@@ -13,9 +13,9 @@ import pytest
 
 from tlclassify import activations
 from tlclassify.activations import compute_activations
-from tlclassify.backbones import build_backbone
-from tlclassify.fingerprints import fingerprint_model
 from tlclassify.inputs.images import open_images
+from tlclassify.networks.backbones import build_backbone
+from tlclassify.networks.fingerprints import fingerprint_model
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from tlclassify.augmentation import build_view
 from tlclassify.inputs.augmentation import (
     Augmentation,
     count_views,
@@ -15,6 +14,7 @@ from tlclassify.inputs.augmentation import (
     list_augmentations,
     no_views,
 )
+from tlclassify.networks.views import build_view
 
 SIZE = (8, 12)
 ALL = Augmentation(

@@ -9,17 +9,17 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify import backbones
-from tlclassify.backbone_rows import BUILT_IN, STANDARDIZED, Backbone, Scaling
-from tlclassify.backbones import (
+from tlclassify.inputs.splits import seeded
+from tlclassify.networks import backbones
+from tlclassify.networks.backbones import (
     build_backbone,
     choose_image_size,
     get_backbone,
     list_backbones,
     register_backbone,
 )
-from tlclassify.cuts import cut_points
-from tlclassify.inputs.splits import seeded
+from tlclassify.networks.cuts import cut_points
+from tlclassify.networks.rows import BUILT_IN, STANDARDIZED, Backbone, Scaling
 
 MODULES = {
     "mobilenet": "mobilenet",

@@ -10,7 +10,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from tlclassify.backbone_rows import SYMMETRIC, Backbone
 from tlclassify.calibration import (
     calibrate,
     find_temperature,
@@ -18,7 +17,8 @@ from tlclassify.calibration import (
     with_temperature,
 )
 from tlclassify.classifier import TransferClassifier
-from tlclassify.heads import Head
+from tlclassify.networks.heads import Head
+from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.stages import Stage
 
 QUICK = Stage(8, learning_rate=0.1, batch_size=32)

@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 from tlclassify import (
     Stage,
     TransferClassifier,
-    backbones,
     comparison,
     get_backbone,
     kept_rows,
@@ -22,6 +21,7 @@ from tlclassify.datasets import make_shapes
 from tlclassify.evaluation import evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, adjust_holm, compare_reports, mcnemar
 from tlclassify.evaluation.measuring import build_report
+from tlclassify.networks import backbones
 
 FAST = {"weights": None, "head": "linear", "head_stage": Stage(2), "random_state": 0, "verbose": 0}
 

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.backbone_rows import RAW, Backbone
-from tlclassify.backbones import build_backbone
-from tlclassify.cuts import (
+from tlclassify.networks.backbones import build_backbone
+from tlclassify.networks.cuts import (
     block_starts,
     cut_points,
     find_cut,
@@ -17,6 +16,7 @@ from tlclassify.cuts import (
     trains_on_images,
     unfreeze_above,
 )
+from tlclassify.networks.rows import RAW, Backbone
 
 
 def build(backbone, size, **options):

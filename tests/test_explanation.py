@@ -10,12 +10,12 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from tlclassify.backbone_rows import SYMMETRIC, Backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.datasets import make_shapes
 from tlclassify.explanation import grad_cam
-from tlclassify.graphs import output_at
-from tlclassify.heads import Head
+from tlclassify.networks.graphs import output_at
+from tlclassify.networks.heads import Head
+from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.stages import Stage
 
 X, Y = make_shapes(24, image_size=10, random_state=0)

@@ -15,12 +15,12 @@ from sklearn.exceptions import NotFittedError
 from exports import draw_images, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
 from tlclassify import converters, exporting
-from tlclassify.backbone_rows import SYMMETRIC, Scaling
-from tlclassify.backbones import build_backbone
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.export_metadata import read_metadata
 from tlclassify.exporting import export
+from tlclassify.networks.backbones import build_backbone
+from tlclassify.networks.rows import SYMMETRIC, Scaling
 from tlclassify.onnx_precision import keep_in_float16
 from tlclassify.portable import build_portable, resizing_matrix
 

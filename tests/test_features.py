@@ -4,9 +4,9 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from tlclassify.backbones import build_backbone
 from tlclassify.features import FeatureExtractor
 from tlclassify.inputs.splits import draw_seeds
+from tlclassify.networks.backbones import build_backbone
 
 
 @pytest.fixture

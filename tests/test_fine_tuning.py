@@ -7,18 +7,18 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from tlclassify.backbone_rows import Backbone
 from tlclassify.classifier import TransferClassifier
-from tlclassify.cuts import unfreeze_above
 from tlclassify.examples import Examples
 from tlclassify.fitting import _fits_a_table
-from tlclassify.heads import Head
 from tlclassify.inputs.augmentation import Augmentation, fixed_views
+from tlclassify.networks.cuts import unfreeze_above
+from tlclassify.networks.heads import Head
+from tlclassify.networks.rows import Backbone
+from tlclassify.networks.views import add_views
 from tlclassify.preparation import prepare_fit
 from tlclassify.recipes import article_classifier
 from tlclassify.stages import Stage
 from tlclassify.training import run_stage
-from tlclassify.views import add_views
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
 LAYERS = ("one", "one_bn", "two")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from tlclassify.heads import (
+from tlclassify.networks.heads import (
     Head,
     build_head,
     build_pooling,

@@ -31,7 +31,8 @@ from hostile import (
     with_manifest,
     with_member,
 )
-from tlclassify import backbones, blueprints, saved_classifiers
+from tlclassify import saved_classifiers
+from tlclassify.networks import backbones, blueprints
 from tlclassify.persistence import load
 from tlclassify.saved_files import Member
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify import backbones
 from tlclassify.evaluation import evaluate
+from tlclassify.networks import backbones
 from tlclassify.persistence import load, save
 
 SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"

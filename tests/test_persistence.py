@@ -15,12 +15,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from conftest import build_tiny
-from tlclassify import backbones, saved_classifiers, saved_files
-from tlclassify.backbone_rows import SYMMETRIC, Backbone
+from tlclassify import saved_classifiers, saved_files
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
-from tlclassify.heads import Head
 from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.networks import backbones
+from tlclassify.networks.heads import Head
+from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.persistence import load, save
 from tlclassify.stages import Stage
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 
-from tlclassify import backbones
 from tlclassify.calibration import with_temperature
 from tlclassify.features import FeatureExtractor
+from tlclassify.networks import backbones
 from tlclassify.persistence import load
 from tlclassify.stages import Stage
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from tlclassify import runners
-from tlclassify.backbones import build_backbone
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.features import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.networks.backbones import build_backbone
+from tlclassify.networks.graphs import without_retracing_notes
 from tlclassify.runners import Runner, check_engine
 from tlclassify.stages import Stage
-from tlclassify.tensorflow_logs import without_retracing_notes
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
 SHORT = Stage(2, learning_rate=0.05, batch_size=8)

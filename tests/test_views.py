@@ -9,19 +9,14 @@ import pytest
 
 from tlclassify import stored_views
 from tlclassify.activations import compute_activations
-from tlclassify.backbones import build_backbone
 from tlclassify.inputs.augmentation import Augmentation, fixed_views, fresh_views, no_views
 from tlclassify.inputs.images import open_images
 from tlclassify.inputs.views import ViewSource, open_views
-from tlclassify.stored_views import Running, image_size, store_further, store_images
-from tlclassify.views import (
-    ImageInputs,
-    StoredInputs,
-    StoredRows,
-    StoredSource,
-    add_table,
-    add_views,
-)
+from tlclassify.networks.backbones import build_backbone
+from tlclassify.networks.cuts import image_size
+from tlclassify.networks.views import add_table, add_views
+from tlclassify.stored_views import Running, store_further, store_images
+from tlclassify.views import ImageInputs, StoredInputs, StoredRows, StoredSource
 
 SIZE = (8, 8)
 FLIP = Augmentation(horizontal_flip=True)

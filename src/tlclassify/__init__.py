@@ -4,13 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlclassify.backbones import (
-        Backbone,
-        Scaling,
-        get_backbone,
-        list_backbones,
-        register_backbone,
-    )
     from tlclassify.calibration import calibrate
     from tlclassify.classifier import TransferClassifier
     from tlclassify.comparison import compare_backbones
@@ -19,9 +12,16 @@ if TYPE_CHECKING:
     from tlclassify.exported import ExportedClassifier, load_exported
     from tlclassify.exporting import export
     from tlclassify.features import FeatureExtractor
-    from tlclassify.heads import Head, list_heads
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
+    from tlclassify.networks.backbones import (
+        Backbone,
+        Scaling,
+        get_backbone,
+        list_backbones,
+        register_backbone,
+    )
+    from tlclassify.networks.heads import Head, list_heads
     from tlclassify.persistence import load, save
     from tlclassify.recipes import article_classifier
     from tlclassify.stages import Stage
@@ -58,14 +58,14 @@ __all__ = [
 
 _HOMES = {
     "Augmentation": "inputs.augmentation",
-    "Backbone": "backbones",
+    "Backbone": "networks.backbones",
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
     "ExportedClassifier": "exported",
     "FeatureExtractor": "features",
-    "Head": "heads",
+    "Head": "networks.heads",
     "LearningRateSearch": "learning_rates",
-    "Scaling": "backbones",
+    "Scaling": "networks.backbones",
     "Stage": "stages",
     "TransferClassifier": "classifier",
     "article_classifier": "recipes",
@@ -74,13 +74,13 @@ _HOMES = {
     "evaluate": "evaluation",
     "export": "exporting",
     "find_learning_rate": "learning_rates",
-    "get_backbone": "backbones",
+    "get_backbone": "networks.backbones",
     "grad_cam": "explanation",
-    "list_backbones": "backbones",
-    "list_heads": "heads",
+    "list_backbones": "networks.backbones",
+    "list_heads": "networks.heads",
     "load": "persistence",
     "load_exported": "exported",
-    "register_backbone": "backbones",
+    "register_backbone": "networks.backbones",
     "save": "persistence",
 }
 

@@ -13,12 +13,12 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from tlclassify.activations import compute_activations, run_batches
-from tlclassify.backbones import Backbone
-from tlclassify.blueprints import draw_blueprint
 from tlclassify.fitting import Fit
-from tlclassify.heads import Head, HeadBuilder, get_head
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
+from tlclassify.networks.backbones import Backbone
+from tlclassify.networks.blueprints import draw_blueprint
+from tlclassify.networks.heads import Head, HeadBuilder, get_head
 from tlclassify.preparation import LastFit, prepare_fit
 from tlclassify.runners import KERAS, Runner, reopen_runner
 from tlclassify.stages import Stage, get_stage

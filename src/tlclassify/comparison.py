@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.activations import run_batches
-from tlclassify.backbones import Backbone, get_backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task, split_task
 from tlclassify.evaluation import Comparison, evaluate
@@ -25,6 +24,7 @@ from tlclassify.evaluation.comparison import ComparisonRow, compare_reports
 from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.kept_rows import KeptRows, open_kept_rows
+from tlclassify.networks.backbones import Backbone, get_backbone
 
 __all__ = ["compare_backbones"]
 

@@ -10,11 +10,10 @@ from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.activations import run_batches
 from tlclassify.classifier import TransferClassifier
-from tlclassify.cuts import SCALING, cut_points
 from tlclassify.fitted import check_fitted
-from tlclassify.graphs import inputs_of, output_at, outputs_of
 from tlclassify.inputs.images import reopen_images
-from tlclassify.tensorflow_logs import without_retracing_notes
+from tlclassify.networks.cuts import SCALING, cut_points
+from tlclassify.networks.graphs import inputs_of, output_at, outputs_of, without_retracing_notes
 
 __all__ = ["grad_cam"]
 
@@ -46,7 +45,7 @@ def grad_cam(
         is predicted for the image.
     layer : str, optional
         At which feature map: the name of a cut point with rows and columns, as
-        ``tlclassify.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and say less
+        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and say less
         about the class. By default the last, which the head reads.
 
     Returns

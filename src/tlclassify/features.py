@@ -1,10 +1,8 @@
 """Images to embeddings: the frozen part of a classifier, alone and as a transformer."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -12,10 +10,11 @@ from sklearn.utils import Tags
 
 from tlclassify._checks.parameters import check_choice, raise_problems, run_problems
 from tlclassify.activations import compute_activations
-from tlclassify.backbones import Backbone, build_backbone, choose_image_size, get_backbone
-from tlclassify.heads import Head, HeadBuilder, build_pooling
-from tlclassify.inputs.images import ImageSource, longer_side, open_images, reopen_images
+from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
+from tlclassify.networks.backbones import Backbone, get_backbone
+from tlclassify.networks.blueprints import build_frozen, open_for_backbone
+from tlclassify.networks.heads import Head
 from tlclassify.runners import KERAS, Runner, check_engine, reopen_runner
 
 
@@ -165,33 +164,3 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         tags.input_tags.string = True
         tags.requires_fit = False
         return tags
-
-
-def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:
-    """Check images; files get the size at which the backbone will see them."""
-    source = open_images(X)
-    if not source.is_files:
-        return source
-    size = image_size or choose_image_size(row, longer_side(source))
-    return replace(source, file_shape=(size, size))
-
-
-def build_frozen(
-    row: Backbone,
-    head: Head | HeadBuilder,
-    *,
-    image_shape: tuple[int, int],
-    image_size: int | None,
-    weights: str | Path | None,
-    random_state: int | None,
-) -> keras.Model:
-    """Build the network from raw images to the output at the head's cut."""
-    backbone = build_backbone(
-        row,
-        image_shape=image_shape,
-        image_size=image_size,
-        weights=weights,
-        random_state=random_state,
-    )
-    backbone.trainable = False
-    return keras.Model(backbone.input, build_pooling(head, backbone.output), name=row.name)

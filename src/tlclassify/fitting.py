@@ -9,25 +9,27 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.cuts import (
+from tlclassify.examples import Examples, Inputs
+from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.inputs.images import ImageSource
+from tlclassify.inputs.splits import seeded
+from tlclassify.networks.cuts import (
     cut_points,
     find_cut,
     freeze,
+    image_size,
     largest_output,
     rate_factors,
     trains_on_images,
     unfreeze_above,
 )
-from tlclassify.examples import Examples, Inputs
-from tlclassify.graphs import output_at
-from tlclassify.heads import Head, HeadBuilder, build_head, measure_features
-from tlclassify.inputs.augmentation import Augmentation
-from tlclassify.inputs.images import ImageSource
-from tlclassify.inputs.splits import seeded
+from tlclassify.networks.graphs import output_at
+from tlclassify.networks.heads import Head, HeadBuilder, build_head, measure_features
+from tlclassify.networks.views import add_table, add_views
 from tlclassify.stages import Stage, resolve_stage
-from tlclassify.stored_views import Running, Stored, image_size, store_further, store_images
+from tlclassify.stored_views import Running, Stored, store_further, store_images
 from tlclassify.training import run_stage
-from tlclassify.views import ImageInputs, StoredInputs, StoredRows, add_table, add_views
+from tlclassify.views import ImageInputs, StoredInputs, StoredRows
 
 _ROWS_MEASURED = 10_000
 _MAX_VALIDATION_BATCH = 1024

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.files import write_whole
 from tlclassify._checks.labels import encode_labels
-from tlclassify.backbone_rows import BUILT_IN
-from tlclassify.backbones import get_backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task
 from tlclassify.evaluation.comparison import ComparisonRow
 from tlclassify.evaluation.measuring import build_report
 from tlclassify.evaluation.origins import list_versions
 from tlclassify.inputs.images import open_images
+from tlclassify.networks.backbones import get_backbone
+from tlclassify.networks.rows import BUILT_IN
 
 _ADDRESS = " at 0x"  # in the text of an object that has no lasting one
 _WITHOUT_EFFECT = {"cache_dir", "verbose"}

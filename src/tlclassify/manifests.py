@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
-from tlclassify.blueprints import POLICIES, expected_shapes
-from tlclassify.heads import Head, get_head
+from tlclassify.networks.blueprints import POLICIES, expected_shapes
+from tlclassify.networks.heads import Head, get_head
 from tlclassify.saved_files import DTYPES, Member
 from tlclassify.saved_labels import decode_labels_from_json, encode_labels_as_json
 from tlclassify.saved_parameters import (

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tlclassify.backbones import get_backbone
 from tlclassify.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.evaluation.origins import list_versions
+from tlclassify.networks.backbones import get_backbone
 
 
 def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:

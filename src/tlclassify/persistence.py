@@ -5,12 +5,12 @@ import io
 from pathlib import Path
 
 from tlclassify._checks.files import open_whole, write_whole
-from tlclassify.backbones import Backbone, get_backbone, list_backbones
 from tlclassify.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.fitted import check_fitted
-from tlclassify.heads import HeadBuilder
 from tlclassify.model_card import build_model_card, check_report
+from tlclassify.networks.backbones import Backbone, get_backbone, list_backbones
+from tlclassify.networks.heads import HeadBuilder
 from tlclassify.saved_classifiers import (
     Source,
     check_registered,

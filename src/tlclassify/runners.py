@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tlclassify._checks.parameters import check_choice
 from tlclassify.converters import check_converter, compile_network
 from tlclassify.engines import AUTO, ENGINE_NAMES, list_engines
-from tlclassify.fingerprints import fingerprint_model, last_training
+from tlclassify.networks.fingerprints import fingerprint_model, last_training
 from tlclassify.portable import narrow_layers
 
 KERAS = "keras"

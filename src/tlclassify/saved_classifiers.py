@@ -10,17 +10,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.backbones import get_backbone, list_backbones
-from tlclassify.blueprints import (
-    Blueprint,
-    answer_probe,
-    build_head_again,
-    build_network_again,
-)
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
 from tlclassify.evaluation.origins import list_versions
-from tlclassify.heads import Head, HeadBuilder, Statistics
 from tlclassify.manifests import (
     FORMAT,
     FORMAT_VERSION,
@@ -31,6 +23,14 @@ from tlclassify.manifests import (
     member_name,
     parse_manifest,
 )
+from tlclassify.networks.backbones import get_backbone, list_backbones
+from tlclassify.networks.blueprints import (
+    Blueprint,
+    answer_probe,
+    build_head_again,
+    build_network_again,
+)
+from tlclassify.networks.heads import Head, HeadBuilder, Statistics
 from tlclassify.saved_files import (
     DAMAGE,
     MAX_FILE_BYTES,

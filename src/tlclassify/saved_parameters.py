@@ -11,8 +11,8 @@ import numpy as np
 
 from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
 from tlclassify.classifier import TransferClassifier
-from tlclassify.heads import Head, get_head
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
+from tlclassify.networks.heads import Head, get_head
 from tlclassify.stages import Stage, check_stage, get_stage
 
 NOT_KEPT = ("callbacks", "cache_dir", "engine")

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from tlclassify.activations import MEMORY_LIMIT_BYTES, compute_activations
-from tlclassify.cuts import SCALING, cut_points
-from tlclassify.fingerprints import fingerprint_model
-from tlclassify.graphs import inputs_of, output_at
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.views import open_views
+from tlclassify.networks.cuts import cut_points, image_size
+from tlclassify.networks.fingerprints import fingerprint_model
+from tlclassify.networks.graphs import output_at
+from tlclassify.networks.views import add_views
 from tlclassify.runners import KERAS, Runner, key_of_engine
-from tlclassify.views import StoredSource, add_views
+from tlclassify.views import StoredSource
 
 _ANNOUNCED_BYTES = 64 * 2**20
 
@@ -149,12 +150,6 @@ def _as_stored(
 ) -> Stored:
     validation = outputs[n_views] if len(outputs) > n_views else None
     return Stored(outputs[:n_views], validation, sources, engine)
-
-
-def image_size(network: keras.Model) -> tuple[int, int]:
-    """Return height and width in pixels at which a network sees images."""
-    height, width = inputs_of(network.get_layer(SCALING))[0].shape[1:3]
-    return height, width
 
 
 def _dtype(network: keras.Model, cut: str) -> np.dtype[Any]:

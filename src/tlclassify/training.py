@@ -10,10 +10,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tlclassify.examples import Examples
-from tlclassify.fingerprints import note_training
+from tlclassify.networks.fingerprints import note_training
+from tlclassify.networks.graphs import without_retracing_notes
 from tlclassify.optimizers import build_optimizer
 from tlclassify.stages import Stage, resolve_stage
-from tlclassify.tensorflow_logs import without_retracing_notes
 
 _PLATEAU = {"patience": 2, "factor": 0.2}
 _N_LOWER_RATES = 2

@@ -4,14 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.augmentation import build_view
-from tlclassify.cuts import SCALING
-from tlclassify.graphs import inputs_of
-from tlclassify.inputs.augmentation import N_VIEW_NUMBERS, Augmentation, fresh_views, no_views
+from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
 
 
@@ -45,53 +41,6 @@ class StoredSource:
         """Return those of the images, shape (n, 32)."""
         digests: NDArray[np.uint8] = self.of.digests()
         return digests
-
-
-def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
-    """Return the way to `output` with a view of each image applied after resizing.
-
-    Parameters
-    ----------
-    network : keras.Model
-        As `build_backbone` makes it, whatever was added on top.
-    output : keras.KerasTensor
-        A tensor of the network's above its scaling.
-
-    Returns
-    -------
-    keras.Model
-        From images and the numbers of their views; layers are shared.
-    """
-    (resized,) = inputs_of(network.get_layer(SCALING))
-    numbers = keras.Input((N_VIEW_NUMBERS,), name="view")
-    above = keras.Model(resized, output, name=network.name)
-    return keras.Model([network.input, numbers], above(build_view(resized, numbers)))
-
-
-def add_table(top: keras.Model, outputs: Sequence[NDArray[np.float32]]) -> keras.Model:
-    """Return a head that looks its features up: from row numbers to class probabilities.
-
-    A batch of row numbers costs nothing to hand over, a batch of features takes a copy that is
-    slower than training a linear head on it.
-
-    Parameters
-    ----------
-    top : keras.Model
-        From features of shape (None, n_features); its layers are shared.
-    outputs : sequence of ndarray of shape (n, n_features), float32
-        The table, part by part.
-    """
-    table = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-    rows = keras.Input((), dtype="int32", name="rows")
-    lookup = keras.layers.Embedding(
-        *table.shape,
-        embeddings_initializer="zeros",
-        weights=[table],
-        trainable=False,
-        dtype="float32",
-        name="stored_features",
-    )
-    return keras.Model(rows, top(lookup(rows)))
 
 
 @dataclass(frozen=True)

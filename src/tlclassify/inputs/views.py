@@ -24,7 +24,7 @@ class ViewSource:
     ----------
     images : ImageSource
     numbers : ndarray of shape (n, 10), float32
-        See `tlclassify.augmentation.build_view`.
+        See `tlclassify.networks.views.build_view`.
     image_digests : ndarray of shape (n, 32), uint8
         SHA-256 of each image.
     """

@@ -1,5 +1,9 @@
 """The tensors between the operations of a functional model."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,3 +25,24 @@ def outputs_of(operation: Any) -> list[Any]:
 def output_at(network: keras.Model, layer: str) -> keras.KerasTensor:
     """Return the one output of a layer of this name."""
     return outputs_of(network.get_layer(layer))[0]
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+@contextmanager
+def without_retracing_notes() -> Iterator[None]:
+    """Silence TensorFlow's advice against compiling one function again and again.
+
+    Every fit compiles a model of its own. TensorFlow takes them for one function, because Keras
+    defines them on the same line, and would print its advice from the fifth fit on.
+    """
+    logger = logging.getLogger("tensorflow")
+    # Of one's own, or the first thread to end would take away another's.
+    own = partial(_is_of_interest)
+    logger.addFilter(own)
+    try:
+        yield
+    finally:
+        logger.removeFilter(own)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlclassify.architectures import build_alexnet, build_mobilenet_micro
+from tlclassify.networks.architectures import build_alexnet, build_mobilenet_micro
 
-_MICRO_WEIGHTS = Path(__file__).parent / "weights" / "mobilenet_micro.npz"
+_MICRO_WEIGHTS = Path(__file__).parent / "mobilenet_micro.npz"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from typing import Any
 import keras
 
 from tlclassify._checks.parameters import close_match_hint, listed
-from tlclassify.graphs import inputs_of, outputs_of
-
-__all__ = ["block_starts", "cut_points", "find_cut"]
+from tlclassify.networks.graphs import inputs_of, outputs_of
 
 SCALING = "scaling"
 
@@ -68,8 +66,8 @@ def block_starts(model: keras.Model) -> list[str]:
 
     Examples
     --------
-    >>> from tlclassify.backbones import build_backbone
-    >>> from tlclassify.cuts import block_starts
+    >>> from tlclassify.networks.backbones import build_backbone
+    >>> from tlclassify.networks.cuts import block_starts
     >>> model = build_backbone("mobilenet", image_shape=(96, 96), weights=None)
     >>> len(block_starts(model)), block_starts(model)[-2:]
     (14, ['conv_pw_11_relu', 'conv_pw_12_relu'])
@@ -219,3 +217,9 @@ def rate_factors(
             factors[id(variable)] = layer_decay**power
         power -= operation.name in starts
     return [factors.get(id(variable), 1.0) for variable in variables]
+
+
+def image_size(network: keras.Model) -> tuple[int, int]:
+    """Return height and width in pixels at which a network sees images."""
+    height, width = inputs_of(network.get_layer(SCALING))[0].shape[1:3]
+    return height, width

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 
 from tlclassify._checks.parameters import close_match_hint
-from tlclassify.backbone_rows import BUILT_IN, Backbone, Scaling
 from tlclassify.inputs.splits import seeded
-from tlclassify.weight_files import load_weight_file
+from tlclassify.networks.rows import BUILT_IN, Backbone, Scaling
+from tlclassify.networks.weight_files import load_weight_file
 
 __all__ = [
     "Backbone",
@@ -208,7 +208,7 @@ def build_backbone(
 
     Examples
     --------
-    >>> from tlclassify.backbones import build_backbone
+    >>> from tlclassify.networks.backbones import build_backbone
     >>> build_backbone("mobilenet_micro", image_shape=(32, 32)).output_shape
     (None, 4, 4, 512)
     """

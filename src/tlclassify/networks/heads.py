@@ -89,7 +89,7 @@ def list_heads() -> list[str]:
 
     Examples
     --------
-    >>> from tlclassify.heads import list_heads
+    >>> from tlclassify.networks.heads import list_heads
     >>> list_heads()
     ['linear', 'mlp', 'article', 'article_plain']
     """

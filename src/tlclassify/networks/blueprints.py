@@ -3,21 +3,21 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from tlclassify.backbones import Backbone, get_backbone
-from tlclassify.cuts import freeze
-from tlclassify.features import build_frozen
-from tlclassify.heads import Head, HeadBuilder, Statistics, build_head
+from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.stored_views import image_size
-from tlclassify.tensorflow_logs import without_retracing_notes
+from tlclassify.networks.backbones import Backbone, build_backbone, choose_image_size, get_backbone
+from tlclassify.networks.cuts import freeze, image_size
+from tlclassify.networks.graphs import without_retracing_notes
+from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head, build_pooling
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
 
@@ -189,3 +189,33 @@ def answer_probe(
         features = network(make_probe(image_shape), training=False)
         (answer,) = keras.ops.convert_to_numpy(top(features, training=False))
     return np.asarray(answer, dtype=np.float64)
+
+
+def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:
+    """Check images; files get the size at which the backbone will see them."""
+    source = open_images(X)
+    if not source.is_files:
+        return source
+    size = image_size or choose_image_size(row, longer_side(source))
+    return replace(source, file_shape=(size, size))
+
+
+def build_frozen(
+    row: Backbone,
+    head: Head | HeadBuilder,
+    *,
+    image_shape: tuple[int, int],
+    image_size: int | None,
+    weights: str | Path | None,
+    random_state: int | None,
+) -> keras.Model:
+    """Build the network from raw images to the output at the head's cut."""
+    backbone = build_backbone(
+        row,
+        image_shape=image_shape,
+        image_size=image_size,
+        weights=weights,
+        random_state=random_state,
+    )
+    backbone.trainable = False
+    return keras.Model(backbone.input, build_pooling(head, backbone.output), name=row.name)

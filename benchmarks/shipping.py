@@ -100,7 +100,7 @@ def draw_images(n_images: int) -> np.ndarray:
 
 def bfloat16_engines() -> list[str]:
     """Return the engines that compute in bfloat16, where the processor has it."""
-    from tlclassify.engines import choose_engine
+    from tlclassify.engines.rows import choose_engine
 
     name = "openvino_bfloat16"
     try:
@@ -115,7 +115,7 @@ def compile_bare(network: object) -> Callable[[np.ndarray], object]:
     """Return a network compiled by OpenVINO itself, with nothing around it."""
     import openvino
 
-    from tlclassify.portable import build_portable, export_graph
+    from tlclassify.engines.portable import build_portable, export_graph
 
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     with tempfile.TemporaryDirectory() as folder:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from exports import draw_images, fit_small, needs_tensorflow
-from tlclassify import engines
 from tlclassify.activations import run_batches
-from tlclassify.converters import check_converter, compile_network
-from tlclassify.engines import choose_engine, list_engines, open_engine
+from tlclassify.engines import rows as engines
+from tlclassify.engines.converters import check_converter, compile_network
+from tlclassify.engines.rows import choose_engine, list_engines, open_engine
 from tlclassify.exporting import export
 from tlclassify.inputs.images import open_images
 
@@ -219,7 +219,7 @@ def test_a_network_is_compiled_in_place(clf, name, part):
 
 def test_a_missing_converter_is_named(monkeypatch):
     monkeypatch.setattr(
-        "tlclassify.converters.find_spec", lambda name: None if name == "tf2onnx" else name
+        "tlclassify.engines.converters.find_spec", lambda name: None if name == "tf2onnx" else name
     )
     with pytest.raises(ImportError, match="engine='onnxruntime' needs tf2onnx"):
         check_converter("onnxruntime")

@@ -14,15 +14,16 @@ from sklearn.exceptions import NotFittedError
 
 from exports import draw_images, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
-from tlclassify import converters, exporting
+from tlclassify import exporting
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
-from tlclassify.export_metadata import read_metadata
+from tlclassify.engines import converters
+from tlclassify.engines.metadata import read_metadata
+from tlclassify.engines.onnx_precision import keep_in_float16
+from tlclassify.engines.portable import build_portable, resizing_matrix
 from tlclassify.exporting import export
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.rows import SYMMETRIC, Scaling
-from tlclassify.onnx_precision import keep_in_float16
-from tlclassify.portable import build_portable, resizing_matrix
 
 pytestmark = needs_tensorflow
 KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])

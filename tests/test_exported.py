@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from exports import draw_images, fit_small, needs_tensorflow
-from tlclassify.engines import list_engines
-from tlclassify.export_metadata import ExportMetadata, read_metadata
+from tlclassify.engines.metadata import ExportMetadata, read_metadata
+from tlclassify.engines.rows import list_engines
 from tlclassify.exported import load_exported
 from tlclassify.exporting import export
 

@@ -13,14 +13,14 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify import runners
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
+from tlclassify.engines import runners
+from tlclassify.engines.runners import Runner, check_engine
 from tlclassify.features import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.graphs import without_retracing_notes
-from tlclassify.runners import Runner, check_engine
 from tlclassify.stages import Stage
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
@@ -368,7 +368,7 @@ def test_an_engine_is_checked_before_images_are_read(
     clf = make_clf(head_stage=SHORT).fit(*images)
     extractor = FeatureExtractor(tiny, weights=None, verbose=0).fit(images[0])
     hide(monkeypatch, "tf2onnx")
-    monkeypatch.setattr("tlclassify.engines._list_capabilities", lambda: ("FP32",))
+    monkeypatch.setattr("tlclassify.engines.rows._list_capabilities", lambda: ("FP32",))
     files = ["is not looked at.png"]
     for estimator in (clf, extractor):
         estimator.set_params(engine=engine)

@@ -23,7 +23,7 @@ import uvicorn
 from PIL import Image
 
 from exports import draw_images, fit_small, needs_tensorflow
-from tlclassify.export_metadata import ExportMetadata
+from tlclassify.engines.metadata import ExportMetadata
 from tlclassify.exported import load_exported
 from tlclassify.exporting import export
 

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm.auto import tqdm
 
+from tlclassify.engines.runners import KERAS, Runner, key_of_engine
 from tlclassify.inputs.images import read_batches
 from tlclassify.networks.graphs import without_retracing_notes
-from tlclassify.runners import KERAS, Runner, key_of_engine
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 SEGMENT_ROWS = 4096

@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from tlclassify.activations import compute_activations, run_batches
+from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.fitting import Fit
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
@@ -20,7 +21,6 @@ from tlclassify.networks.backbones import Backbone
 from tlclassify.networks.blueprints import draw_blueprint
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
 from tlclassify.preparation import LastFit, prepare_fit
-from tlclassify.runners import KERAS, Runner, reopen_runner
 from tlclassify.stages import Stage, get_stage
 from tlclassify.views import StoredSource
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tlclassify._checks.files import digest_file
-from tlclassify.export_metadata import METADATA_FILE
+from tlclassify.engines.metadata import METADATA_FILE
 from tlclassify.exported import list_files
 
 

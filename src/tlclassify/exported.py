@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.labels import check_labels, check_sample_weight
 from tlclassify._checks.parameters import number_problem, raise_problems
-from tlclassify.engines import AUTO, Engine, choose_engine, open_engine
-from tlclassify.export_metadata import ExportMetadata, read_metadata
+from tlclassify.engines.metadata import ExportMetadata, read_metadata
+from tlclassify.engines.rows import AUTO, Engine, choose_engine, open_engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
 _SUFFIXES = (".onnx", ".xml")

@@ -8,12 +8,12 @@ import keras
 
 from tlclassify._checks.parameters import check_choice
 from tlclassify.classifier import TransferClassifier
-from tlclassify.converters import FORMATS, Batches, Format, check_keras, check_packages
+from tlclassify.engines.converters import FORMATS, Batches, Format, check_keras, check_packages
+from tlclassify.engines.metadata import ExportMetadata
+from tlclassify.engines.portable import build_portable
 from tlclassify.export_files import put_in_place
-from tlclassify.export_metadata import ExportMetadata
 from tlclassify.fitted import check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
-from tlclassify.portable import build_portable
 
 __all__ = ["export"]
 

@@ -10,12 +10,12 @@ from sklearn.utils import Tags
 
 from tlclassify._checks.parameters import check_choice, raise_problems, run_problems
 from tlclassify.activations import compute_activations
+from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.networks.backbones import Backbone, get_backbone
 from tlclassify.networks.blueprints import build_frozen, open_for_backbone
 from tlclassify.networks.heads import Head
-from tlclassify.runners import KERAS, Runner, check_engine, reopen_runner
 
 
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.networks.blueprints import POLICIES, expected_shapes
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.saved_files import DTYPES, Member
-from tlclassify.saved_labels import decode_labels_from_json, encode_labels_as_json
 from tlclassify.saved_parameters import (
     SavedFunction,
     decode_parameters,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from tlclassify.activations import MEMORY_LIMIT_BYTES, compute_activations
+from tlclassify.engines.runners import KERAS, Runner, key_of_engine
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.views import open_views
@@ -24,7 +25,6 @@ from tlclassify.networks.cuts import cut_points, image_size
 from tlclassify.networks.fingerprints import fingerprint_model
 from tlclassify.networks.graphs import output_at
 from tlclassify.networks.views import add_views
-from tlclassify.runners import KERAS, Runner, key_of_engine
 from tlclassify.views import StoredSource
 
 _ANNOUNCED_BYTES = 64 * 2**20

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.export_metadata import METADATA_KEY
+from tlclassify.engines.metadata import METADATA_KEY
 
 __all__ = ["BFLOAT16", "FLOAT32", "Engine", "OnnxRuntime", "OpenVino"]
 

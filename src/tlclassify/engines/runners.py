@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.converters import check_converter, compile_network
-from tlclassify.engines import AUTO, ENGINE_NAMES, list_engines
+from tlclassify.engines.converters import check_converter, compile_network
+from tlclassify.engines.portable import narrow_layers
+from tlclassify.engines.rows import AUTO, ENGINE_NAMES, list_engines
 from tlclassify.networks.fingerprints import fingerprint_model, last_training
-from tlclassify.portable import narrow_layers
 
 KERAS = "keras"
 _REASON_LENGTH = 300

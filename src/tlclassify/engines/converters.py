@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.files import digest_file
-from tlclassify.engines import Engine, choose_engine, open_engine
-from tlclassify.export_metadata import METADATA_FILE, METADATA_KEY, ExportMetadata
-from tlclassify.litert import converter_options
-from tlclassify.onnx_precision import keep_in_float16, quantize
-from tlclassify.portable import build_portable, export_graph
+from tlclassify.engines.litert import converter_options
+from tlclassify.engines.metadata import METADATA_FILE, METADATA_KEY, ExportMetadata
+from tlclassify.engines.onnx_precision import keep_in_float16, quantize
+from tlclassify.engines.portable import build_portable, export_graph
+from tlclassify.engines.rows import Engine, choose_engine, open_engine
 
 __all__ = [
     "FORMATS",

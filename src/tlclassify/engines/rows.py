@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.runtimes import BFLOAT16, FLOAT32, Engine, OnnxRuntime, OpenVino
+from tlclassify.engines.runtimes import BFLOAT16, FLOAT32, Engine, OnnxRuntime, OpenVino
 
 __all__ = ["Engine", "choose_engine", "list_engines", "open_engine"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from exports import draw_images, fit_small, needs_tensorflow
-from tlclassify.activations import run_batches
-from tlclassify.engines import rows as engines
+from tlclassify.activations.run import run_batches
 from tlclassify.engines.converters import check_converter, compile_network
 from tlclassify.engines.rows import choose_engine, list_engines, open_engine
+from tlclassify.engines.rows import rows as engines
 from tlclassify.exporting import export
 from tlclassify.inputs.images import open_images
 

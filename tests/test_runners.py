@@ -15,7 +15,7 @@ import pytest
 
 from tlclassify.calibration import with_temperature
 from tlclassify.classifier import TransferClassifier
-from tlclassify.engines import runners
+from tlclassify.engines.rows import runners
 from tlclassify.engines.runners import Runner, check_engine
 from tlclassify.features import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation

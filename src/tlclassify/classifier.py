@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from tlclassify.activations import compute_activations, run_batches
+from tlclassify.activations.run import compute_activations, run_batches
+from tlclassify.activations.stored_views import StoredSource
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.fitting import Fit
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
@@ -22,7 +23,6 @@ from tlclassify.networks.blueprints import draw_blueprint
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
 from tlclassify.preparation import LastFit, prepare_fit
 from tlclassify.stages import Stage, get_stage
-from tlclassify.views import StoredSource
 
 __all__ = ["TransferClassifier"]
 

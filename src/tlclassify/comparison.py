@@ -16,7 +16,7 @@ from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from tlclassify._checks.parameters import number_problem, raise_problems
-from tlclassify.activations import run_batches
+from tlclassify.activations.run import run_batches
 from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task, split_task
 from tlclassify.evaluation import Comparison, evaluate

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import close_match_hint, listed
-from tlclassify.activations import run_batches
+from tlclassify.activations.run import run_batches
 from tlclassify.classifier import TransferClassifier
 from tlclassify.fitted import check_fitted
 from tlclassify.inputs.images import reopen_images

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 
 from tlclassify._checks.parameters import check_choice, raise_problems, run_problems
-from tlclassify.activations import compute_activations
+from tlclassify.activations.run import compute_activations
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from tlclassify.activations.stored_views import Running, Stored, store_further, store_images
 from tlclassify.examples import Examples, Inputs
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
@@ -27,7 +28,6 @@ from tlclassify.networks.graphs import output_at
 from tlclassify.networks.heads import Head, HeadBuilder, build_head, measure_features
 from tlclassify.networks.views import add_table, add_views
 from tlclassify.stages import Stage, resolve_stage
-from tlclassify.stored_views import Running, Stored, store_further, store_images
 from tlclassify.training import run_stage
 from tlclassify.views import ImageInputs, StoredInputs, StoredRows
 

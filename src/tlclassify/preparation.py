@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.labels import check_labels
 from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
+from tlclassify.activations.stored_views import Running
 from tlclassify.engines.runners import check_engine
 from tlclassify.fitting import Fit, Labelled
 from tlclassify.inputs.augmentation import get_augmentation
@@ -18,7 +19,6 @@ from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, open_for_backbone
 from tlclassify.networks.heads import get_head
 from tlclassify.stages import Stage, check_stage, get_stage
-from tlclassify.stored_views import Running
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Images in their views: as a network is run over them, and as an epoch draws from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,38 +9,6 @@ from numpy.typing import NDArray
 
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-
-
-@dataclass(frozen=True)
-class StoredSource:
-    """Outputs stored at a cut, to be run through what lies above it.
-
-    Parameters
-    ----------
-    outputs : ndarray of shape (n, ...)
-    of : ViewSource or ImageSource
-        What they are the outputs of.
-    """
-
-    outputs: NDArray[Any]
-    of: Any
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.outputs)
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return a batch of outputs."""
-        return self.outputs[start:stop]
-
-    def take(self, rows: NDArray[np.intp]) -> "StoredSource":
-        """Return the given rows alone."""
-        return replace(self, outputs=self.outputs[rows], of=self.of.take(rows))
-
-    def digests(self) -> NDArray[np.uint8]:
-        """Return those of the images, shape (n, 32)."""
-        digests: NDArray[np.uint8] = self.of.digests()
-        return digests
 
 
 @dataclass(frozen=True)

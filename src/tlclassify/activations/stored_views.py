@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from tlclassify.activations import MEMORY_LIMIT_BYTES, compute_activations
+from tlclassify.activations.run import MEMORY_LIMIT_BYTES, compute_activations
 from tlclassify.engines.runners import KERAS, Runner, key_of_engine
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
@@ -25,7 +25,6 @@ from tlclassify.networks.cuts import cut_points, image_size
 from tlclassify.networks.fingerprints import fingerprint_model
 from tlclassify.networks.graphs import output_at
 from tlclassify.networks.views import add_views
-from tlclassify.views import StoredSource
 
 _ANNOUNCED_BYTES = 64 * 2**20
 
@@ -194,3 +193,35 @@ def _check_room(
         place = "memory" if in_memory else f"a temporary file in {folder}"
         tqdm.write(f"stored activations: {arithmetic}, in {place}", file=sys.stderr)
     return in_memory
+
+
+@dataclass(frozen=True)
+class StoredSource:
+    """Outputs stored at a cut, to be run through what lies above it.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n, ...)
+    of : ViewSource or ImageSource
+        What they are the outputs of.
+    """
+
+    outputs: NDArray[Any]
+    of: Any
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.outputs)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return a batch of outputs."""
+        return self.outputs[start:stop]
+
+    def take(self, rows: NDArray[np.intp]) -> "StoredSource":
+        """Return the given rows alone."""
+        return replace(self, outputs=self.outputs[rows], of=self.of.take(rows))
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return those of the images, shape (n, 32)."""
+        digests: NDArray[np.uint8] = self.of.digests()
+        return digests

@@ -40,7 +40,7 @@ from tlclassify import TransferClassifier
 from tlclassify.displays._drawing import BLUE, VERMILION
 from tlclassify.inputs.augmentation import no_views
 from tlclassify.recipes import article_classifier
-from tlclassify.training import _PLATEAU_ARTICLE
+from tlclassify.training.loop import _PLATEAU_ARTICLE
 
 TARGETS = (0.65, 0.81)
 SEED = 0

@@ -121,8 +121,8 @@ def measure_first_loss(unfreeze: float, n_images: int, folder: str) -> float:
 def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
     """Return one stage ready to be trained, and the fit that it belongs to."""
     from tlclassify import Head, Stage, TransferClassifier
-    from tlclassify.preparation import prepare_fit
-    from tlclassify.stages import resolve_stage
+    from tlclassify.training.preparation import prepare_fit
+    from tlclassify.training.stages import resolve_stage
 
     X, y, _, _ = load_cifar10()
     stage = Stage(N_EPOCHS, unfreeze=unfreeze, schedule="constant", patience=None)
@@ -142,7 +142,7 @@ def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
 
 def run_ours(prepared: Any, stage: Any) -> tuple[float, float]:
     """Return seconds an epoch and the first loss of a stage; the first epoch compiles."""
-    from tlclassify.training import run_stage
+    from tlclassify.training.loop import run_stage
 
     history: list[dict[str, Any]] = []
     run_stage(
@@ -159,7 +159,7 @@ def run_ours(prepared: Any, stage: Any) -> tuple[float, float]:
 
 def compile_bare(model: keras.Model, stage: Any) -> None:
     """Compile a model as a stage does."""
-    from tlclassify.optimizers import build_optimizer
+    from tlclassify.training.optimizers import build_optimizer
 
     optimizer = build_optimizer(stage, model.trainable_variables, n_steps=0)
     model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"])

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.activations import run as activations
+from tlclassify.activations.run import run as activations
 from tlclassify.classifier import TransferClassifier
 from tlclassify.networks import backbones
 from tlclassify.networks.rows import SYMMETRIC, Backbone

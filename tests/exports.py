@@ -6,7 +6,7 @@ import pytest
 
 from tlclassify.classifier import TransferClassifier
 from tlclassify.networks.rows import SYMMETRIC, Backbone
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",

@@ -19,7 +19,7 @@ from tlclassify.calibration import (
 from tlclassify.classifier import TransferClassifier
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 QUICK = Stage(8, learning_rate=0.1, batch_size=32)
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 from tlclassify.classifier import TransferClassifier
 from tlclassify.networks.heads import Head
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 QUICK = Stage(epochs=6, learning_rate=0.05, batch_size=8)
 

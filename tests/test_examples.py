@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from tlclassify.examples import Examples
 from tlclassify.inputs.augmentation import Augmentation, no_views
 from tlclassify.inputs.images import open_images
-from tlclassify.views import ImageInputs, StoredInputs
+from tlclassify.training.batches import Examples, ImageInputs, StoredInputs
 
 TARGETS = np.arange(50) % 3
 SIZE = (64, 64)

@@ -16,7 +16,7 @@ from tlclassify.explanation import grad_cam
 from tlclassify.networks.graphs import output_at
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 X, Y = make_shapes(24, image_size=10, random_state=0)
 X = X[:, 1:9]

@@ -8,17 +8,17 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from tlclassify.classifier import TransferClassifier
-from tlclassify.examples import Examples
-from tlclassify.fitting import _fits_a_table
 from tlclassify.inputs.augmentation import Augmentation, fixed_views
 from tlclassify.networks.cuts import unfreeze_above
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import Backbone
 from tlclassify.networks.views import add_views
-from tlclassify.preparation import prepare_fit
 from tlclassify.recipes import article_classifier
-from tlclassify.stages import Stage
-from tlclassify.training import run_stage
+from tlclassify.training.batches import Examples
+from tlclassify.training.fit import _fits_a_table
+from tlclassify.training.loop import run_stage
+from tlclassify.training.preparation import prepare_fit
+from tlclassify.training.stages import Stage
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
 LAYERS = ("one", "one_bn", "two")
@@ -238,7 +238,7 @@ def test_a_head_learns_from_a_table_as_from_batches_of_features(
     X, y = images
     params = {"head_stage": HEAD, "validation_fraction": 0.2, "augmentation": augmentation}
     from_table = make_clf(**params).fit(X, y)
-    monkeypatch.setattr("tlclassify.fitting._fits_a_table", lambda outputs: False)
+    monkeypatch.setattr("tlclassify.training.fit._fits_a_table", lambda outputs: False)
     from_batches = make_clf(**params).fit(X, y)
     for key in ("loss", "val_loss", "learning_rate"):
         rows = [[row[key] for row in clf.history_] for clf in (from_table, from_batches)]
@@ -273,7 +273,7 @@ def test_a_table_is_small_and_in_memory(tmp_path, monkeypatch):
     assert not _fits_a_table([vectors.reshape(4, 1, 3)])
     np.save(tmp_path / "vectors.npy", vectors)
     assert not _fits_a_table([np.load(tmp_path / "vectors.npy", mmap_mode="r")])
-    monkeypatch.setattr("tlclassify.fitting._TABLE_LIMIT_BYTES", 2 * vectors.nbytes - 1)
+    monkeypatch.setattr("tlclassify.training.fit._TABLE_LIMIT_BYTES", 2 * vectors.nbytes - 1)
     assert _fits_a_table([vectors])
     assert not _fits_a_table([vectors, vectors])
 
@@ -400,7 +400,7 @@ def test_a_warm_start_that_fails_keeps_what_has_been_trained(clf, images, monkey
             raise OSError(28, "No space left on device")
         trained(*args, **options)
 
-    monkeypatch.setattr("tlclassify.fitting.run_stage", full_disk)
+    monkeypatch.setattr("tlclassify.training.fit.run_stage", full_disk)
     clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze=1))
     with pytest.raises(OSError, match="No space left"):
         clf.fit(X, y)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tlclassify.learning_rates import find_learning_rate
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 
 @pytest.fixture

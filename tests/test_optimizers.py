@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.optimizers import build_optimizer
-from tlclassify.stages import Stage, resolve_stage
+from tlclassify.training.optimizers import build_optimizer
+from tlclassify.training.stages import Stage, resolve_stage
 
 KINDS = ["adamw", "adam", "sgd"]
 STOCK = {

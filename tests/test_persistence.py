@@ -23,7 +23,7 @@ from tlclassify.networks import backbones
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.persistence import load, save
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 QUICK = Stage(2, learning_rate=0.05, batch_size=8)
 TUNE = Stage(2, unfreeze=1, learning_rate=0.01, batch_size=8)

@@ -15,7 +15,7 @@ from tlclassify.calibration import with_temperature
 from tlclassify.features import FeatureExtractor
 from tlclassify.networks import backbones
 from tlclassify.persistence import load
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"
 QUICK = Stage(2, learning_rate=0.05, batch_size=8)

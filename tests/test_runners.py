@@ -21,7 +21,7 @@ from tlclassify.features import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.graphs import without_retracing_notes
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
 SHORT = Stage(2, learning_rate=0.05, batch_size=8)

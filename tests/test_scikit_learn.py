@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tlclassify.features import FeatureExtractor
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 
 @pytest.fixture

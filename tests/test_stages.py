@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from tlclassify.examples import Examples
-from tlclassify.stages import Stage, check_stage, get_stage, list_stages, resolve_stage
-from tlclassify.training import run_stage
-from tlclassify.views import StoredInputs
+from tlclassify.training.batches import Examples, StoredInputs
+from tlclassify.training.loop import run_stage
+from tlclassify.training.stages import Stage, check_stage, get_stage, list_stages, resolve_stage
 
 
 def test_presets_are_valid_and_copies():

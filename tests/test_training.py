@@ -2,11 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify import training
-from tlclassify.examples import Examples
-from tlclassify.stages import Stage
-from tlclassify.training import run_stage
-from tlclassify.views import StoredInputs
+from tlclassify.training import loop as training
+from tlclassify.training.batches import Examples, StoredInputs
+from tlclassify.training.loop import run_stage
+from tlclassify.training.stages import Stage
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.activations import stored_views
-from tlclassify.activations.run import compute_activations
+from tlclassify.activations.run import compute_activations, stored_views
 from tlclassify.activations.stored_views import Running, StoredSource, store_further, store_images
 from tlclassify.inputs.augmentation import Augmentation, fixed_views, fresh_views, no_views
 from tlclassify.inputs.images import open_images
@@ -16,7 +15,7 @@ from tlclassify.inputs.views import ViewSource, open_views
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.cuts import image_size
 from tlclassify.networks.views import add_table, add_views
-from tlclassify.views import ImageInputs, StoredInputs, StoredRows
+from tlclassify.training.batches import ImageInputs, StoredInputs, StoredRows
 
 SIZE = (8, 8)
 FLIP = Augmentation(horizontal_flip=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tlclassify.networks.heads import Head, list_heads
     from tlclassify.persistence import load, save
     from tlclassify.recipes import article_classifier
-    from tlclassify.stages import Stage
+    from tlclassify.training.stages import Stage
 
 __version__ = "0.1.0.dev0"
 
@@ -66,7 +66,7 @@ _HOMES = {
     "Head": "networks.heads",
     "LearningRateSearch": "learning_rates",
     "Scaling": "networks.backbones",
-    "Stage": "stages",
+    "Stage": "training.stages",
     "TransferClassifier": "classifier",
     "article_classifier": "recipes",
     "calibrate": "calibration",

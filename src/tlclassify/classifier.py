@@ -15,14 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 from tlclassify.activations.run import compute_activations, run_batches
 from tlclassify.activations.stored_views import StoredSource
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
-from tlclassify.fitting import Fit
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.backbones import Backbone
 from tlclassify.networks.blueprints import draw_blueprint
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
-from tlclassify.preparation import LastFit, prepare_fit
-from tlclassify.stages import Stage, get_stage
+from tlclassify.training.fit import Fit
+from tlclassify.training.preparation import LastFit, prepare_fit
+from tlclassify.training.stages import Stage, get_stage
 
 __all__ = ["TransferClassifier"]
 

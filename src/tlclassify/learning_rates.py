@@ -12,10 +12,10 @@ from sklearn.base import clone
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.classifier import TransferClassifier
-from tlclassify.examples import Examples
-from tlclassify.preparation import prepare_fit
-from tlclassify.stages import resolve_stage
-from tlclassify.training import run_stage
+from tlclassify.training.batches import Examples
+from tlclassify.training.loop import run_stage
+from tlclassify.training.preparation import prepare_fit
+from tlclassify.training.stages import resolve_stage
 
 __all__ = ["LearningRateSearch", "find_learning_rate"]
 

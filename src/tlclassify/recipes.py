@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from tlclassify._checks.parameters import check_choice
 from tlclassify.classifier import TransferClassifier
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 __all__ = ["article_classifier"]
 

@@ -13,7 +13,7 @@ from tlclassify._checks.parameters import number_problem, raise_problems, run_pr
 from tlclassify.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.networks.heads import Head, get_head
-from tlclassify.stages import Stage, check_stage, get_stage
+from tlclassify.training.stages import Stage, check_stage, get_stage
 
 NOT_KEPT = ("callbacks", "cache_dir", "engine")
 _RECORDS: dict[str, Any] = {"Augmentation": Augmentation, "Head": Head, "Stage": Stage}

@@ -11,14 +11,14 @@ from tlclassify._checks.labels import check_labels
 from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
 from tlclassify.activations.stored_views import Running
 from tlclassify.engines.runners import check_engine
-from tlclassify.fitting import Fit, Labelled
 from tlclassify.inputs.augmentation import get_augmentation
 from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, open_for_backbone
 from tlclassify.networks.heads import get_head
-from tlclassify.stages import Stage, check_stage, get_stage
+from tlclassify.training.fit import Fit, Labelled
+from tlclassify.training.stages import Stage, check_stage, get_stage
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tlclassify.stages import Stage
+from tlclassify.training.stages import Stage
 
 _OPTIMIZERS = {
     "adamw": keras.optimizers.AdamW,

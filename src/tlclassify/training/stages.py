@@ -109,7 +109,7 @@ def list_stages() -> list[str]:
 
     Examples
     --------
-    >>> from tlclassify.stages import list_stages
+    >>> from tlclassify.training.stages import list_stages
     >>> list_stages()
     ['top', 'all']
     """

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from tlclassify.examples import Examples
 from tlclassify.networks.fingerprints import note_training
 from tlclassify.networks.graphs import without_retracing_notes
-from tlclassify.optimizers import build_optimizer
-from tlclassify.stages import Stage, resolve_stage
+from tlclassify.training.batches import Examples
+from tlclassify.training.optimizers import build_optimizer
+from tlclassify.training.stages import Stage, resolve_stage
 
 _PLATEAU = {"patience": 2, "factor": 0.2}
 _N_LOWER_RATES = 2

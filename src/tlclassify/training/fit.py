@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify.activations.stored_views import Running, Stored, store_further, store_images
-from tlclassify.examples import Examples, Inputs
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
@@ -27,9 +26,9 @@ from tlclassify.networks.cuts import (
 from tlclassify.networks.graphs import output_at
 from tlclassify.networks.heads import Head, HeadBuilder, build_head, measure_features
 from tlclassify.networks.views import add_table, add_views
-from tlclassify.stages import Stage, resolve_stage
-from tlclassify.training import run_stage
-from tlclassify.views import ImageInputs, StoredInputs, StoredRows
+from tlclassify.training.batches import Examples, ImageInputs, Inputs, StoredInputs, StoredRows
+from tlclassify.training.loop import run_stage
+from tlclassify.training.stages import Stage, resolve_stage
 
 _ROWS_MEASURED = 10_000
 _MAX_VALIDATION_BATCH = 1024

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tlclassify.activations.run import run as activations
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks import backbones
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage
 

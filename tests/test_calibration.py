@@ -16,7 +16,7 @@ from tlclassify.calibration import (
     scale_probabilities,
     with_temperature,
 )
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage

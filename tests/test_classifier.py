@@ -9,7 +9,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.heads import Head
 from tlclassify.training.stages import Stage
 

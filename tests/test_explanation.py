@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from tlclassify.classifier import TransferClassifier
 from tlclassify.datasets import make_shapes
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.explanation import grad_cam
 from tlclassify.networks.graphs import output_at
 from tlclassify.networks.heads import Head

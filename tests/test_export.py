@@ -16,11 +16,11 @@ from exports import draw_images, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
 from tlclassify import exporting
 from tlclassify.calibration import with_temperature
-from tlclassify.classifier import TransferClassifier
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.onnx_precision import keep_in_float16
 from tlclassify.engines.portable import build_portable, resizing_matrix
 from tlclassify.engines.rows import converters
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.exporting import export
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.rows import SYMMETRIC, Scaling

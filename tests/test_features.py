@@ -4,7 +4,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from tlclassify.features import FeatureExtractor
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.networks.backbones import build_backbone
 

@@ -7,13 +7,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.estimators.recipes import article_classifier
 from tlclassify.inputs.augmentation import Augmentation, fixed_views
 from tlclassify.networks.cuts import unfreeze_above
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import Backbone
 from tlclassify.networks.views import add_views
-from tlclassify.recipes import article_classifier
 from tlclassify.training.batches import Examples
 from tlclassify.training.fit import _fits_a_table
 from tlclassify.training.loop import run_stage

@@ -12,7 +12,7 @@ import pytest
 from sklearn.frozen import FrozenEstimator
 
 from tlclassify.calibration import with_temperature
-from tlclassify.features import FeatureExtractor
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.networks import backbones
 from tlclassify.persistence import load
 from tlclassify.training.stages import Stage

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from tlclassify.calibration import with_temperature
-from tlclassify.classifier import TransferClassifier
 from tlclassify.engines.rows import runners
 from tlclassify.engines.runners import Runner, check_engine
-from tlclassify.features import FeatureExtractor
+from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.graphs import without_retracing_notes

@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_predict, cross_val_score, learning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from tlclassify.features import FeatureExtractor
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.training.stages import Stage
 
 

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tlclassify.calibration import calibrate
-    from tlclassify.classifier import TransferClassifier
     from tlclassify.comparison import compare_backbones
+    from tlclassify.estimators.classifier import TransferClassifier
+    from tlclassify.estimators.extractor import FeatureExtractor
+    from tlclassify.estimators.recipes import article_classifier
     from tlclassify.evaluation import Comparison, EvaluationReport, evaluate
     from tlclassify.explanation import grad_cam
     from tlclassify.exported import ExportedClassifier, load_exported
     from tlclassify.exporting import export
-    from tlclassify.features import FeatureExtractor
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
     from tlclassify.networks.backbones import (
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     )
     from tlclassify.networks.heads import Head, list_heads
     from tlclassify.persistence import load, save
-    from tlclassify.recipes import article_classifier
     from tlclassify.training.stages import Stage
 
 __version__ = "0.1.0.dev0"
@@ -62,13 +62,13 @@ _HOMES = {
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
     "ExportedClassifier": "exported",
-    "FeatureExtractor": "features",
+    "FeatureExtractor": "estimators.extractor",
     "Head": "networks.heads",
     "LearningRateSearch": "learning_rates",
     "Scaling": "networks.backbones",
     "Stage": "training.stages",
-    "TransferClassifier": "classifier",
-    "article_classifier": "recipes",
+    "TransferClassifier": "estimators.classifier",
+    "article_classifier": "estimators.recipes",
     "calibrate": "calibration",
     "compare_backbones": "comparison",
     "evaluate": "evaluation",

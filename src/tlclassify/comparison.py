@@ -17,8 +17,8 @@ from tqdm.auto import tqdm
 
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.activations.run import run_batches
-from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task, split_task
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation import Comparison, evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, compare_reports
 from tlclassify.inputs.images import ImageSource, reopen_images

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.classifier import TransferClassifier
 from tlclassify.engines.converters import FORMATS, Batches, Format, check_keras, check_packages
 from tlclassify.engines.metadata import ExportMetadata
 from tlclassify.engines.portable import build_portable
+from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.estimators.fitted import check_fitted
 from tlclassify.export_files import put_in_place
-from tlclassify.fitted import check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
 
 __all__ = ["export"]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.files import write_whole
 from tlclassify._checks.labels import encode_labels
-from tlclassify.classifier import TransferClassifier
 from tlclassify.comparison_task import Task
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import ComparisonRow
 from tlclassify.evaluation.measuring import build_report
 from tlclassify.evaluation.origins import list_versions

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.training.batches import Examples
 from tlclassify.training.loop import run_stage
 from tlclassify.training.preparation import prepare_fit

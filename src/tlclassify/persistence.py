@@ -5,9 +5,9 @@ import io
 from pathlib import Path
 
 from tlclassify._checks.files import open_whole, write_whole
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.estimators.fitted import check_fitted
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.fitted import check_fitted
 from tlclassify.model_card import build_model_card, check_report
 from tlclassify.networks.backbones import Backbone, get_backbone, list_backbones
 from tlclassify.networks.heads import HeadBuilder

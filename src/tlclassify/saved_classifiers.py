@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify.calibration import with_temperature
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.origins import list_versions
 from tlclassify.manifests import (
     FORMAT,

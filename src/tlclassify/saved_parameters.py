@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.stages import Stage, check_stage, get_stage

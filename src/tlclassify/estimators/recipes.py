@@ -6,7 +6,7 @@ from typing import Any
 from sklearn.base import clone
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.training.stages import Stage
 
 __all__ = ["article_classifier"]
@@ -72,7 +72,7 @@ def article_classifier(
 
     Examples
     --------
-    >>> from tlclassify.recipes import article_classifier
+    >>> from tlclassify.estimators.recipes import article_classifier
     >>> clf = article_classifier("mobilenet")
     >>> clf.fine_tune_stage.epochs, clf.fine_tune_stage.optimizer, clf.validation_fraction
     (100, 'sgd', 0.3)

@@ -4,7 +4,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from tlclassify.classifier import TransferClassifier
+from tlclassify.estimators.classifier import TransferClassifier
 
 _OUT_OF_A_PIPELINE = "Pass the last step of a pipeline, or best_estimator_ of a search."
 

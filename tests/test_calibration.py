@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from tlclassify.calibration import (
+from tlclassify.analysis.calibration import (
     calibrate,
     find_temperature,
     scale_probabilities,

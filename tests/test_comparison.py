@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tlclassify import (
-    Stage,
-    TransferClassifier,
-    comparison,
-    get_backbone,
-    kept_rows,
-    register_backbone,
-)
-from tlclassify.comparison import compare_backbones
+from tlclassify import Stage, TransferClassifier, get_backbone, register_backbone
+from tlclassify.analysis import comparison, kept_rows
+from tlclassify.analysis.comparison import compare_backbones
 from tlclassify.datasets import make_shapes
 from tlclassify.evaluation import evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, adjust_holm, compare_reports, mcnemar

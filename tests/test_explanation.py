@@ -10,9 +10,9 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
+from tlclassify.analysis.explanation import grad_cam
 from tlclassify.datasets import make_shapes
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.explanation import grad_cam
 from tlclassify.networks.graphs import output_at
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from exports import draw_images, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
 from tlclassify import exporting
-from tlclassify.calibration import with_temperature
+from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.onnx_precision import keep_in_float16
 from tlclassify.engines.portable import build_portable, resizing_matrix

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tlclassify.learning_rates import find_learning_rate
+from tlclassify.analysis.learning_rates import find_learning_rate
 from tlclassify.training.stages import Stage
 
 

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from conftest import build_tiny
 from tlclassify import saved_classifiers, saved_files
-from tlclassify.calibration import with_temperature
+from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks import backbones

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 
-from tlclassify.calibration import with_temperature
+from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.networks import backbones
 from tlclassify.persistence import load

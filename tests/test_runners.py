@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.calibration import with_temperature
+from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.rows import runners
 from tlclassify.engines.runners import Runner, check_engine
 from tlclassify.estimators.classifier import TransferClassifier

@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlclassify.calibration import calibrate
-    from tlclassify.comparison import compare_backbones
+    from tlclassify.analysis.calibration import calibrate
+    from tlclassify.analysis.comparison import compare_backbones
+    from tlclassify.analysis.explanation import grad_cam
+    from tlclassify.analysis.learning_rates import LearningRateSearch, find_learning_rate
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
     from tlclassify.evaluation import Comparison, EvaluationReport, evaluate
-    from tlclassify.explanation import grad_cam
     from tlclassify.exported import ExportedClassifier, load_exported
     from tlclassify.exporting import export
     from tlclassify.inputs.augmentation import Augmentation
-    from tlclassify.learning_rates import LearningRateSearch, find_learning_rate
     from tlclassify.networks.backbones import (
         Backbone,
         Scaling,
@@ -64,18 +64,18 @@ _HOMES = {
     "ExportedClassifier": "exported",
     "FeatureExtractor": "estimators.extractor",
     "Head": "networks.heads",
-    "LearningRateSearch": "learning_rates",
+    "LearningRateSearch": "analysis.learning_rates",
     "Scaling": "networks.backbones",
     "Stage": "training.stages",
     "TransferClassifier": "estimators.classifier",
     "article_classifier": "estimators.recipes",
-    "calibrate": "calibration",
-    "compare_backbones": "comparison",
+    "calibrate": "analysis.calibration",
+    "compare_backbones": "analysis.comparison",
     "evaluate": "evaluation",
     "export": "exporting",
-    "find_learning_rate": "learning_rates",
+    "find_learning_rate": "analysis.learning_rates",
     "get_backbone": "networks.backbones",
-    "grad_cam": "explanation",
+    "grad_cam": "analysis.explanation",
     "list_backbones": "networks.backbones",
     "list_heads": "networks.heads",
     "load": "persistence",

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.calibration import with_temperature
+from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.origins import list_versions
 from tlclassify.manifests import (

@@ -114,7 +114,7 @@ def find_learning_rate(
     --------
     >>> from tlclassify import TransferClassifier
     >>> from tlclassify.datasets import make_shapes
-    >>> from tlclassify.learning_rates import find_learning_rate
+    >>> from tlclassify.analysis.learning_rates import find_learning_rate
     >>> X, y = make_shapes(120, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0)
     >>> search = find_learning_rate(clf, X, y, n_steps=50)

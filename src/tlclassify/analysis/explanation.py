@@ -72,7 +72,7 @@ def grad_cam(
     --------
     >>> from tlclassify import TransferClassifier
     >>> from tlclassify.datasets import make_shapes
-    >>> from tlclassify.explanation import grad_cam
+    >>> from tlclassify.analysis.explanation import grad_cam
     >>> X, y = make_shapes(60, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
     >>> heatmaps = grad_cam(clf, X[:4], labels="circle")

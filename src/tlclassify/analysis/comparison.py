@@ -17,13 +17,13 @@ from tqdm.auto import tqdm
 
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.activations.run import run_batches
-from tlclassify.comparison_task import Task, split_task
+from tlclassify.analysis.comparison_task import Task, split_task
+from tlclassify.analysis.kept_rows import KeptRows, open_kept_rows
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation import Comparison, evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, compare_reports
 from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import draw_seeds
-from tlclassify.kept_rows import KeptRows, open_kept_rows
 from tlclassify.networks.backbones import Backbone, get_backbone
 
 __all__ = ["compare_backbones"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.files import write_whole
 from tlclassify._checks.labels import encode_labels
-from tlclassify.comparison_task import Task
+from tlclassify.analysis.comparison_task import Task
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import ComparisonRow
 from tlclassify.evaluation.measuring import build_report

@@ -74,7 +74,7 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
     Examples
     --------
     >>> from tlclassify import TransferClassifier
-    >>> from tlclassify.calibration import calibrate
+    >>> from tlclassify.analysis.calibration import calibrate
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(200, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X[:100], y[:100])

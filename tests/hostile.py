@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.persistence import load
+from tlclassify.persistence.saving import load
 
 CONTENT = (Path(__file__).parent / "data" / "saved_format_1.tlc").read_bytes()
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)

@@ -12,8 +12,8 @@ from tlclassify.activations.run import run_batches
 from tlclassify.engines.converters import check_converter, compile_network
 from tlclassify.engines.rows import choose_engine, list_engines, open_engine
 from tlclassify.engines.rows import rows as engines
-from tlclassify.exporting import export
 from tlclassify.inputs.images import open_images
+from tlclassify.persistence.exporting import export
 
 BOTH = ["openvino", "onnxruntime"]
 FILES = [("openvino", "a.xml"), ("openvino", "a.onnx"), ("onnxruntime", "a.onnx")]

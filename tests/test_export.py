@@ -14,16 +14,16 @@ from sklearn.exceptions import NotFittedError
 
 from exports import draw_images, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
-from tlclassify import exporting
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.onnx_precision import keep_in_float16
 from tlclassify.engines.portable import build_portable, resizing_matrix
 from tlclassify.engines.rows import converters
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.exporting import export
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.rows import SYMMETRIC, Scaling
+from tlclassify.persistence import exporting
+from tlclassify.persistence.exporting import export
 
 pytestmark = needs_tensorflow
 KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
@@ -234,7 +234,7 @@ def test_a_failure_leaves_what_was_there(exported, clf, name, tmp_path, monkeypa
         raise OSError(28, "full")
 
     rows = [replace(row, packages=(), write=fail) for row in converters.FORMATS]
-    monkeypatch.setattr("tlclassify.exporting.FORMATS", rows)
+    monkeypatch.setattr("tlclassify.persistence.exporting.FORMATS", rows)
     with pytest.raises(OSError, match="full"):
         export(clf, path)
     assert before.read_text() == "before"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tlclassify._checks.files import digest_file
-from tlclassify.export_files import put_in_place
+from tlclassify.persistence.export_files import put_in_place
 
 KINDS = [("a.onnx", False), ("a.xml", False), ("a", True), ("a.xml", True)]
 

@@ -17,8 +17,8 @@ from PIL import Image
 from exports import draw_images, fit_small, needs_tensorflow
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
 from tlclassify.engines.rows import list_engines
-from tlclassify.exported import load_exported
-from tlclassify.exporting import export
+from tlclassify.persistence.exported import load_exported
+from tlclassify.persistence.exporting import export
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (5, 7)

@@ -31,10 +31,10 @@ from hostile import (
     with_manifest,
     with_member,
 )
-from tlclassify import saved_classifiers
 from tlclassify.networks import backbones, blueprints
-from tlclassify.persistence import load
-from tlclassify.saved_files import Member
+from tlclassify.persistence import saved_classifiers
+from tlclassify.persistence.saved_files import Member
+from tlclassify.persistence.saving import load
 
 END, ENTRY = 22, b"PK\x01\x02"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tlclassify.evaluation import evaluate
 from tlclassify.networks import backbones
-from tlclassify.persistence import load, save
+from tlclassify.persistence.saving import load, save
 
 SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"
 

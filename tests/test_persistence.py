@@ -15,14 +15,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from conftest import build_tiny
-from tlclassify import saved_classifiers, saved_files
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks import backbones
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
-from tlclassify.persistence import load, save
+from tlclassify.persistence import saved_classifiers, saved_files
+from tlclassify.persistence.saving import load, save
 from tlclassify.training.stages import Stage
 
 QUICK = Stage(2, learning_rate=0.05, batch_size=8)

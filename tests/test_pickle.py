@@ -14,7 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.networks import backbones
-from tlclassify.persistence import load
+from tlclassify.persistence.saving import load
 from tlclassify.training.stages import Stage
 
 SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"

@@ -24,8 +24,8 @@ from PIL import Image
 
 from exports import draw_images, fit_small, needs_tensorflow
 from tlclassify.engines.metadata import ExportMetadata
-from tlclassify.exported import load_exported
-from tlclassify.exporting import export
+from tlclassify.persistence.exported import load_exported
+from tlclassify.persistence.exporting import export
 
 pytestmark = needs_tensorflow
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
     from tlclassify.evaluation import Comparison, EvaluationReport, evaluate
-    from tlclassify.exported import ExportedClassifier, load_exported
-    from tlclassify.exporting import export
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.networks.backbones import (
         Backbone,
@@ -23,7 +21,9 @@ if TYPE_CHECKING:
         register_backbone,
     )
     from tlclassify.networks.heads import Head, list_heads
-    from tlclassify.persistence import load, save
+    from tlclassify.persistence.exported import ExportedClassifier, load_exported
+    from tlclassify.persistence.exporting import export
+    from tlclassify.persistence.saving import load, save
     from tlclassify.training.stages import Stage
 
 __version__ = "0.1.0.dev0"
@@ -61,7 +61,7 @@ _HOMES = {
     "Backbone": "networks.backbones",
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
-    "ExportedClassifier": "exported",
+    "ExportedClassifier": "persistence.exported",
     "FeatureExtractor": "estimators.extractor",
     "Head": "networks.heads",
     "LearningRateSearch": "analysis.learning_rates",
@@ -72,16 +72,16 @@ _HOMES = {
     "calibrate": "analysis.calibration",
     "compare_backbones": "analysis.comparison",
     "evaluate": "evaluation",
-    "export": "exporting",
+    "export": "persistence.exporting",
     "find_learning_rate": "analysis.learning_rates",
     "get_backbone": "networks.backbones",
     "grad_cam": "analysis.explanation",
     "list_backbones": "networks.backbones",
     "list_heads": "networks.heads",
-    "load": "persistence",
-    "load_exported": "exported",
+    "load": "persistence.saving",
+    "load_exported": "persistence.exported",
     "register_backbone": "networks.backbones",
-    "save": "persistence",
+    "save": "persistence.saving",
 }
 
 

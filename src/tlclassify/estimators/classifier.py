@@ -326,7 +326,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         if "model_" in state:
             # A door upwards, opened when it is used: persistence reads classifiers.
-            from tlclassify.persistence import dump_networks
+            from tlclassify.persistence.saving import dump_networks
 
             state = {name: value for name, value in state.items() if name not in _NETWORKS}
             state["_dumped"] = dump_networks(self)
@@ -335,7 +335,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({name: state[name] for name in state if name != "_dumped"})
         if "_dumped" in state:
-            from tlclassify.persistence import restore_networks
+            from tlclassify.persistence.saving import restore_networks
 
             restore_networks(self, state["_dumped"])
 

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.origins import list_versions
-from tlclassify.manifests import (
+from tlclassify.networks.backbones import get_backbone, list_backbones
+from tlclassify.networks.blueprints import (
+    Blueprint,
+    answer_probe,
+    build_head_again,
+    build_network_again,
+)
+from tlclassify.networks.heads import Head, HeadBuilder, Statistics
+from tlclassify.persistence.manifests import (
     FORMAT,
     FORMAT_VERSION,
     Manifest,
@@ -23,15 +31,7 @@ from tlclassify.manifests import (
     member_name,
     parse_manifest,
 )
-from tlclassify.networks.backbones import get_backbone, list_backbones
-from tlclassify.networks.blueprints import (
-    Blueprint,
-    answer_probe,
-    build_head_again,
-    build_network_again,
-)
-from tlclassify.networks.heads import Head, HeadBuilder, Statistics
-from tlclassify.saved_files import (
+from tlclassify.persistence.saved_files import (
     DAMAGE,
     MAX_FILE_BYTES,
     check_members,
@@ -43,7 +43,7 @@ from tlclassify.saved_files import (
     write_array,
     write_manifest,
 )
-from tlclassify.saved_parameters import SavedFunction, encode_parameters, encode_value
+from tlclassify.persistence.saved_parameters import SavedFunction, encode_parameters, encode_value
 
 # The first leaves room for convolutions that a GPU computes in 19 bits.
 _TOLERANCE, _TOLERANCE_OF_HALF_PRECISION = 0.01, 0.05

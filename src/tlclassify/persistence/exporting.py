@@ -12,8 +12,8 @@ from tlclassify.engines.metadata import ExportMetadata
 from tlclassify.engines.portable import build_portable
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.fitted import check_fitted
-from tlclassify.export_files import put_in_place
 from tlclassify.inputs.images import read_batches, reopen_images
+from tlclassify.persistence.export_files import put_in_place
 
 __all__ = ["export"]
 

@@ -8,10 +8,10 @@ from tlclassify._checks.files import open_whole, write_whole
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.fitted import check_fitted
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.model_card import build_model_card, check_report
 from tlclassify.networks.backbones import Backbone, get_backbone, list_backbones
 from tlclassify.networks.heads import HeadBuilder
-from tlclassify.saved_classifiers import (
+from tlclassify.persistence.model_card import build_model_card, check_report
+from tlclassify.persistence.saved_classifiers import (
     Source,
     check_registered,
     read_classifier,

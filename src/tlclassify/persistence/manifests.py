@@ -15,8 +15,8 @@ from tlclassify._checks.parameters import check_choice, number_problem, raise_pr
 from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.networks.blueprints import POLICIES, expected_shapes
 from tlclassify.networks.heads import Head, get_head
-from tlclassify.saved_files import DTYPES, Member
-from tlclassify.saved_parameters import (
+from tlclassify.persistence.saved_files import DTYPES, Member
+from tlclassify.persistence.saved_parameters import (
     SavedFunction,
     decode_parameters,
     decode_value,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tlclassify._checks.files import digest_file
 from tlclassify.engines.metadata import METADATA_FILE
-from tlclassify.exported import list_files
+from tlclassify.persistence.exported import list_files
 
 
 @contextmanager

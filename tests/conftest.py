@@ -116,7 +116,7 @@ def refuse(registered, tmp_path):
 @pytest.fixture
 def unbuilt(monkeypatch):
     """A test whose file must be refused before a network takes memory."""
-    from tlclassify.persistence import saved_classifiers
+    from tlclassify.persistence.saving import saved_classifiers
 
     def fail(*_, **__):
         pytest.fail("was built")

@@ -22,8 +22,8 @@ from tlclassify.engines.rows import converters
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.rows import SYMMETRIC, Scaling
-from tlclassify.persistence import exporting
 from tlclassify.persistence.exporting import export
+from tlclassify.persistence.saving import exporting
 
 pytestmark = needs_tensorflow
 KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])

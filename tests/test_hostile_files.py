@@ -32,9 +32,8 @@ from hostile import (
     with_member,
 )
 from tlclassify.networks import backbones, blueprints
-from tlclassify.persistence import saved_classifiers
 from tlclassify.persistence.saved_files import Member
-from tlclassify.persistence.saving import load
+from tlclassify.persistence.saving import load, saved_classifiers
 
 END, ENTRY = 22, b"PK\x01\x02"
 

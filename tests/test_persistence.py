@@ -21,8 +21,7 @@ from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks import backbones
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
-from tlclassify.persistence import saved_classifiers, saved_files
-from tlclassify.persistence.saving import load, save
+from tlclassify.persistence.saving import load, save, saved_classifiers, saved_files
 from tlclassify.training.stages import Stage
 
 QUICK = Stage(2, learning_rate=0.05, batch_size=8)

@@ -141,7 +141,7 @@ class Comparison:
             If `path` cannot be written; no half page is left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read this.
-        from tlclassify.pages import build_comparison_page
+        from tlclassify.displays.comparison_page import build_comparison_page
 
         return build_comparison_page(self, path=path)
 

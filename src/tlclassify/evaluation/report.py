@@ -265,7 +265,7 @@ class EvaluationReport:
             If `path` cannot be written; no half page is left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read reports.
-        from tlclassify.pages import build_report_page
+        from tlclassify.displays.report_page import build_report_page
 
         return build_report_page(self, path=path)
 

@@ -10,10 +10,10 @@ from tlclassify.displays import (
     AccuracyBarsDisplay,
     ConfusionMatricesDisplay,
 )
+from tlclassify.displays.document import build_page, deliver, element, section, table
+from tlclassify.displays.page_pictures import draw
 from tlclassify.evaluation import Comparison
 from tlclassify.evaluation.text import COST_TITLES, QUALITY_TITLES, cost_cells, quality_cells
-from tlclassify.pages.document import build_page, deliver, element, section, table
-from tlclassify.pages.pictures import draw
 
 
 def build_comparison_page(comparison: Comparison, *, path: str | Path | None = None) -> str:

@@ -65,7 +65,7 @@ def pair(*content: Element) -> Element:
 
 def build_page(title: str, subtitle: str, sections: Sequence[Element]) -> str:
     """Return the whole document; it loads nothing from elsewhere."""
-    style = (files("tlclassify.pages") / "style.css").read_text(encoding="utf-8")
+    style = (files("tlclassify.displays") / "style.css").read_text(encoding="utf-8")
     head = element(
         "head",
         element("meta", charset="utf-8"),

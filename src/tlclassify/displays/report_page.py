@@ -13,11 +13,11 @@ from tlclassify.displays import (
     LearningCurvesDisplay,
     ReliabilityDisplay,
 )
+from tlclassify.displays.document import build_page, deliver, element, pair, section, table, tiles
+from tlclassify.displays.page_pictures import draw, picture
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.evaluation.origins import N_THUMBNAILS
 from tlclassify.evaluation.text import worst_classes
-from tlclassify.pages.document import build_page, deliver, element, pair, section, table, tiles
-from tlclassify.pages.pictures import draw, picture
 
 
 def build_report_page(report: EvaluationReport, *, path: str | Path | None = None) -> str:

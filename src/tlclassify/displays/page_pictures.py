@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tlclassify.pages.document import element
+from tlclassify.displays.document import element
 
 # Text stays text, so that it can be searched and read aloud.
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tlclassify", "legend.facecolor": "none"}

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.activations.run import run as activations
+from tlclassify.activations import run as activations
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks import backbones
 from tlclassify.networks.rows import SYMMETRIC, Backbone
@@ -18,6 +18,29 @@ def build_tiny(x):
     x = keras.layers.BatchNormalization(name="one_bn")(x)
     x = keras.layers.ReLU(name="one_relu")(x)
     return keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="two")(x)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _eager_by_default():
+    """Run tiny networks step by step, which costs less than compiling them; see `_graphs`."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+
+
+@pytest.fixture(autouse=True)
+def _graphs(request):
+    """Compile functions in tests marked `graphs`, whose subject is what is compiled."""
+    wanted = request.node.get_closest_marker("graphs") is not None
+    if not wanted or keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(True)
 
 
 @pytest.fixture(autouse=True, scope="module")

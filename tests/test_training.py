@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tlclassify.training.batches import Examples, StoredInputs
-from tlclassify.training.loop import loop as training
+from tlclassify.training import loop as training
 from tlclassify.training.loop import run_stage
 from tlclassify.training.stages import Stage
 

@@ -127,7 +127,7 @@ def principal_components(embeddings: np.ndarray) -> np.ndarray:
 
 
 def build_student():  # noqa: ANN201 - torch is imported only where it is used
-    """Return the network of ``tlclassify.networks.architectures.build_mobilenet_micro``, in PyTorch."""
+    """Return the network of `build_mobilenet_micro`, in PyTorch."""
     from torch import nn
 
     def unit(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list:

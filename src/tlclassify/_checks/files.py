@@ -1,13 +1,15 @@
-"""Files that appear under their names only when they are whole."""
+"""The one atomic writer, and the one progress bar."""
 
 import hashlib
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _READ_BYTES = 2**20
+_PROGRESS_DELAY_SECONDS = 1.0
 
 
 def digest_file(path: Path) -> str:
@@ -55,3 +57,12 @@ def write_whole(path: str | Path, content: bytes) -> None:
     """
     with open_whole(path) as file:
         file.write(content)
+
+
+def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:
+    """Return a bar for work of more than a second, with `update` and `close`; it may be silent."""
+    from tqdm.auto import tqdm
+
+    # Programs without a console have no stream to draw on.
+    silent = not verbose or sys.stderr is None
+    return tqdm(total=total, desc=label, unit=unit, disable=silent, delay=_PROGRESS_DELAY_SECONDS)

@@ -45,7 +45,8 @@ def grad_cam(
         is predicted for the image.
     layer : str, optional
         At which feature map: the name of a cut point with rows and columns, as
-        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and say less
+        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and say
+        less
         about the class. By default the last, which the head reads.
 
     Returns

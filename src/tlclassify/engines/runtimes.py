@@ -26,7 +26,7 @@ _Shape = tuple[int | None, ...]
 
 
 class Engine(Protocol):
-    """A graph that is ready to run; `tlclassify.activations.run.run_batches` takes it as a model."""
+    """A graph that is ready to run; `run_batches` takes it as a model."""
 
     name: str
     metadata: str | None

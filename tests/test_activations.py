@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.activations.run import compute_activations
 from tlclassify.activations import run as activations
+from tlclassify.activations.run import compute_activations
 from tlclassify.inputs.images import open_images
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.fingerprints import fingerprint_model

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.training.batches import Examples, StoredInputs
 from tlclassify.training import loop as training
+from tlclassify.training.batches import Examples, StoredInputs
 from tlclassify.training.loop import run_stage
 from tlclassify.training.stages import Stage
 

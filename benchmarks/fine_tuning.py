@@ -33,7 +33,7 @@ def bench_fine_tune_whole() -> None:
         "image_size": 128,
         "augmentation": Augmentation(horizontal_flip=True, translation_fraction=0.1, n_views=1),
         "fine_tune_stage": Stage(
-            7, unfreeze=1.0, schedule="cosine", patience=None, label_smoothing=0.1
+            7, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1
         ),
         "validation_fraction": 0.02,
     }

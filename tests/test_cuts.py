@@ -158,10 +158,9 @@ def test_padding_is_above_the_cut(mobilenet):
         (0.1, "conv_pw_12_relu"),
         (1e-9, "conv_pw_12_relu"),
         (0.999, "scaling"),
-        (1.0, "images"),
+        ("all", "images"),
         (np.int64(1), "conv_pw_12_relu"),
         (np.uint8(1), "conv_pw_12_relu"),
-        (np.float64(1), "images"),
         (np.float32(0.5), "conv_pw_6_relu"),
         ("conv_dw_13", "conv_dw_13"),
         ("pooling", "pooling"),
@@ -170,6 +169,12 @@ def test_padding_is_above_the_cut(mobilenet):
 )
 def test_unfreeze_is_a_number_of_blocks_a_fraction_or_a_name(mobilenet, unfreeze, cut):
     assert find_cut(mobilenet, unfreeze) == cut
+
+
+@pytest.mark.parametrize("unfreeze", [1.0, np.float64(1), np.float32(1)])
+def test_a_one_that_could_mean_a_block_or_everything_is_refused(mobilenet, unfreeze):
+    with pytest.raises(ValueError, match="x must be 'all' for .* or the integer 1 for .*both"):
+        find_cut(mobilenet, unfreeze, name="x")
 
 
 def test_an_unknown_name_is_answered_with_the_possible_ones(mobilenet):
@@ -189,7 +194,7 @@ def test_inside_a_residual_block_is_no_cut(resnet50):
 
 
 def test_too_many_blocks_are_answered_with_how_many_there_are(mobilenet):
-    message = r"unfreeze must be at most 14, .*'mobilenet'; received 15.*'conv_pw_12_relu'.*1\.0"
+    message = r"unfreeze must be at most 14, .*'mobilenet'; received 15.*'conv_pw_12_relu'.*'all'"
     with pytest.raises(ValueError, match=message):
         find_cut(mobilenet, 15)
 

@@ -124,7 +124,7 @@ def test_stored_activations_equal_direct_training_on_the_same_views(clf, images)
     np.testing.assert_allclose(*predictions, atol=1e-3)
 
 
-@pytest.mark.parametrize("unfreeze", [1, 1.0])
+@pytest.mark.parametrize("unfreeze", [1, "all"])
 def test_fine_tuning_begins_with_the_trained_head(clf, images, unfreeze):
     clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze=unfreeze)).fit(*images)
     head, tuned = ([r for r in clf.history_ if r["stage"] == s] for s in ("head", "fine_tune"))
@@ -175,7 +175,7 @@ def test_validation_and_prediction_see_no_augmentation(clf, images):
     """What the last epoch says of the validation images, evaluate says of them as they are."""
     X, y = images
     strong = Augmentation(rotation_degrees=90, brightness=0.5, n_views=2)
-    for unfreeze in (1, 1.0):
+    for unfreeze in (1, "all"):
         stage = fine_tuning(1, unfreeze=unfreeze)
         clf.set_params(augmentation=strong, head_stage=None, fine_tune_stage=stage)
         clf.fit(X[:15], y[:15], validation_data=(X[15:], y[15:]))
@@ -186,7 +186,7 @@ def test_validation_and_prediction_see_no_augmentation(clf, images):
 
 def test_the_model_stays_whole(clf, images):
     X, y = images
-    clf.set_params(augmentation="strong", fine_tune_stage=fine_tuning(1, unfreeze=1.0)).fit(X, y)
+    clf.set_params(augmentation="strong", fine_tune_stage=fine_tuning(1, unfreeze="all")).fit(X, y)
     assert len(clf.model_.inputs) == 1
     assert clf.model_.input.dtype == "uint8"
     np.testing.assert_allclose(clf.model_.predict_on_batch(X), clf.predict_proba(X), atol=1e-3)
@@ -195,7 +195,7 @@ def test_the_model_stays_whole(clf, images):
 def test_same_seed_same_predictions(clf, images):
     X, y = images
     mixing = Augmentation(horizontal_flip=True, mixup_alpha=0.2, cutmix_factor=0.5)
-    clf.set_params(augmentation=mixing, fine_tune_stage=fine_tuning(1, unfreeze=1.0))
+    clf.set_params(augmentation=mixing, fine_tune_stage=fine_tuning(1, unfreeze="all"))
     clf.set_params(head_stage=None)
     first, second = (clone(clf).fit(X, y).predict_proba(X) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -332,7 +332,7 @@ def test_a_grid_reaches_into_a_presets_name(clf, images):
 
 def test_files_and_weights(clf, files):
     paths, y = files
-    clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze=1.0), class_weight="balanced")
+    clf.set_params(fine_tune_stage=fine_tuning(1, unfreeze="all"), class_weight="balanced")
     clf.fit(paths, y, sample_weight=np.ones(24))
     assert clf.predict(paths).shape == (24,)
 
@@ -349,7 +349,7 @@ def test_the_articles_recipe_runs(tiny, images):
 def test_the_articles_figures(name):
     clf = article_classifier(name)
     stage = clf.fine_tune_stage
-    assert (clf.head_stage, stage.unfreeze, stage.batch_norm) == (None, 1.0, "train")
+    assert (clf.head_stage, stage.unfreeze, stage.batch_norm) == (None, "all", "train")
     assert (stage.optimizer, stage.learning_rate, stage.batch_size) == ("sgd", 1e-3, 100)
     assert clf.validation_fraction == 0.3
     assert stage.epochs == (100 if name == "mobilenet" else 30)

@@ -71,8 +71,8 @@ def assert_equal_answers(first, second, X):
         {"head": Head((6, 5), dropout=(0.1, 0.2), batch_norm=True, pooling="flatten")},
         {"head": Head((6,), activation="gelu", pooling="max"), "image_size": 12},
         {"fine_tune_stage": TUNE},
-        {"fine_tune_stage": Stage(1, unfreeze=1.0, batch_norm="train"), "augmentation": "flip"},
-        {"head_stage": None, "fine_tune_stage": Stage(1, unfreeze=1.0)},
+        {"fine_tune_stage": Stage(1, unfreeze="all", batch_norm="train"), "augmentation": "flip"},
+        {"head_stage": None, "fine_tune_stage": Stage(1, unfreeze="all")},
     ],
 )
 def test_answers_are_the_same_to_the_bit(make_clf, images, again, params):

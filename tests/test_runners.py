@@ -156,7 +156,7 @@ def test_an_engine_follows_who_trains_the_same_layers(make_clf, images, tmp_path
     clf = make_clf(head_stage=HEAD).fit(X, y)
     other = share(clf).set_params(engine="openvino", cache_dir=tmp_path if is_cached else None)
     before = other.predict_proba(X)
-    tuned = Stage(2, unfreeze=1.0, learning_rate=0.01, batch_size=8)
+    tuned = Stage(2, unfreeze="all", learning_rate=0.01, batch_size=8)
     clf.set_params(warm_start=True, head_stage=None, fine_tune_stage=tuned).fit(X, y)
     found = other.predict_proba(X)
     assert np.abs(found - before).max() > 0.01

@@ -21,9 +21,7 @@ def test_presets_are_valid_and_copies():
 
 def test_top_is_half_of_the_blocks_and_all_the_whole_backbone():
     assert get_stage("top", name="x").unfreeze == 0.5
-    everything = get_stage("all", name="x").unfreeze
-    assert everything == 1
-    assert isinstance(everything, float)
+    assert get_stage("all", name="x").unfreeze == "all"
 
 
 def test_a_stage_is_taken_as_it_is():
@@ -76,7 +74,7 @@ def test_what_is_no_part_of_a_network(unfreeze):
 
 
 @pytest.mark.parametrize(
-    "unfreeze", [0, 1, 99, 0.0, 0.3, 1.0, "conv5", np.int64(2), np.float32(0.5)]
+    "unfreeze", [0, 1, 99, 0.0, 0.3, "all", "conv5", np.int64(2), np.float32(0.5)]
 )
 def test_what_is_a_part_of_a_network(unfreeze):
     stage = Stage(unfreeze=unfreeze)
@@ -94,7 +92,7 @@ def test_the_limits_themselves_are_allowed():
         (Stage(), 2e-3, 512, 1.0),
         (Stage(unfreeze=0.0), 2e-3, 512, 1.0),
         (Stage(unfreeze=1), 3e-4, 64, 0.05),
-        (Stage(unfreeze=1.0), 3e-4, 64, 0.05),
+        (Stage(unfreeze="all"), 3e-4, 64, 0.05),
         (Stage(unfreeze="conv5"), 3e-4, 64, 0.05),
         (Stage(optimizer="sgd"), 2e-3, 512, 0.0),
         (Stage(optimizer="adam", unfreeze=2), 3e-4, 64, 0.0),

@@ -173,7 +173,7 @@ def _narrow(outputs: Iterator[NDArray[np.float32]], dtype: np.dtype[Any]) -> Ite
         if dtype != output.dtype and np.abs(output).max() > largest:
             raise OverflowError(
                 f"an output at the cut is {np.abs(output).max():g}, and float16 ends at "
-                f"{largest:g}. Pass unfreeze=1.0, which stores nothing, or cut elsewhere."
+                f"{largest:g}. Pass unfreeze='all', which stores nothing, or cut elsewhere."
             )
         yield output.astype(dtype, copy=False)
 

@@ -186,7 +186,7 @@ def _check_room(
         raise OSError(
             errno.ENOSPC,
             f"stored activations need {arithmetic}, and {folder} has {free / 2**30:,.2f} GiB "
-            "free. Lower augmentation__n_views, unfreeze fewer blocks, pass unfreeze=1.0, which "
+            "free. Lower augmentation__n_views, unfreeze fewer blocks, pass unfreeze='all', which "
             "stores nothing, or point TMPDIR to a larger disk",
         )
     if running.verbose and n_bytes >= _ANNOUNCED_BYTES:

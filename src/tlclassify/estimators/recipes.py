@@ -13,7 +13,7 @@ __all__ = ["article_classifier"]
 
 _ARTICLE_STAGE = Stage(
     30,
-    unfreeze=1.0,
+    unfreeze="all",
     optimizer="sgd",
     learning_rate=1e-3,
     schedule="plateau_article",

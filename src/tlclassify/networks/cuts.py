@@ -7,10 +7,11 @@ from typing import Any
 
 import keras
 
-from tlclassify._checks.parameters import close_match_hint, listed
+from tlclassify._checks.parameters import close_match_hint, listed, number_problem, raise_problems
 from tlclassify.networks.graphs import inputs_of, outputs_of
 
 SCALING = "scaling"
+EVERYTHING = "all"
 
 
 def cut_points(model: keras.Model) -> list[str]:
@@ -99,31 +100,36 @@ def _has_kernel(operation: Any) -> bool:
     return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
 
 
+def unfreeze_problem(name: str, value: Any) -> str | None:
+    """Return what is wrong with a part of a network to train, or None."""
+    if isinstance(value, str):
+        return None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return number_problem(name, value, integer=True, low=0)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if float(value) == 1:
+            return (
+                f"{name} must be {EVERYTHING!r} for the whole backbone or the integer 1 for its "
+                f"uppermost block; received {value!r}, which could mean both"
+            )
+        if 0 <= float(value) < 1:
+            return None
+    return (
+        f"{name} must be a number of blocks, a fraction between 0 and 1, {EVERYTHING!r} or a "
+        f"layer's name; received {value!r}"
+    )
+
+
 def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze") -> str:
-    """Return the cut point above which a stage trains.
+    """Return the layer above which a stage trains; an error lists those that are possible.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From raw images to the features that a head reads.
-    unfreeze : int, float or str
-        0: nothing under the head; an integer: blocks from the top; a float in (0, 1): that
-        fraction of the blocks, rounded, at least one; 1.0: everything; a string: everything
-        above the layer of this name.
-    name : str
-        The parameter's name, for messages.
-
-    Returns
-    -------
-    str
-        A layer's name; the input's for 1.0.
-
-    Raises
-    ------
-    ValueError
-        If no cut belongs to this value; the possible ones are listed.
+    0: nothing under the head; an integer: blocks from the top; a float in (0, 1): that fraction
+    of the blocks, rounded, at least one; "all": everything; else a layer's name.
     """
+    raise_problems([unfreeze_problem(name, unfreeze)])
     points = cut_points(model)
+    if unfreeze == EVERYTHING:
+        return points[0]
     if isinstance(unfreeze, str):
         if unfreeze in points:
             return unfreeze
@@ -136,14 +142,12 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
         return points[-1]
     starts = block_starts(model)
     if isinstance(unfreeze, Real) and not isinstance(unfreeze, Integral):
-        if unfreeze == 1:
-            return points[0]
         return starts[-max(1, round(float(unfreeze) * len(starts)))]
     if unfreeze > len(starts):
         raise ValueError(
             f"{name} must be at most {len(starts)}, the number of blocks of {model.name!r}; "
             f"received {unfreeze}. They start above: {listed(starts[::-1])} (from the top). Pass "
-            "1.0 for the whole network."
+            f"{EVERYTHING!r} for the whole network."
         )
     return starts[-int(unfreeze)]
 

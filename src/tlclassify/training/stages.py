@@ -1,6 +1,5 @@
 """A stage of training as parameters: which part of the network, how long, how fast."""
 
-from numbers import Integral, Real
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
@@ -11,6 +10,7 @@ from tlclassify._checks.parameters import (
     number_problem,
     raise_problems,
 )
+from tlclassify.networks.cuts import unfreeze_problem
 
 __all__ = ["Stage", "check_stage", "get_stage", "list_stages"]
 
@@ -28,8 +28,8 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         Passes over the training images at most; `patience` may end a stage earlier.
     unfreeze : int, float or str, default 0
         What is trained beside the head. 0: nothing; an integer: that many blocks from the top;
-        a float in (0, 1): that fraction of the blocks; 1.0: the whole backbone; a layer's name:
-        everything above it. What lies below is run once per image.
+        a float between 0 and 1: that fraction of the blocks; "all": the whole backbone; a layer's
+        name: everything above it. What lies below is run once per image.
     learning_rate : float, optional
         At its highest. None: 2e-3 for the head alone, else 3e-4.
     schedule : {"plateau", "plateau_article", "cosine", "constant"}, default "plateau"
@@ -98,7 +98,7 @@ class Stage(BaseEstimator):  # type: ignore[misc]
 
 _PRESETS = {
     "top": Stage(8, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
-    "all": Stage(8, unfreeze=1.0, schedule="cosine", patience=None, label_smoothing=0.1),
+    "all": Stage(8, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1),
 }
 _HEAD_ALONE = {"learning_rate": 2e-3, "batch_size": 512, "weight_decay": 1.0}
 _FINE_TUNING = {"learning_rate": 3e-4, "batch_size": 64, "weight_decay": 0.05}
@@ -160,7 +160,7 @@ def check_stage(stage: Any, *, name: str) -> Stage:
         value = getattr(stage, parameter)
         if value is not None or parameter in {"layer_decay", "label_smoothing"}:
             problems.append(number_problem(f"{name}__{parameter}", value, **limits))  # type: ignore[arg-type]
-    problems.append(_unfreeze_problem(f"{name}__unfreeze", stage.unfreeze))
+    problems.append(unfreeze_problem(f"{name}__unfreeze", stage.unfreeze))
     for choice, allowed in (
         ("optimizer", OPTIMIZERS),
         ("schedule", SCHEDULES),
@@ -169,19 +169,6 @@ def check_stage(stage: Any, *, name: str) -> Stage:
         problems.append(choice_problem(f"{name}__{choice}", getattr(stage, choice), allowed))
     raise_problems(problems)
     return stage
-
-
-def _unfreeze_problem(name: str, value: Any) -> str | None:
-    if isinstance(value, str):
-        return None
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return number_problem(name, value, integer=True, low=0)
-    if isinstance(value, Real) and 0 <= float(value) <= 1 and not isinstance(value, bool):
-        return None
-    return (
-        f"{name} must be a number of blocks, a fraction in [0, 1] or a layer's name; received "
-        f"{value!r}"
-    )
 
 
 def resolve_stage(stage: Stage) -> Stage:

@@ -60,8 +60,8 @@ def changed_layers(clf, images):
         (1, "frozen", {"two"}),
         ("one_relu", "train", {"two"}),
         (2, "frozen", {"one", "two"}),
-        (1.0, "frozen", {"one", "two"}),
-        (1.0, "train", {"one", "one_bn", "two"}),
+        ("all", "frozen", {"one", "two"}),
+        ("all", "train", {"one", "one_bn", "two"}),
     ],
 )
 def test_a_stage_changes_exactly_the_layers_it_names(clf, images, unfreeze, batch_norm, expected):

@@ -8,6 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV := .venv
 JAX_VENV := .venv-jax
 RUN := $(VENV)/bin/python -m
+PYTEST := $(RUN) pytest -n 2 --dist worksteal
 # The environment that a rule's stamp lies in, without and with its Python.
 HERE = $(@D)
 PIP_INSTALL = $(HERE)/bin/python -m pip install --disable-pip-version-check --editable
@@ -26,14 +27,14 @@ help:  ## Show this table
 demo: $(VENV)/.plot  ## Run the quickstart on real images; pictures go to quickstart_output/
 	$(VENV)/bin/python examples/quickstart.py
 
-test: $(VENV)/.dev  ## Run the tests and doctests
-	$(RUN) pytest
+test: $(VENV)/.dev  ## Run the tests and doctests, in two processes
+	$(PYTEST)
 
 test-jax: $(JAX_VENV)/.jax  ## Run the same suite on Keras's JAX backend
-	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest
+	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types docs build  ## Run everything that a change must pass; the tests come last
-	$(RUN) pytest --cov
+	$(PYTEST) --cov
 
 bench: $(VENV)/.plot  ## Measure speed, memory and accuracy
 	$(VENV)/bin/python benchmarks/run.py $(BENCH)
@@ -49,8 +50,9 @@ lint: $(VENV)/.dev  ## Check format and lint
 types: $(VENV)/.dev  ## Check types
 	$(RUN) mypy
 
-docs: $(VENV)/.docs  ## Build the documentation in site/; warnings are errors
+docs: $(VENV)/.docs $(VENV)/.dev  ## Run the code of all pages and build them in site/; warnings are errors
 	$(RUN) mkdocs build --strict --quiet
+	$(PYTEST) tools/test_pages.py
 
 build: $(VENV)/.dev  ## Build the source distribution and the wheel in dist/
 	rm -rf build dist

@@ -216,7 +216,10 @@ def circles(files):
     names = {f"tlclassify.{name}".removesuffix(".__init__"): name for name in files}
     graph = {}
     for name, tree in files.items():
-        targets = [target for full in imported(at_the_top(tree)) for target in (full, parent(full))]
+        targets = [
+            full if full in names else full.rpartition(".")[0]
+            for full in imported(at_the_top(tree))
+        ]
         graph[name] = {names[target] for target in targets if target in names} - {name}
     while ends := [
         name
@@ -226,10 +229,6 @@ def circles(files):
         for name in ends:
             del graph[name]
     return sorted(graph)
-
-
-def parent(full):
-    return full.rpartition(".")[0]
 
 
 def test_no_circles():

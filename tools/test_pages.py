@@ -1,6 +1,7 @@
 """The Python blocks of README and documentation run, page by page and in order.
 
-A block that cannot run here has a line `<!-- not run: reason -->` above it.
+`make docs` runs this file. A block that cannot run here has a line `<!-- not run: reason -->` above
+it.
 """
 
 import re

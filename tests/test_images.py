@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlclassify._checks.images import read_image
 from tlclassify.inputs import images
 from tlclassify.inputs.images import longer_side, open_images, read_batches
 
@@ -91,14 +92,6 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         replace(open_images([tmp_path / "b.tif"]), file_shape=(8, 8)).read(0, 1)
 
 
-def test_transparent_palettes_do_not_warn(tmp_path):
-    image = Image.new("P", (8, 8))
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    image.save(tmp_path / "a.png", transparency=bytes([0, 128]))
-    pixels = replace(open_images([tmp_path / "a.png"]), file_shape=(8, 8)).read(0, 1)
-    assert pixels[0, 0, 0].tolist() == [10, 20, 30]
-
-
 def test_orientation_is_followed(tmp_path):
     image = Image.new("RGB", (8, 8))
     image.paste((255, 255, 255), (0, 0, 8, 4))
@@ -145,3 +138,45 @@ def test_digests_tell_images_apart(files, images):
 def test_files_need_a_shape_first(files):
     with pytest.raises(ValueError, match="file_shape must be set"):
         open_images(files[0]).read(0, 1)
+
+
+def test_transparent_pixels_lie_on_white(tmp_path):
+    """Of whatever mode: the colour below full transparency is chance."""
+    rgba = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    palette = Image.new("P", (8, 8))
+    palette.putpalette([10, 20, 30])
+    for number, (image, options) in enumerate(
+        [
+            (rgba, {}),
+            (Image.new("LA", (8, 8), (40, 0)), {}),
+            (palette, {"transparency": 0}),
+            (palette, {"transparency": bytes([0, 128])}),
+            (Image.new("L", (8, 8), 7), {"transparency": 7}),
+            (Image.new("RGB", (8, 8), (1, 2, 3)), {"transparency": (1, 2, 3)}),
+        ]
+    ):
+        path = tmp_path / f"{number}.png"
+        image.save(path, **options)
+        assert np.unique(read_image(path)).tolist() == [255], image.mode
+    rgba.putalpha(128)
+    rgba.save(path)
+    np.testing.assert_allclose(read_image(path)[0, 0], [227, 127, 127], atol=1)
+
+
+def test_files_of_other_formats_are_not_opened(tmp_path):
+    """Some of Pillow's readers start other programs, as that of EPS does."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+    source = replace(open_images([path]), file_shape=(8, 8))
+    for use in (lambda: source.read(0, 1), lambda: longer_side(source)):
+        with pytest.raises(OSError, match=r"a\.png: not an image of a known format \(BMP, GIF"):
+            use()
+
+
+def test_a_turned_file_is_turned_before_it_is_shrunk(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (40, 20, 3)
+    assert read_image(tmp_path / "a.jpg", max_side=10).shape == (10, 5, 3)
+    assert read_image(tmp_path / "a.jpg", size=(5, 10)).shape == (5, 10, 3)

@@ -1,11 +1,120 @@
-"""Images as arrays: checked, or an error that says what to do."""
+"""Images: arrays checked and files read, or an error that says what to do."""
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-_ROWS_CHECKED_AT_ONCE = 1024
+# Pillow decodes these by itself; for some others it would start outside programs.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+IMAGE_SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
+    ".webp",
+)  # fmt: skip
+
+_IMAGES_CHECKED_AT_ONCE = 1024
+_N_READERS = 4
+_N_FILES_SHOWN = 10
+_WHITE_OF_16_BITS = 65535
+
+_T = TypeVar("_T")
+
+
+def read_image(
+    path: str | PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    max_side: int | None = None,
+) -> NDArray[np.uint8]:
+    """Return a file as uint8 RGB (h, w, 3), turned as its EXIF says, what is transparent on white.
+
+    It is brought to `size` (height, width), or shrunk in proportion until no side is longer than
+    `max_side`. An OSError names the path and the reason why it cannot be read.
+    """
+    with _open_image(path) as image:
+        aim = max_side if size is None else max(size)
+        if aim is not None:
+            # A JPEG is then decoded at a half, a quarter or an eighth of its size.
+            image.draft("RGB", (aim, aim))
+        image.load()
+        # Cameras write odd metadata beside good pixels.
+        with suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+        picture = _to_eight_bit_rgb(image)
+        if size is not None:
+            picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+        elif max_side is not None:
+            picture.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
+        return np.asarray(picture)
+
+
+def measure_image(path: str | PathLike[str]) -> int:
+    """Return a file's longer side in pixels, which its first bytes say; OSError as `read_image`."""
+    with _open_image(path) as image:
+        return max(image.size)
+
+
+def read_files(read: Callable[[Any], _T], paths: Iterable[Any]) -> tuple[list[_T], list[OSError]]:
+    """Return what `read` makes of files, in threads, and the errors where it cannot."""
+
+    def attempt(path: Any) -> _T | OSError:
+        try:
+            return read(path)
+        except OSError as error:
+            return error
+
+    with ThreadPoolExecutor(_N_READERS) as pool:
+        found = list(pool.map(attempt, paths))
+    errors = [item for item in found if isinstance(item, OSError)]
+    return [item for item in found if not isinstance(item, OSError)], errors
+
+
+def raise_unreadable(errors: Sequence[OSError], *, checked: str = "") -> None:
+    """Raise one OSError for all of them, if any; `checked` says what was looked at."""
+    if not errors:
+        return
+    shown = "".join(f"\n  - {error}" for error in errors[:_N_FILES_SHOWN])
+    more = len(errors) - _N_FILES_SHOWN
+    rest = f"\n  and {more} more" if more > 0 else ""
+    raise OSError(
+        f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n{checked}"
+        "Repair them, or leave their paths and labels out."
+    )
+
+
+@contextmanager
+def _open_image(path: str | PathLike[str]) -> Iterator[Image.Image]:
+    """Open one of the formats; whatever goes wrong with it is an OSError with its path."""
+    if not Path(path).is_file():
+        reason = "no regular file" if Path(path).exists() else "no such file"
+        raise OSError(f"{path}: {reason}")
+    try:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        known = ", ".join(IMAGE_FORMATS)
+        raise OSError(f"{path}: not an image of a known format ({known})") from error
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise OSError(f"{path}: {error or type(error).__name__}") from error
+
+
+def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in {"F", "I"} or image.mode.startswith("I;16"):
+        # Pillow would clip more than 8 bits to white.
+        pixels = np.asarray(image)
+        if image.mode == "F" or pixels.min() < 0 or pixels.max() > _WHITE_OF_16_BITS:
+            raise ValueError("more than 16 bits a pixel; convert it to 8 bits")
+        return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
@@ -98,12 +207,12 @@ def _shape_message(images: NDArray[Any], name: str) -> str:
 
 
 def _check_float_range(images: NDArray[Any], name: str) -> None:
-    for start in range(0, len(images), _ROWS_CHECKED_AT_ONCE):
-        low, high = pixel_limits(images[start : start + _ROWS_CHECKED_AT_ONCE])
+    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
+        low, high = pixel_limits(images[start : start + _IMAGES_CHECKED_AT_ONCE])
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(
                 f"{name} must be finite; received NaN or infinity among images {start} to "
-                f"{min(start + _ROWS_CHECKED_AT_ONCE, len(images)) - 1}. Drop or repair them."
+                f"{min(start + _IMAGES_CHECKED_AT_ONCE, len(images)) - 1}. Drop or repair them."
             )
         if low < 0 or high > 255:
             raise ValueError(

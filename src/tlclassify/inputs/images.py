@@ -1,7 +1,7 @@
 """Where pixels come from: arrays or file paths, read in batches, uint8 RGB until the graph."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tlclassify._checks.images import check_images
+from tlclassify._checks.files import digest_file
+from tlclassify._checks.images import (
+    check_images,
+    measure_image,
+    raise_unreadable,
+    read_files,
+    read_image,
+)
 
-_N_READERS = 4
 _N_FILES_MEASURED = 64
-_N_NAMES_SHOWN = 10
-_WHITE_OF_16_BITS = 65535
+_N_BEGINNINGS_READ = 10_000
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,9 @@ class ImageSource:
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
-            with ThreadPoolExecutor(_N_READERS) as pool:
-                found = list(pool.map(_digest_file, self.images))
-            _raise_unreadable(_failures(self.images, found))
-            joined = b"".join(item for item in found if isinstance(item, bytes))
+            found, errors = read_files(lambda path: digest_file(Path(path)), self.images)
+            raise_unreadable(errors)
+            joined = bytes.fromhex("".join(found))
         else:
             joined = b"".join(
                 hashlib.sha256(image).digest()
@@ -94,16 +97,14 @@ class ImageSource:
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
     def _read_files(self, start: int, stop: int) -> NDArray[np.uint8]:
-        size = self.shape
-        with ThreadPoolExecutor(_N_READERS) as pool:
-            found: list[Any] = list(
-                pool.map(partial(_read_file, size=size), self.images[start:stop])
-            )
-            if any(isinstance(item, Exception) for item in found):
-                # One bad file ends the work, so the rest are looked at now to be named with it.
-                found += pool.map(partial(_check_file, size=size), self.images[stop:])
-        _raise_unreadable(_failures(self.images[start:], found))
-        return np.stack([item for item in found if isinstance(item, np.ndarray)])
+        pixels, errors = read_files(partial(read_image, size=self.shape), self.images[start:stop])
+        if errors:
+            # One bad file ends the work; what a glance at the others tells is told with it.
+            others = self.images[stop : stop + _N_BEGINNINGS_READ]
+            errors += read_files(measure_image, others)[1]
+            checked = f"Of {len(others)} files after them the beginnings were read too. "
+            raise_unreadable(errors, checked=checked if len(others) else "")
+        return np.stack(pixels)
 
 
 def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
@@ -197,15 +198,9 @@ def longer_side(source: ImageSource) -> int:
     """
     if not source.is_files:
         return max(source.shape)
-    sides, bad = [], []
-    for path in source.images[:_N_FILES_MEASURED]:
-        try:
-            with Image.open(path) as image:
-                sides.append(max(image.size))
-        except (OSError, Image.DecompressionBombError) as error:
-            bad.append((path, error))
+    sides, errors = read_files(measure_image, source.images[:_N_FILES_MEASURED])
     if not sides:
-        _raise_unreadable(bad)
+        raise_unreadable(errors)
     return int(np.median(sides))
 
 
@@ -217,59 +212,3 @@ def _to_rgb(images: NDArray[Any], white: int) -> NDArray[np.uint8]:
     if images.shape[3] == 1:
         images = np.repeat(images, 3, axis=3)
     return np.ascontiguousarray(images)
-
-
-def _read_file(path: str, size: tuple[int, int]) -> NDArray[np.uint8] | Exception:
-    try:
-        with Image.open(path) as opened:
-            opened.draft("RGB", (max(size), max(size)))
-            image = _eight_bit_rgb(ImageOps.exif_transpose(opened))
-            return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return error
-
-
-def _eight_bit_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"F", "I"} or image.mode.startswith("I;16"):
-        # Pillow would clip more than 8 bits to white.
-        pixels = np.asarray(image)
-        if image.mode == "F" or pixels.min() < 0 or pixels.max() > _WHITE_OF_16_BITS:
-            raise ValueError("more than 16 bits a pixel; convert it to 8 bits")
-        image = Image.fromarray((pixels // 257).astype(np.uint8))
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _check_file(path: str, size: tuple[int, int]) -> Exception | None:
-    found = _read_file(path, size)
-    return found if isinstance(found, Exception) else None
-
-
-def _digest_file(path: str) -> bytes | Exception:
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).digest()
-    except OSError as error:
-        return error
-
-
-def _failures(paths: NDArray[Any], found: list[Any]) -> list[tuple[Any, Exception]]:
-    pairs = zip(paths, found, strict=False)
-    return [(path, item) for path, item in pairs if isinstance(item, Exception)]
-
-
-def _raise_unreadable(bad: Sequence[tuple[Any, Exception]]) -> None:
-    if not bad:
-        return
-    shown = "".join(f"\n  - {path}: {_reason(error)}" for path, error in bad[:_N_NAMES_SHOWN])
-    more = f"\n  and {len(bad) - _N_NAMES_SHOWN} more" if len(bad) > _N_NAMES_SHOWN else ""
-    raise OSError(
-        f"{len(bad)} image file(s) cannot be read:{shown}{more}\n"
-        "Repair them, or leave their paths and labels out."
-    )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    return "not an image" if isinstance(error, UnidentifiedImageError) else str(error)

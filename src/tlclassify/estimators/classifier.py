@@ -27,7 +27,7 @@ from tlclassify.training.stages import Stage, get_stage
 __all__ = ["TransferClassifier"]
 
 _HEAD_BATCH_SIZE = 1024
-_NETWORKS = {"model_", "backbone_", "head_", "_calibrated_head", "_runner"}
+_REBUILT = {"model_", "backbone_", "head_", "_calibrated_head", "_runner"}
 _PRESETS: dict[str, Callable[[str], Any]] = {
     "head": get_head,
     "augmentation": get_augmentation,
@@ -322,22 +322,34 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return shallow
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle keeps: the networks as the bytes of a saved file."""
-        state = dict(super().__getstate__())
-        if "model_" in state:
-            # A door upwards, opened when it is used: persistence reads classifiers.
-            from tlclassify.persistence.saving import dump_networks
-
-            state = {name: value for name, value in state.items() if name not in _NETWORKS}
-            state["_dumped"] = dump_networks(self)
+        """Return what pickle keeps: the whole network once, in Keras's own way, and no engine."""
+        state = {key: x for key, x in super().__getstate__().items() if key not in _REBUILT}
+        if hasattr(self, "model_"):
+            # Keras finds classes that are not registered only where it is told of them.
+            layers = map(type, self.model_._flatten_layers())  # noqa: SLF001 - nested ones too
+            own = {keras.saving.get_registered_name(layer): layer for layer in layers}
+            state["_network"] = {
+                "reduced": self.model_.__reduce__(),
+                "names": (self.backbone_.name, self.head_.name),
+                "classes": {n: c for n, c in own.items() if not c.__module__.startswith("keras.")},
+            }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({name: state[name] for name in state if name != "_dumped"})
-        if "_dumped" in state:
-            from tlclassify.persistence.saving import restore_networks
-
-            restore_networks(self, state["_dumped"])
+        """Build the network again, and take its parts out of it."""
+        super().__setstate__({key: x for key, x in state.items() if key != "_network"})
+        if "_network" not in state:
+            return
+        build, arguments = state["_network"]["reduced"]
+        with keras.saving.custom_object_scope(state["_network"]["classes"]):
+            self.model_ = build(*arguments)
+        backbone_name, head_name = state["_network"]["names"]
+        self.head_ = self.model_.get_layer(head_name)
+        # All of the backbone comes before the head, its last step at last.
+        steps = self.model_.operations
+        features = steps[steps.index(self.head_) - 1].output
+        self.backbone_ = keras.Model(self.model_.input, features, name=backbone_name)
+        self._calibrated_head = keras.Model(features, self.model_.output)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,7 +1,5 @@
 """Classifiers as files that hold numbers and text, and nothing that runs."""
 
-import copy
-import io
 from pathlib import Path
 
 from tlclassify._checks.files import open_whole, write_whole
@@ -13,18 +11,11 @@ from tlclassify.networks.heads import HeadBuilder
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_classifiers import (
     Source,
-    check_registered,
     read_classifier,
     write_classifier,
 )
 
 __all__ = ["load", "save"]
-
-_PICKLE = Source(
-    "the pickle",
-    "a pickled classifier must hold what was pickled, whole; received one that does not",
-    "Pickle the classifier again, or keep it with save.",
-)
 
 
 def save(
@@ -139,25 +130,6 @@ def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassi
     )
     with path.open("rb") as file:
         return read_classifier(file, source, head=head)
-
-
-def dump_networks(clf: TransferClassifier) -> bytes:
-    """Return a saved file's content for pickle, which keeps the parameters in its own way."""
-    plain, content = copy.copy(clf), io.BytesIO()
-    plain.set_params(**TransferClassifier().get_params(deep=False))
-    write_classifier(plain, content)
-    return content.getvalue()
-
-
-def restore_networks(clf: TransferClassifier, content: bytes) -> None:
-    """Give an unpickled classifier its networks back."""
-    # Of a backbone or head that is the user's own, pickle has the function.
-    blueprint = clf._blueprint  # noqa: SLF001
-    if isinstance(blueprint.backbone, str):
-        check_registered(blueprint.backbone, _PICKLE.name)
-    restored = read_classifier(io.BytesIO(content), _PICKLE, blueprint=blueprint)
-    for name in ("model_", "backbone_", "head_", "_calibrated_head"):
-        setattr(clf, name, getattr(restored, name))
 
 
 def _check_name(backbone: str | Backbone) -> None:

@@ -4,6 +4,7 @@
     make bench BENCH="import micro"  # only these
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
+    make bench BENCH=before BEFORE=../before/src  # against another checkout
 
 CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
 weights come from ``KERAS_HOME`` or are downloaded. What is not at hand is skipped with its reason.
@@ -23,12 +24,13 @@ from functools import partial
 
 import numpy as np
 
+import before
 import fine_tuning
 import shipping
 import trust
 from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
-LONG = {"fine_tune_50000", "fine_tune_whole"}
+ASKED_FOR = {"before", "fine_tune_50000", "fine_tune_whole"}
 
 
 def bench_import() -> None:
@@ -169,6 +171,7 @@ def bench_micro() -> None:
 
 
 BENCHMARKS = {
+    "before": before.bench_before,
     "import": bench_import,
     "extractor": bench_extractor,
     "cifar10": bench_cifar10,
@@ -207,7 +210,7 @@ def main() -> None:
         record |= {"python": platform.python_version(), "rows": ROWS}
         (RESULTS / f"{options.one}.json").write_text(json.dumps(record, indent=1))
         return
-    for name in options.names or [name for name in BENCHMARKS if name not in LONG]:
+    for name in options.names or [name for name in BENCHMARKS if name not in ASKED_FOR]:
         if name not in BENCHMARKS:
             parser.error(f"unknown benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
         subprocess.run([sys.executable, __file__, "--one", name], check=True)

@@ -257,10 +257,3 @@ def test_bad_labels_and_weights(clf, images):
         clf.fit(X, y, sample_weight=[1, 2, 3])
     with pytest.raises(ValueError, match="zero or more"):
         clf.fit(X, y, sample_weight=-np.ones(24))
-
-
-def test_too_few_images_for_a_split(clf, images):
-    X, y = images
-    clf.set_params(validation_fraction=0.9)
-    with pytest.raises(ValueError, match="must leave an image of each class.*received 6 images"):
-        clf.fit(X[:6], y[:6])

@@ -18,7 +18,8 @@ SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"
 @pytest.fixture
 def trained(registered):
     clf = load(SAVED)
-    clf.classes_, clf._class_counts = np.arange(3), [[7, 7, 7], [1, 1, 1]]
+    clf.classes_ = np.arange(3)
+    clf.blueprint_ = replace(clf.blueprint_, class_counts=[[7, 7, 7], [1, 1, 1]])
     return clf
 
 
@@ -62,7 +63,7 @@ def test_the_licence_is_that_of_the_fit(
 ):
     monkeypatch.setitem(backbones._registry, "tiny", replace(tiny, licence=licence))
     clf = copy.copy(trained).set_params(weights="set.h5", backbone="resnet50")
-    clf._blueprint = replace(clf._blueprint, weights=weights)
+    clf.blueprint_ = replace(clf.blueprint_, weights=weights)
     save(clf, tmp_path / "a.tlc", card=True)
     save(load(tmp_path / "a.tlc"), tmp_path / "b.tlc", card=True)
     for name in ("a.tlc.md", "b.tlc.md"):

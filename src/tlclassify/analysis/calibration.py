@@ -111,12 +111,10 @@ def with_temperature(clf: TransferClassifier, temperature: float) -> TransferCla
     """
     calibrated = copy.copy(clf)
     network, head = clf.backbone_, clf.head_
-    whole, top = head(network.output), head
+    whole = head(network.output)
     if temperature != 1:
         whole = scale_probabilities(whole, temperature)
-        top = keras.Model(head.input, scale_probabilities(head.output, temperature))
     calibrated.model_ = keras.Model(network.input, whole, name="classifier")
-    calibrated._calibrated_head = top  # noqa: SLF001
     calibrated.temperature_ = temperature
     return calibrated
 

@@ -1,6 +1,7 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from tlclassify.activations.run import compute_activations, run_batches
-from tlclassify.activations.stored_views import StoredSource
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
@@ -27,7 +27,7 @@ from tlclassify.training.stages import Stage, get_stage
 __all__ = ["TransferClassifier"]
 
 _HEAD_BATCH_SIZE = 1024
-_REBUILT = {"model_", "backbone_", "head_", "_calibrated_head", "_runner"}
+_REBUILT = {"model_", "backbone_", "head_", "_runner"}
 _PRESETS: dict[str, Callable[[str], Any]] = {
     "head": get_head,
     "augmentation": get_augmentation,
@@ -268,9 +268,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             cache_dir=self.cache_dir,
             verbose=self.verbose,
         )
-        stored = StoredSource(features, source)
-        parts = run_batches(self._calibrated_head, stored, batch_size=_HEAD_BATCH_SIZE)
-        return np.concatenate(list(parts))
+        above = keras.Model(self.backbone_.output, self.model_.output)
+        # Called as it is: `predict` would compile it anew every time.
+        parts = [
+            keras.ops.convert_to_numpy(above(features[start : start + _HEAD_BATCH_SIZE]))
+            for start in range(0, len(features), _HEAD_BATCH_SIZE)
+        ]
+        return np.concatenate(parts)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image.
@@ -295,20 +299,23 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         source, top = fit.training.images, fit.top
         assert top is not None
         if is_new:
-            self._blueprint = draw_blueprint(self.backbone, self.weights, fit.head, fit.network)
+            blueprint = draw_blueprint(self.backbone, self.weights, fit.head, fit.network)
+        else:
+            blueprint = self.blueprint_
         self.backbone_, self.head_ = fit.network, top
-        self.temperature_, self._calibrated_head = 1.0, top
+        self.temperature_ = 1.0
         self.model_ = keras.Model(fit.network.input, top(fit.network.output), name="classifier")
         self.history_ = fit.history
         self.classes_ = classes
         self.image_shape_ = (*source.shape, 3)
         self.n_features_ = int(fit.network.output.shape[-1])
         self.pixel_range_ = source.pixel_range
-        self._class_counts = [
+        counts = [
             np.bincount(part.targets, minlength=len(classes)).tolist()
             for part in (fit.training, fit.validation)
             if part is not None
         ]
+        self.blueprint_ = replace(blueprint, class_counts=counts)
 
     @property
     def _is_tuned(self) -> bool:
@@ -349,7 +356,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         steps = self.model_.operations
         features = steps[steps.index(self.head_) - 1].output
         self.backbone_ = keras.Model(self.model_.input, features, name=backbone_name)
-        self._calibrated_head = keras.Model(features, self.model_.output)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class Blueprint:
         Pixels a side at which the backbone sees the images.
     dtype_policy : str
         Keras's policy of precision.
+    class_counts : list of list of int
+        Images of each class, of training and, where there is any, of validation.
     """
 
     backbone: str | Backbone
@@ -43,6 +45,7 @@ class Blueprint:
     head: Head | HeadBuilder
     image_size: int
     dtype_policy: str
+    class_counts: list[list[int]] = field(default_factory=list)
 
     @property
     def backbone_name(self) -> str:

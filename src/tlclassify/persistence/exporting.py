@@ -154,7 +154,7 @@ def _open_calibration(clf: TransferClassifier, X: Any, precision: str) -> Batche
 
 
 def _describe(clf: TransferClassifier, precision: str) -> ExportMetadata:
-    blueprint = clf._blueprint  # noqa: SLF001
+    blueprint = clf.blueprint_
     return ExportMetadata(
         classes=clf.classes_,
         image_shape=clf.image_shape_,

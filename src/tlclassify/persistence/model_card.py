@@ -82,7 +82,7 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
-    blueprint = clf._blueprint  # noqa: SLF001
+    blueprint = clf.blueprint_
     stages = list(dict.fromkeys(row["stage"] for row in clf.history_))
     return [
         ("Backbone", blueprint.backbone_name),
@@ -100,14 +100,14 @@ def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
 
 def _data_lines(clf: TransferClassifier) -> list[str]:
     height, width, _ = clf.image_shape_
-    numbers = [sum(counts) for counts in clf._class_counts]  # noqa: SLF001
+    numbers = [sum(counts) for counts in clf.blueprint_.class_counts]
     held_out = f", and {numbers[1]:,} to choose the best epoch" if len(numbers) > 1 else ""
     pixels = f"RGB of {height} x {width} pixels; in floating point, white is {clf.pixel_range_}"
     return [f"Trained on {numbers[0]:,} images{held_out}. Images are {pixels}."]
 
 
 def _class_table(clf: TransferClassifier) -> list[str]:
-    counts = clf._class_counts  # noqa: SLF001
+    counts = clf.blueprint_.class_counts
     titles = ("class", "training", "validation")[: 1 + len(counts)]
     return _table(titles, zip(clf.classes_.tolist(), *counts, strict=True))
 

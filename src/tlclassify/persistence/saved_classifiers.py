@@ -83,7 +83,7 @@ def write_classifier(clf: TransferClassifier, file: BinaryIO) -> None:
         If it has parameters that no file holds, answers with NaN, or is beyond the limits of a
         file.
     """
-    blueprint: Blueprint = clf._blueprint  # noqa: SLF001
+    blueprint: Blueprint = clf.blueprint_
     head = blueprint.head
     manifest = {
         "format": FORMAT,
@@ -96,7 +96,7 @@ def write_classifier(clf: TransferClassifier, file: BinaryIO) -> None:
         "dtype_policy": blueprint.dtype_policy,
         "parameters": encode_parameters(clf, backbone=blueprint.backbone_name),
         "classes": encode_classes(clf.classes_),
-        "class_counts": clf._class_counts,  # noqa: SLF001
+        "class_counts": blueprint.class_counts,
         "image_shape": list(clf.image_shape_),
         "pixel_range": clf.pixel_range_,
         "n_features": clf.n_features_,
@@ -156,7 +156,7 @@ def _list_arrays(clf: TransferClassifier) -> dict[str, Any]:
     """Return name: variable or array for all that a file holds."""
     layers = {layer.name: layer for layer in clf.head_.layers}
     parts: dict[str, list[Any]] = {"backbone": clf.backbone_.weights, "standardization": []}
-    if isinstance(clf._blueprint.head, Head) and "standardization" in layers:  # noqa: SLF001
+    if isinstance(clf.blueprint_.head, Head) and "standardization" in layers:
         layer = layers["standardization"]
         parts["standardization"] = [
             np.asarray(statistic, dtype=np.float32)
@@ -241,6 +241,7 @@ def _choose_blueprint(manifest: Manifest, source: str, head: HeadBuilder | None)
         chosen,  # type: ignore[arg-type]
         manifest.image_size,
         manifest.dtype_policy,
+        manifest.class_counts,
     )
 
 
@@ -317,11 +318,10 @@ def _assemble(
     if isinstance(params["head"], SavedFunction):
         params["head"] = blueprint.head
     clf = TransferClassifier(**params)
-    clf._blueprint = blueprint  # noqa: SLF001
+    clf.blueprint_ = blueprint
     clf.backbone_, clf.head_ = network, top
     clf.history_ = manifest.history
     clf.classes_ = manifest.classes
-    clf._class_counts = manifest.class_counts  # noqa: SLF001
     clf.image_shape_ = manifest.image_shape
     clf.n_features_ = manifest.n_features
     clf.pixel_range_ = manifest.pixel_range

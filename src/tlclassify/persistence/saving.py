@@ -70,7 +70,7 @@ def save(
     """
     advice = "Pass the fitted classifier itself, not its model_ nor a pipeline around it."
     check_fitted(clf, advice=advice)
-    _check_name(clf._blueprint.backbone)  # noqa: SLF001
+    _check_name(clf.blueprint_.backbone)
     check_report(report, clf, card=card)
     with open_whole(path) as file:
         write_classifier(clf, file)

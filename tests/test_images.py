@@ -7,6 +7,7 @@ from PIL import Image
 from tlclassify._checks.images import read_image
 from tlclassify.inputs import images
 from tlclassify.inputs.images import longer_side, open_images, read_batches
+from tlclassify.training.stages import Stage
 
 
 def read(X, **options):
@@ -55,10 +56,10 @@ def test_a_later_range_is_held_against_the_first():
     unit, byte = np.ones((1, 2, 2, 3)), np.full((1, 2, 2, 3), 200.0)
     with pytest.raises(ValueError, match=r"lie in \[0, 1\] like the images seen in fit.*up to 200"):
         open_images(byte, pixel_range=1)
-    with pytest.raises(ValueError, match=r"look scaled to \[0, 1\]. Pass X \* 255"):
-        open_images(unit, pixel_range=255)
-    black = np.zeros((1, 2, 2, 3))
-    assert open_images(black, pixel_range=255).pixel_range == 255
+    for dark in (0, 0.5, 1):
+        assert read(unit * dark, pixel_range=255).max() == round(dark)
+    with pytest.warns(UserWarning, match=r"all 3 images are nearly black.*pass X \* 255"):
+        open_images(np.repeat(unit, 3, axis=0), pixel_range=255)
     assert read(byte.astype(np.uint8), pixel_range=1).max() == 200
 
 
@@ -80,6 +81,18 @@ def test_files_of_any_mode_become_rgb(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode in {"CMYK", "I;16"} else "a.png")
     Image.new(mode, (8, 8)).save(path)
     assert replace(open_images([path]), file_shape=(8, 8)).read(0, 1).shape == (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("I;16", "a.tif"), ("I;16B", "a.tif"), ("I", "a.tif"), ("I;16", "a.png"), ("I;16", "a.pgm")],
+)
+def test_sixteen_bits_of_any_mode(tmp_path, mode, name):
+    dtype = {"I": np.int32, "I;16": np.uint16, "I;16B": ">u2"}[mode]
+    pixels = np.array([[0, 257 * 100, 65535]], dtype)
+    image = Image.frombytes(mode, (3, 1), pixels.tobytes())
+    image.save(tmp_path / name)
+    assert read_image(tmp_path / name)[0, :, 0].tolist() == [0, 100, 255]
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
@@ -115,6 +128,24 @@ def test_all_unreadable_files_are_named_at_once(files):
         assert f"{number:02d}.png" in str(caught.value)
     assert "00.png" not in str(caught.value)
     assert "no such file" in str(caught.value)
+
+
+def test_one_unreadable_file_does_not_have_all_others_decoded(tmp_path, monkeypatch):
+    """Their beginnings are read, and not of more than can be looked at in a moment."""
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for path in paths:
+        Image.fromarray(noise).save(path)
+    for number in (0, 4):  # cut short behind its header
+        paths[number].write_bytes(paths[number].read_bytes()[:2000])
+    for number in (5, 8):
+        paths[number].write_text("not an image")
+    monkeypatch.setattr(images, "_N_BEGINNINGS_READ", 5)
+    source = replace(open_images(paths), file_shape=(8, 8))
+    with pytest.raises(OSError, match="Of 5 files after them the beginnings") as caught:
+        source.read(0, 2)
+    named = [number for number in range(9) if f"{number}.png" in str(caught.value)]
+    assert named == [0, 5]
 
 
 def test_many_unreadable_files_are_counted():
@@ -180,3 +211,25 @@ def test_a_turned_file_is_turned_before_it_is_shrunk(tmp_path):
     assert read_image(tmp_path / "a.jpg").shape == (40, 20, 3)
     assert read_image(tmp_path / "a.jpg", max_side=10).shape == (10, 5, 3)
     assert read_image(tmp_path / "a.jpg", size=(5, 10)).shape == (5, 10, 3)
+
+
+def test_fits_read_memory_maps_and_never_write(tmp_path, make_clf, images):
+    X, y = images
+    np.save(tmp_path / "a.npy", X / 255)
+    np.save(tmp_path / "y.npy", y.astype("S"))
+    mapped, labels = (np.load(tmp_path / name, mmap_mode="r") for name in ("a.npy", "y.npy"))
+    clf = make_clf(head_stage=Stage(epochs=1)).fit(mapped, labels)
+    assert clf.classes_.tolist() == [b"cat", b"dog", b"eel"]
+    constant = X / 255
+    constant.flags.writeable = False
+    np.testing.assert_array_equal(clf.predict_proba(constant), clf.predict_proba(mapped))
+    assert set(clf.predict(mapped)) <= set(labels)
+
+
+def test_a_dark_image_is_predicted_by_the_range_of_fit(make_clf, images):
+    X, y = images
+    clf = make_clf(head_stage=Stage(epochs=1)).fit(X.astype(np.float32), y)
+    dark = np.zeros((1, 8, 8, 3), np.float32)
+    dark[0, 3] = 1
+    expected = clf.predict_proba(dark.astype(np.uint8))
+    np.testing.assert_array_equal(clf.predict_proba(dark), expected)

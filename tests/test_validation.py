@@ -1,16 +1,25 @@
 import numpy as np
 import pytest
 
+from tlclassify._checks import images
 from tlclassify._checks.images import check_images
-from tlclassify._checks.labels import check_labels
+from tlclassify._checks.labels import check_labels, check_sample_weight
 from tlclassify._checks.parameters import (
     check_choice,
     close_match_hint,
     number_problem,
     raise_problems,
 )
+from tlclassify.inputs.images import open_images
 
 GOOD = np.zeros((2, 4, 5, 3), np.uint8)
+
+
+def apart(items):
+    """An array of Python objects, as pandas makes it of a column."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
 
 
 @pytest.mark.parametrize(
@@ -31,8 +40,19 @@ def test_good_images_pass_unchanged(good):
     assert np.array_equal(np.array(good), before)
 
 
-def test_images_are_not_copied():
+def test_images_are_not_copied(tmp_path):
     assert np.shares_memory(check_images(GOOD), GOOD)
+    np.save(tmp_path / "a.npy", GOOD)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert np.shares_memory(check_images(mapped), mapped)
+
+
+def test_values_are_looked_at_once(monkeypatch):
+    """A pass over floating-point images in a file reads them all."""
+    seen = []
+    monkeypatch.setattr(images, "pixel_limits", lambda part: seen.append(part) or (0.0, 0.5))
+    assert open_images(np.full((1500, 2, 2), 200.0)).pixel_range == 1
+    assert [len(part) for part in seen] == [1024, 476]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +76,9 @@ def test_images_are_not_copied():
         ("image.png", ValueError, r"single str.*\[X\]"),
         ([["a.png"]], TypeError, r"received.*shape \(1, 1\)"),
         ([None, "a.png"], TypeError, "list of file paths"),
+        ([b"a.png"], TypeError, "list of file paths"),
+        (apart([GOOD[0], GOOD[1]]), TypeError, r"one array of the arrays with numpy\.stack\(X\)"),
+        (GOOD.astype(np.uint16), TypeError, r"in \[0, 65535\], pass \(X // 257\)\.astype"),
     ],
 )
 def test_bad_images_get_a_clear_error(bad, error, message):
@@ -69,17 +92,43 @@ def test_the_message_names_the_parameter():
 
 
 def test_a_bad_value_far_down_is_found():
-    images = np.zeros((3000, 2, 2, 3), np.float32)
-    images[2999, 1, 1, 2] = np.nan
+    X = np.zeros((3000, 2, 2, 3), np.float32)
+    X[2999, 1, 1, 2] = np.nan
     with pytest.raises(ValueError, match="images 2048 to 2999"):
-        check_images(images)
+        check_images(X)
 
 
 @pytest.mark.parametrize(
-    "labels", [["a", "b"], [1, 2], [True, False], [1.0, 2.0], np.array([[1], [2]])]
+    ("labels", "kind"),
+    [
+        (["a", "b"], "U"),
+        ([b"a", b"b"], "S"),
+        (apart(["a", "b"]), "U"),
+        (apart([b"a", b"b"]), "S"),
+        (apart([1, np.int8(2)]), "i"),
+        ([1, 2], "i"),
+        ([True, False], "b"),
+        ([1.0, 2.0], "f"),
+        (np.array([[1], [2]]), "i"),
+        (np.array(["a", "b"], getattr(np.dtypes, "StringDType", str)()), "U"),
+    ],
 )
-def test_good_labels_keep_their_values(labels):
-    assert np.array_equal(check_labels(labels, n_samples=2), np.asarray(labels).reshape(-1))
+def test_good_labels_keep_their_values(labels, kind):
+    found = check_labels(labels, n_samples=2)
+    assert found.dtype.kind == kind
+    assert found.tolist() == np.asarray(labels).reshape(-1).tolist()
+
+
+class NeitherYesNorNo:
+    """What pandas has where a string is missing."""
+
+    def __ne__(self, other):
+        return self
+
+    __hash__ = None
+
+    def __bool__(self):
+        raise TypeError("ambiguous")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +139,8 @@ def test_good_labels_keep_their_values(labels):
         ([True, "a"], TypeError, "mix of bool and str"),
         ([None, "a"], ValueError, "missing labels; received 1 of them, the first at row 0"),
         (["a", float("nan")], ValueError, "first at row 1"),
+        (apart(["a", NeitherYesNorNo()]), ValueError, "first at row 1"),
+        ([["a"], ["b", "c"]], ValueError, "rows of different lengths"),
         ([0.5, 1.0], ValueError, "fractional"),
         ([np.nan, 1.0], ValueError, "fractional or missing"),
         ([1, 2, 3], ValueError, "3 labels for 2 images"),
@@ -101,6 +152,22 @@ def test_good_labels_keep_their_values(labels):
 def test_bad_labels_get_a_clear_error(bad, error, message):
     with pytest.raises(error, match=message):
         check_labels(bad, n_samples=2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([1, 2, 3], r"2 finite numbers, one per image; received shape \(3,\)"),
+        ([1, np.nan], "1 of them not finite"),
+        ([1, None], "1 of them not finite"),
+        (["much", 1], "must be 2 numbers; could not convert string"),
+        ([1, -1], "from -1 to 1"),
+        ([0, 0], "more than zero somewhere"),
+    ],
+)
+def test_bad_sample_weights(bad, message):
+    with pytest.raises(ValueError, match=message):
+        check_sample_weight(bad, n_samples=2)
 
 
 def test_a_choice_names_the_nearest():

@@ -120,46 +120,36 @@ def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
 def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
     """Return images as an array (n, h, w) or (n, h, w, c), or file paths as an object array.
 
-    The data are neither copied nor changed; colour conversion happens batch by batch.
-
-    Parameters
-    ----------
-    X : array-like
-        Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or floating
-        point in [0, 1] or [0, 255]; or n file paths.
-    name : str
-        The parameter's name, for messages.
-
-    Returns
-    -------
-    ndarray
-        The pixels as they came, or paths of shape (n,) and dtype object.
-
-    Raises
-    ------
-    ValueError
-        If there are no images, or shape or values are not as above.
-    TypeError
-        If the dtype is not as above.
+    Pixels are uint8 in [0, 255] or floating point in [0, 1] or [0, 255]; they are neither copied
+    nor changed.
     """
+    return check_pixels(X, name=name)[0]
+
+
+def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
+    """Return what `check_images` returns, and the largest value; 255 of files and uint8."""
     images = _as_array(X, name)
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image; received none.")
     if images.dtype == object:
-        return images
+        return images, 255
     if images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}):
-        raise ValueError(_shape_message(images, name))
+        raise ValueError(
+            f"{name} must have shape (n, height, width), (n, height, width, 1) or "
+            f"(n, height, width, 3); received {images.shape}. {_next_step(images, name)}"
+        )
     if 0 in images.shape:
         raise ValueError(f"{name} must hold images of at least 1x1; received {images.shape}.")
     if images.dtype == np.uint8:
-        return images
+        return images, 255
     if images.dtype.kind != "f":
+        scaled = f"({name} // 257)" if images.dtype == np.uint16 else name
         raise TypeError(
             f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
-            f"{images.dtype}. If the values lie in [0, 255], pass {name}.astype('uint8')."
+            f"{images.dtype}. If the values lie in [0, {65535 if scaled != name else 255}], pass "
+            f"{scaled}.astype('uint8')."
         )
-    _check_float_range(images, name)
-    return images
+    return images, _largest_value(images, name)
 
 
 def _as_array(X: Any, name: str) -> NDArray[Any]:
@@ -175,38 +165,30 @@ def _as_array(X: Any, name: str) -> NDArray[Any]:
             f"{name} must be an array of images or a list of file paths; received a single "
             f"{type(X).__name__}. Pass [{name}] for one image."
         )
-    if images.dtype.kind in "OU":
-        paths = np.empty(len(images), dtype=object)
-        paths[:] = list(X)
-        if images.ndim != 1 or not all(isinstance(path, str) or _is_path(path) for path in paths):
-            raise TypeError(
-                f"{name} must be an array of pixels or a list of file paths; received "
-                f"dtype {images.dtype} and shape {images.shape}."
-            )
-        return paths
-    return images
-
-
-def _is_path(value: object) -> bool:
-    return hasattr(value, "__fspath__")
-
-
-def _shape_message(images: NDArray[Any], name: str) -> str:
-    if images.ndim == 4 and images.shape[3] == 4:
-        step = f"RGBA has no single meaning here: drop the alpha channel with {name}[..., :3]."
-    elif images.ndim == 4 and images.shape[1] in {1, 3}:
-        step = f"Put channels last with {name}.transpose(0, 2, 3, 1)."
-    elif images.ndim == 2:
-        step = f"Give flattened images their shape back with {name}.reshape(n, height, width)."
-    else:
-        step = f"For a single image pass {name}[None]."
-    return (
-        f"{name} must have shape (n, height, width), (n, height, width, 1) or "
-        f"(n, height, width, 3); received {images.shape}. {step}"
+    if images.dtype.kind not in "OSU":
+        return images
+    if images.ndim == 1 and all(isinstance(item, str | PathLike) for item in images):
+        return images.astype(object)
+    arrays = images.ndim == 1 and all(np.ndim(item) > 0 for item in images)
+    step = f" Make one array of the arrays with numpy.stack({name})." if arrays else ""
+    raise TypeError(
+        f"{name} must be an array of pixels or a list of file paths; received dtype "
+        f"{images.dtype} and shape {images.shape}.{step}"
     )
 
 
-def _check_float_range(images: NDArray[Any], name: str) -> None:
+def _next_step(images: NDArray[Any], name: str) -> str:
+    if images.ndim == 4 and images.shape[3] == 4:
+        return f"RGBA has no single meaning here: drop the alpha channel with {name}[..., :3]."
+    if images.ndim == 4 and images.shape[1] in {1, 3}:
+        return f"Put channels last with {name}.transpose(0, 2, 3, 1)."
+    if images.ndim == 2:
+        return f"Give flattened images their shape back with {name}.reshape(n, height, width)."
+    return f"For a single image pass {name}[None]."
+
+
+def _largest_value(images: NDArray[Any], name: str) -> float:
+    largest = 0.0
     for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
         low, high = pixel_limits(images[start : start + _IMAGES_CHECKED_AT_ONCE])
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -219,6 +201,8 @@ def _check_float_range(images: NDArray[Any], name: str) -> None:
                 f"{name} must lie in [0, 255] or [0, 1]; received values from {low:g} to "
                 f"{high:g}. Pass raw pixels: scaling for the backbone happens inside the model."
             )
+        largest = max(largest, high)
+    return largest
 
 
 def pixel_limits(images: NDArray[Any]) -> tuple[float, float]:

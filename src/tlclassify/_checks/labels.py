@@ -10,29 +10,14 @@ from tlclassify._checks.parameters import close_match_hint, listed
 
 
 def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[Any]:
-    """Return labels as a one-dimensional array of one type and the right length.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Strings, integers or booleans; whole floats are kept as they are.
-    n_samples : int
-        How many images the labels belong to.
-    name : str
-        The parameter's name, for messages.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If the labels have another shape or length, are missing (None, NaN) or fractional.
-    TypeError
-        If the labels mix types that have no common order.
-    """
-    labels = np.asarray(y)
+    """Return labels as an array (n_samples,) of strings, bytes, integers, bools or whole floats."""
+    try:
+        labels = np.asarray(y)
+    except ValueError:
+        raise ValueError(
+            f"{name} must hold one label per image; received rows of different lengths. Where "
+            "images have several labels, train one classifier for each."
+        ) from None
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
             f"{name} must hold one label per image, shape (n_samples,); received shape "
@@ -47,10 +32,11 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
             f"{name} must have one label per image; received {len(labels)} labels for "
             f"{n_samples} images."
         )
-    # np.asarray turns [1, "a"] into strings without a word, so the types are read from the list.
-    listed = np.asarray(y, dtype=object).reshape(-1) if labels.dtype.kind in "OUS" else labels
-    if listed.dtype == object:
-        labels = _one_type(listed, name)
+    if labels.dtype.kind in "SU" and not isinstance(y, np.ndarray):
+        # NumPy turns [1, "a"] into strings without a word, so types are read from the list.
+        labels = np.asarray(y, dtype=object).reshape(-1)
+    if labels.dtype.kind in "OT":
+        labels = _one_type(labels.astype(object), name)
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(labels)):
         raise ValueError(
             f"{name} must hold class labels; received fractional or missing numbers "
@@ -62,14 +48,11 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
 
 
 def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[np.float32]:
-    """Return one weight per image.
-
-    Raises
-    ------
-    ValueError
-        If they have another length, are negative or not finite, or all zero.
-    """
-    weights = np.asarray(sample_weight, dtype=np.float32)
+    """Return one finite weight per image, zero or more and not all zero."""
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight must be {n_samples} numbers; {error}.") from None
     if weights.shape != (n_samples,) or not np.isfinite(weights).all():
         raise ValueError(
             f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
@@ -91,24 +74,9 @@ def encode_labels(
     source: str = "that clf was fitted on",
     advice: str = "Drop those images, or fit with images of these classes.",
 ) -> NDArray[np.intp]:
-    """Return each label's place among the classes.
+    """Return each label's place among the classes, which may stand in any order.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n,)
-    classes : ndarray of shape (n_classes,)
-        In any order.
-    name, source, advice : str
-        The parameter's name, where the classes come from, and what to do, for messages.
-
-    Returns
-    -------
-    ndarray of shape (n,), int
-
-    Raises
-    ------
-    ValueError
-        If a label is none of the classes.
+    `source` says in the message where the classes come from.
     """
     # As Python objects: NumPy would turn a number beside a string into a string.
     known = {label: column for column, label in enumerate(classes.tolist())}
@@ -124,7 +92,8 @@ def encode_labels(
 
 
 def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
-    missing = [i for i, label in enumerate(labels) if label is None or label != label]  # noqa: PLR0124 - NaN
+    """Return labels that came as Python objects as an array of their one type."""
+    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
     if missing:
         raise ValueError(
             f"{name} must not hold missing labels; received {len(missing)} of them, the first at "
@@ -139,11 +108,14 @@ def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
     return np.array(labels.tolist())
 
 
+def _is_missing(label: object) -> bool:
+    try:
+        return label is None or bool(label != label)  # noqa: PLR0124 - NaN
+    except TypeError:  # pandas.NA says neither yes nor no
+        return True
+
+
 def _kind(label: object) -> str:
-    if isinstance(label, bool | np.bool_):
-        return "bool"
-    if isinstance(label, Integral):
-        return "int"
-    if isinstance(label, Real):
-        return "float"
-    return "str" if isinstance(label, str) else type(label).__name__
+    known = {"bool": (bool, np.bool_), "int": Integral, "float": Real, "str": str}
+    names = [name for name, types in known.items() if isinstance(label, types)]  # type: ignore[arg-type]
+    return names[0] if names else type(label).__name__

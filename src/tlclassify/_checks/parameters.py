@@ -17,13 +17,7 @@ def close_match_hint(name: object, known: Iterable[str]) -> str:
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
-    """Return `value` if it is one of the `allowed` strings.
-
-    Raises
-    ------
-    ValueError
-        With the allowed values and the nearest one to what was received.
-    """
+    """Return `value` if it is one of the `allowed` strings."""
     if isinstance(value, str) and value in allowed:
         return value
     listed = ", ".join(repr(choice) for choice in allowed)
@@ -64,13 +58,7 @@ def number_problem(
 
 
 def raise_problems(problems: Iterable[str | None]) -> None:
-    """Raise one ValueError that lists all the problems that are not None.
-
-    Raises
-    ------
-    ValueError
-        If there is any problem.
-    """
+    """Raise one ValueError that lists all the problems that are not None."""
     found = [problem for problem in problems if problem is not None]
     if len(found) == 1:
         raise ValueError(f"{found[0]}.")

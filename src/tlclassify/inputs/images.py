@@ -1,6 +1,7 @@
 """Where pixels come from: arrays or file paths, read in batches, uint8 RGB until the graph."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.images import (
-    check_images,
+    check_pixels,
     measure_image,
     raise_unreadable,
     read_files,
@@ -26,18 +27,11 @@ _N_BEGINNINGS_READ = 10_000
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images to be read batch by batch.
+    """Images to be read batch by batch: pixels or file paths as `check_images` returns them.
 
-    Parameters
-    ----------
-    images : ndarray
-        Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), or n file paths.
-    pixel_range : {255, 1}
-        The value of white in floating-point pixels; uint8 is always [0, 255].
-    file_shape : (height, width) or None
-        Pixels to which files are brought while they are read.
-    rows : ndarray of int or None
-        Which of the images; None: all. So a part of a large array is never copied whole.
+    `pixel_range` is the value of white in floating-point pixels, 255 or 1; `file_shape` the height
+    and width to which files are brought; `rows` which of the images, None for all, so that a part
+    of a large array is never copied whole.
     """
 
     images: NDArray[Any]
@@ -70,13 +64,7 @@ class ImageSource:
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Return images `start` to `stop` as uint8 RGB of shape (n, height, width, 3).
-
-        Raises
-        ------
-        OSError
-            If files cannot be read: those of this batch and all others after it are named.
-        """
+        """Return images `start` to `stop` as uint8 RGB of shape (n, height, width, 3)."""
         if self.is_files:
             return self._read_files(start, stop)
         rows = slice(start, stop) if self.rows is None else self.rows[start:stop]
@@ -127,56 +115,32 @@ def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
 def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> ImageSource:
     """Check images and return where they are read from.
 
-    Parameters
-    ----------
-    X : array-like
-        Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or floating
-        point in [0, 1] or [0, 255]; or n file paths.
-    pixel_range : {255, 1}, optional
-        What was decided for earlier images, and is held against these; None: decide now.
-    name : str
-        The parameter's name, for messages.
-
-    Returns
-    -------
-    ImageSource
-
-    Raises
-    ------
-    ValueError
-        If the images are not as above, or lie in another range than the earlier ones.
-    TypeError
-        If the dtype is not as above.
+    `pixel_range` is what was decided for earlier images: these are held against it and read by
+    it. None: decide now.
     """
-    images = check_images(X, name=name)
+    images, largest = check_pixels(X, name=name)
     if images.dtype.kind != "f":
         return ImageSource(images, pixel_range or 255)
-    white = max(float(images[start : start + 1024].max()) for start in range(0, len(images), 1024))
-    if pixel_range is None:
-        return ImageSource(images, 1 if white <= 1 else 255)
-    if pixel_range == 1 and white > 1:
+    if pixel_range == 1 and largest > 1:
         raise ValueError(
             f"{name} must lie in [0, 1] like the images seen in fit; received values up to "
-            f"{white:g}. Pass {name} / 255, or uint8, whose range is always [0, 255]."
+            f"{largest:g}. Pass {name} / 255, or uint8, whose range is always [0, 255]."
         )
-    if pixel_range == 255 and 0 < white <= 1:
-        raise ValueError(
-            f"{name} must lie in [0, 255] like the images seen in fit; received values up to "
-            f"{white:g}, which look scaled to [0, 1]. Pass {name} * 255."
+    if pixel_range == 255 and 0 < largest <= 1 < len(images):
+        # One image may be as dark as that.
+        warnings.warn(
+            f"{name} lies in [0, 255] like the images seen in fit, but no value is above "
+            f"{largest:g}: all {len(images)} images are nearly black. If they are scaled to "
+            f"[0, 1], pass {name} * 255.",
+            stacklevel=2,
         )
-    return ImageSource(images, pixel_range)
+    return ImageSource(images, pixel_range or (1 if largest <= 1 else 255))
 
 
 def reopen_images(
     X: Any, image_shape: tuple[int, int, int], pixel_range: int, *, name: str = "X"
 ) -> ImageSource:
-    """Check images against those seen in fit; files are brought to their shape.
-
-    Raises
-    ------
-    ValueError
-        If arrays have another height or width.
-    """
+    """Check images against those seen in fit; files are brought to their shape."""
     source = replace(open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2])
     if source.shape != image_shape[:2]:
         height, width = image_shape[:2]
@@ -189,13 +153,7 @@ def reopen_images(
 
 
 def longer_side(source: ImageSource) -> int:
-    """Return the images' longer side in pixels; for files, the median over the first of them.
-
-    Raises
-    ------
-    OSError
-        If none of those files can be opened.
-    """
+    """Return the images' longer side in pixels; for files, the median over the first of them."""
     if not source.is_files:
         return max(source.shape)
     sides, errors = read_files(measure_image, source.images[:_N_FILES_MEASURED])

@@ -4,9 +4,9 @@
     python examples/serve.py shapes.onnx          # then open http://127.0.0.1:8000
     curl --data-binary @photo.jpg http://127.0.0.1:8000/predict
 
-The file comes from ``tlclassify.export``. An image is the body of a POST request: JPEG, PNG, WebP,
-GIF or BMP. Answers are JSON; so are errors, which say in ``detail`` what was wrong. There is no
-password: whoever reaches the port may ask.
+The file comes from ``tlclassify.export``. An image is the body of a POST request, in
+any format that tlclassify reads. Answers are JSON; so are errors, which say in ``detail`` what was
+wrong. There is no password: whoever reaches the port may ask.
 """
 
 import argparse
@@ -24,13 +24,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 
 from tlclassify import ExportedClassifier, load_exported
+from tlclassify._checks.images import IMAGE_FORMATS
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 40_000_000
 # Unpacked, each may take some hundred MB.
 N_AT_ONCE = 2
-# Pillow knows dozens, some of which start other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 N_SHOWN = 10
 PAGE = Path(__file__).with_name("serve.html")
 HEADERS = {
@@ -137,14 +136,14 @@ def classify(clf: ExportedClassifier, upload: bytes) -> dict[str, Any]:
 def check_image(path: Path) -> None:
     """Refuse other formats, and what unpacks to too much: its size stands in its first bytes."""
     try:
-        Image.open(path, formats=FORMATS).close()
+        Image.open(path, formats=IMAGE_FORMATS).close()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise HTTPException(
             413, f"The image has more than {MAX_PIXELS // 10**6} million pixels. Make it smaller."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise HTTPException(
-            422, f"This is not an image that can be read. Send one of {', '.join(FORMATS)}."
+            422, f"This is not an image that can be read. Send one of {', '.join(IMAGE_FORMATS)}."
         ) from error
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from tlclassify.evaluation import evaluate
+from tlclassify.analysis.evaluate import evaluate
 
 LONG = ["miscellaneous household appliance", "ship of the line, $5 to $6", *"abcdefgh"]
 

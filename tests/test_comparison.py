@@ -4,17 +4,19 @@ import json
 import warnings
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.model_selection import StratifiedKFold
 
 from tlclassify import Stage, TransferClassifier, get_backbone, register_backbone
-from tlclassify.analysis import comparison, kept_rows
+from tlclassify._checks import files
+from tlclassify.analysis import comparison, comparison_task
 from tlclassify.analysis.comparison import compare_backbones
+from tlclassify.analysis.evaluate import evaluate, report_on
 from tlclassify.datasets import make_shapes
-from tlclassify.evaluation import evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, adjust_holm, compare_reports, mcnemar
-from tlclassify.evaluation.measuring import build_report
 from tlclassify.networks import backbones
 
 FAST = {"weights": None, "head": "linear", "head_stage": Stage(2), "random_state": 0, "verbose": 0}
@@ -48,7 +50,7 @@ def shapes():
 def make(tiny, monkeypatch):
     """A function that makes a classifier on a tiny backbone that counts as the library's own."""
     register_backbone(replace(tiny, name="tiny_row"))
-    monkeypatch.setattr(kept_rows, "BUILT_IN", (get_backbone("tiny_row"),))
+    monkeypatch.setattr(comparison_task, "BUILT_IN", (get_backbone("tiny_row"),))
 
     def make(**params):
         return TransferClassifier("tiny_row", **FAST | params)
@@ -182,10 +184,13 @@ def test_names_take_the_templates_settings(shapes, make):
 
 def test_with_folds_every_image_is_judged_by_another_fold(shapes, make):
     X, y = shapes
-    found = compare_backbones([make()], X, y, cv=3, verbose=0)
-    assert found.rows[0].report.n_samples == len(X)
-    theirs = evaluate(make(), X, y, cv=3)
-    np.testing.assert_allclose(found.rows[0].report.probabilities, theirs.probabilities, atol=1e-5)
+    clf = make(head_stage=Stage(1))
+    folds = list(StratifiedKFold(2).split(X, y))
+    found = compare_backbones({"one": clf, "two": clf}, X, y, cv=iter(folds), verbose=0)
+    theirs = evaluate(clf, X, y, cv=folds)
+    for row in found.rows:
+        assert row.report.n_samples == len(X)
+        np.testing.assert_allclose(row.report.probabilities, theirs.probabilities, atol=1e-5)
 
 
 def test_what_fails_becomes_a_row(shapes, make, tmp_path):
@@ -210,6 +215,65 @@ def test_a_row_without_memory(shapes, make, monkeypatch):
     assert json.dumps(found.to_dict(), allow_nan=False)
 
 
+def fail_with(error):
+    def fit(*_):
+        raise error
+
+    return fit
+
+
+def test_error_score_raise_lets_everything_through(shapes, make, monkeypatch):
+    monkeypatch.setattr(TransferClassifier, "fit", fail_with(MemoryError("700 GiB")))
+    with pytest.raises(MemoryError, match="700 GiB"):
+        compare_backbones([make()], *shapes, error_score="raise", verbose=0)
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's, which is no MemoryError."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("no network"),
+        ResourceExhaustedError("of memory"),
+        RuntimeError("RESOURCE_EXHAUSTED: of memory"),
+        FloatingPointError("diverged"),
+        ValueError("images are too small"),
+        ImportError("openvino is missing"),
+    ],
+    ids=repr,
+)
+def test_what_can_be_expected_becomes_a_row(shapes, make, monkeypatch, error):
+    monkeypatch.setattr(TransferClassifier, "fit", fail_with(error))
+    found = compare_backbones([make()], *shapes, verbose=0)
+    assert found.rows[0].failure == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("bug"), AttributeError("bug"), IndexError("bug"), RuntimeError("bug")]
+)
+def test_a_bug_is_not_swallowed(shapes, make, monkeypatch, error):
+    monkeypatch.setattr(TransferClassifier, "fit", fail_with(error))
+    with pytest.raises(type(error), match="bug"):
+        compare_backbones([make()], *shapes, verbose=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="engines take its graphs")
+def test_what_is_timed_runs_on_the_classifiers_engine(shapes, make, monkeypatch):
+    pytest.importorskip("openvino")
+    on_keras = []
+
+    def predict(model, images):
+        on_keras.append(model.name)
+        return model(images)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", predict)
+    found = compare_backbones([make(engine="openvino")], *shapes, error_score="raise", verbose=0)
+    assert found.rows[0].single_image_milliseconds > 0
+    assert not on_keras
+
+
 def test_an_interrupt_is_no_failure(shapes, make, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt("stop")
@@ -226,14 +290,15 @@ def fits(monkeypatch):
 
     def measure(name, clf, task, progress):
         counted.append(name)
-        X, labels = task.judged
-        chances = np.random.default_rng(0).dirichlet(np.ones(len(task.classes)), len(labels))
-        true = np.searchsorted(task.classes, labels)
+        true = np.searchsorted(task.classes, task.labels_test)
+        made_up = np.random.default_rng(0).dirichlet(np.ones(len(task.classes)), len(true))
         clf.history_ = [{"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.5}]
-        report = build_report(chances.astype(np.float32), task.classes, true, clf=clf, X=X)
+        report = report_on(clf, task.X_test, true, made_up.astype(np.float32), task.classes)
         if name == "killed":
             raise KeyboardInterrupt("stop")
-        return ComparisonRow(name, report, fit_seconds=1.5, n_parameters=7)
+        row = ComparisonRow(name, report, fit_seconds=1.5, n_parameters=7)
+        task.keep_row(clf, row)
+        return row
 
     monkeypatch.setattr(comparison, "_measure_row", measure)
     return counted
@@ -291,9 +356,9 @@ def test_a_damaged_file_counts_as_absent(shapes, make, fits, tmp_path, damage):
     X, y = shapes
     options = {"random_state": 0, "cache_dir": tmp_path, "verbose": 0}
     first = compare_backbones([make()], X, y, **options)
-    (path,) = (tmp_path / "comparisons").iterdir()
+    (path,) = (tmp_path / "comparisons").rglob("*.row")
     content = bytearray(path.read_bytes())
-    content[200] ^= 255
+    content[900] ^= 255
     path.write_bytes(
         {"cut": content[:300], "text": b"hello", "flip": bytes(content), "empty": b""}[damage]
     )
@@ -320,7 +385,8 @@ def test_a_row_that_cannot_be_kept_is_not_lost(shapes, make, fits, tmp_path):
     assert found.rows[0].failure is None
 
 
-def test_progress_is_over_the_whole(shapes, make, capsys):
+def test_progress_is_over_the_whole(shapes, make, capsys, monkeypatch):
+    monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", 0)
     compare_backbones([make(head_stage=Stage(1))], *shapes, verbose=1)
     shown = capsys.readouterr().err
     assert "3/3" in shown

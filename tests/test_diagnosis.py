@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
@@ -11,7 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from tlclassify.evaluation import evaluate
+from tlclassify.analysis.evaluate import evaluate
 
 NAMES = np.array(["ant", "bee", "cat", "dog"])
 
@@ -176,8 +177,8 @@ def test_flipped_labels_are_found():
         assert error.label == report.y_true[error.row]
         assert error.suggested == report.y_pred[error.row] != error.label
         assert error.suggested_probability == report.probabilities[error.row].max()
-    chances = [error.label_probability for error in errors]
-    assert chances == sorted(chances)
+    found = [error.label_probability for error in errors]
+    assert found == sorted(found)
 
 
 def test_label_errors_where_a_class_has_no_images():
@@ -200,11 +201,11 @@ def test_label_errors_without_cleanlab(report, monkeypatch):
 def test_the_origin_is_kept():
     X, y = load_iris(return_X_y=True)
     clf = LogisticRegression(C=0.5, max_iter=500).fit(X, y)
-    clf.history_ = [{"loss": 1.0}]
+    clf.history_ = [{"loss": 1.0, "accuracy": 0.5}]
     origin = evaluate(clf, X, y).origin
     assert origin.settings["classifier"] == "LogisticRegression"
     assert origin.settings["C"] == "0.5"
-    assert origin.history == ({"loss": 1.0},)
+    assert origin.history == ({"loss": 1.0, "accuracy": 0.5},)
     assert {"python", "numpy", "scikit-learn", "tlclassify"} <= set(origin.versions)
     assert origin.thumbnails == {}
 
@@ -222,13 +223,32 @@ def test_thumbnails_are_of_the_mistakes(kind, tmp_path):
         "files": [tmp_path / f"{i}.png" for i in range(6)],
     }[kind]
     if kind == "files":
-        from PIL import Image
-
         for path, image in zip(X, pixels, strict=True):
             Image.fromarray(image).save(path)
-    chances = np.tile([0.9, 0.1], (6, 1))
-    thumbnails = report_of(chances, list("abbaba"), ["a", "b"], X=X).origin.thumbnails
-    assert set(thumbnails) == set(range(6))
+        X[0].unlink()  # what cannot be read has no picture, and the others have theirs
+    probabilities = np.tile([0.9, 0.1], (6, 1))
+    thumbnails = report_of(probabilities, list("abbaba"), ["a", "b"], X=X).origin.thumbnails
+    assert set(thumbnails) == set(range(kind == "files", 6))
     assert all(t.dtype == np.uint8 and t.shape == (128, 64, 3) for t in thumbnails.values())
     mean = pixels[1, ..., 0].mean() if kind == "gray" else pixels[1].mean()
     assert thumbnails[1].mean() == pytest.approx(mean, abs=1)
+
+
+def test_thumbnails_are_what_the_model_saw(tmp_path):
+    """Turned as a camera says, of 16 bits, transparent: as files are read for `predict`."""
+    halves = np.zeros((8, 16), dtype=np.uint8)
+    halves[:, 8:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    clear = np.dstack([halves] * 3 + [np.zeros_like(halves)])
+    paths = [tmp_path / name for name in ("turned.png", "deep.png", "clear.png")]
+    Image.fromarray(halves).save(paths[0], exif=exif)
+    Image.fromarray(halves.astype(np.uint16) * 128).save(paths[1])
+    Image.fromarray(clear).save(paths[2])
+    turned, deep, white = report_of(
+        np.tile([0.4, 0.6], (3, 1)), list("aaa"), ["a", "b"], X=paths
+    ).origin.thumbnails.values()
+    assert turned.shape == (16, 8, 3)
+    assert (turned[:8].max(), turned[8:].min()) == (0, 255)
+    assert deep.max() == pytest.approx(127, abs=1)
+    assert (white == 255).all()

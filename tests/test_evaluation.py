@@ -1,21 +1,26 @@
 """Every number of a report equals scikit-learn's or SciPy's own on the same predictions."""
 
 import dataclasses
+import importlib.metadata
 import json
 import pickle
 
 import numpy as np
 import pytest
+import sklearn
+from scipy.sparse import csr_matrix
 from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from tlclassify.evaluation import evaluate
-from tlclassify.evaluation.intervals import wilson_interval
+import tlclassify
+from tlclassify.analysis.evaluate import evaluate
 from tlclassify.evaluation.text import short_name
 
 NAMES = ["airplane", "cat", "dog", "miscellaneous household appliance", "ship", "truck"]
@@ -72,21 +77,12 @@ def test_every_number_is_scikit_learns(dtype):
     }
 
 
-@pytest.mark.parametrize(("n_correct", "n_samples"), [(0, 1), (1, 1), (7, 10), (83, 100), (50, 50)])
-@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
-def test_interval_is_wilsons(n_correct, n_samples, level):
-    theirs = binomtest(n_correct, n_samples).proportion_ci(level, method="wilson")
-    ours = wilson_interval(n_correct, n_samples=n_samples, confidence_level=level)
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-    assert all(0 <= end <= 1 for end in ours)
-
-
-def test_report_carries_the_interval_of_its_accuracy():
-    clf, X, y = made_up()
-    report = evaluate(clf, X, y, confidence_level=0.8)
-    n_correct = int((report.y_true == report.y_pred).sum())
-    theirs = binomtest(n_correct, len(y)).proportion_ci(0.8, method="wilson")
-    assert report.accuracy_interval == pytest.approx((theirs.low, theirs.high))
+@pytest.mark.parametrize(("n_correct", "n_samples"), [(0, 1), (1, 1), (7, 10), (50, 50)])
+def test_interval_is_wilsons(n_correct, n_samples):
+    y = ["a"] * n_correct + ["b"] * (n_samples - n_correct)
+    report = report_of([[0.7, 0.2, 0.1]] * n_samples, y, confidence_level=0.8)
+    theirs = binomtest(n_correct, n_samples).proportion_ci(0.8, method="wilson")
+    assert report.accuracy_interval == pytest.approx((theirs.low, theirs.high), abs=1e-12)
     assert report.confidence_level == 0.8
 
 
@@ -112,6 +108,51 @@ def test_any_scikit_learn_classifier(clf, as_text):
     np.testing.assert_array_equal(report.probabilities, clf.predict_proba(iris.data[1::2]))
     np.testing.assert_array_equal(report.y_pred, clf.predict(iris.data[1::2]))
     assert report.class_names == tuple(str(label) for label in clf.classes_)
+
+
+TEXTS = ["a red fish", "the blue bird", "red red", "blue sky", "x" * 5000, "zero \0 byte"]
+
+
+@pytest.mark.parametrize("kind", ["list", "array", "series"])
+def test_a_classifier_of_texts(kind):
+    pandas = pytest.importorskip("pandas")
+    X = {"list": list, "array": np.array, "series": pandas.Series}[kind](TEXTS)
+    clf = make_pipeline(CountVectorizer(), MultinomialNB()).fit(X, [0, 1, 0, 1, 0, 1])
+    for report in (evaluate(clf, X, [0, 1, 1, 1, 0, 1]), evaluate(clf, X, [0, 1] * 3, cv=2)):
+        assert (report.n_samples, report.origin.thumbnails) == (6, {})
+
+
+@pytest.mark.parametrize("kind", ["sparse", "frame", "rows", "tables"])
+def test_a_classifier_of_tables(kind):
+    pandas = pytest.importorskip("pandas")
+    X, y = load_iris(return_X_y=True)
+    X = {
+        "sparse": csr_matrix,
+        "frame": pandas.DataFrame,
+        "rows": np.ndarray.tolist,
+        "tables": lambda X: (X - 3).reshape(-1, 2, 2),
+    }[kind](X)
+    flatten = FunctionTransformer(lambda X: X.reshape(-1, 4) if kind == "tables" else X)
+    clf = make_pipeline(flatten, LogisticRegression(max_iter=500)).fit(X, y)
+    report = evaluate(clf, X, y)
+    assert report.accuracy == clf.score(X, y)
+    assert report.origin.thumbnails == {}
+
+
+def test_what_another_library_keeps_as_its_history_does_no_harm():
+    clf, X, y = made_up()
+    clf.history_ = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.6]}
+    assert evaluate(clf, X, y).origin.history == ()
+
+
+def test_no_installed_distribution_is_needed(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", missing)
+    versions = evaluate(*made_up()).origin.versions
+    assert versions["tlclassify"] == tlclassify.__version__
+    assert versions["scikit-learn"] == sklearn.__version__
 
 
 def test_order_of_classes_changes_no_number():
@@ -197,13 +238,27 @@ def test_table_of_a_thousand_classes_shows_the_worst():
     assert report.f1[shown].max() <= np.sort(report.f1[present])[20]
 
 
-def test_to_dict_is_json():
-    for names in (NAMES, [3, 5, 8], [False, True]):
-        clf, X, y = made_up(40, names, n_present=2)
-        numbers = evaluate(clf, X, y).to_dict()
-        assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
-        assert [row["class"] for row in numbers["per_class"]] == list(names)
-        assert sum(row["support"] for row in numbers["per_class"]) == 40
+@pytest.mark.parametrize(
+    ("classes", "written"),
+    [
+        (NAMES, NAMES),
+        ([3, 5, 8], [3, 5, 8]),
+        ([False, True], [False, True]),
+        ([b"cat", b"dog"], ["cat", "dog"]),
+        (np.array([np.int64(3), np.int64(5)], dtype=object), [3, 5]),
+        (np.array([1, 2], dtype=np.uint8), [1, 2]),
+        ([0.0, 1.0], [0.0, 1.0]),
+    ],
+    ids=str,
+)
+def test_to_dict_is_json(classes, written):
+    clf, X, y = made_up(40, classes, n_present=2)
+    report = evaluate(clf, X, y, top_k=np.array([1, 2]), confidence_level=np.float32(0.9))
+    numbers = report.to_dict()
+    assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
+    assert [row["class"] for row in numbers["per_class"]] == written
+    assert sum(row["support"] for row in numbers["per_class"]) == 40
+    assert report.class_names == tuple(map(str, written))
 
 
 def test_report_is_a_frozen_record():

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.evaluation import evaluate
+from tlclassify.analysis.evaluate import evaluate
 from tlclassify.networks import backbones
 from tlclassify.persistence.saving import load, save
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tlclassify.evaluation import evaluate
+from tlclassify.analysis.evaluate import evaluate
 from tlclassify.evaluation.comparison import ComparisonRow, compare_reports
 
 BROWSER = next(

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tlclassify.analysis.calibration import calibrate
     from tlclassify.analysis.comparison import compare_backbones
+    from tlclassify.analysis.evaluate import evaluate
     from tlclassify.analysis.explanation import grad_cam
     from tlclassify.analysis.learning_rates import LearningRateSearch, find_learning_rate
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
-    from tlclassify.evaluation import Comparison, EvaluationReport, evaluate
+    from tlclassify.evaluation import Comparison, EvaluationReport
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.networks.backbones import (
         Backbone,
@@ -71,7 +72,7 @@ _HOMES = {
     "article_classifier": "estimators.recipes",
     "calibrate": "analysis.calibration",
     "compare_backbones": "analysis.comparison",
-    "evaluate": "evaluation",
+    "evaluate": "analysis.evaluate",
     "export": "persistence.exporting",
     "find_learning_rate": "analysis.learning_rates",
     "get_backbone": "networks.backbones",

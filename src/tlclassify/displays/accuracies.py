@@ -51,7 +51,7 @@ class AccuracyAgainstTimeDisplay:
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.naive_bayes import GaussianNB
-    >>> from tlclassify.evaluation import evaluate
+    >>> from tlclassify import evaluate
     >>> X, y = load_iris(return_X_y=True)
     >>> report = evaluate(GaussianNB().fit(X[::2], y[::2]), X[1::2], y[1::2])
     >>> row = ComparisonRow("bayes", report=report, fit_seconds=0.1)
@@ -119,7 +119,7 @@ class AccuracyBarsDisplay:
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.naive_bayes import GaussianNB
-    >>> from tlclassify.evaluation import evaluate
+    >>> from tlclassify import evaluate
     >>> X, y = load_iris(return_X_y=True)
     >>> report = evaluate(GaussianNB().fit(X[::2], y[::2]), X[1::2], y[1::2])
     >>> rows = [ComparisonRow("big", failure="no memory"), ComparisonRow("bayes", report=report)]

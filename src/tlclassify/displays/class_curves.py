@@ -50,7 +50,7 @@ class ClassCurvesDisplay:
     --------
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.naive_bayes import GaussianNB
-    >>> from tlclassify.evaluation import evaluate
+    >>> from tlclassify import evaluate
     >>> X, y = load_digits(return_X_y=True)
     >>> report = evaluate(GaussianNB().fit(X[::2], y[::2]), X[1::2], y[1::2])
     >>> list(ClassCurvesDisplay.from_report(report, n_curves=2).curves)

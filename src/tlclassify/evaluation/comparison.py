@@ -10,34 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tlclassify.evaluation.report import EvaluationReport
+from tlclassify.evaluation.report import EvaluationReport, to_plain
 from tlclassify.evaluation.text import comparison_lines, comparison_markdown
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonRow:
-    """One classifier of a comparison.
-
-    Attributes
-    ----------
-    name : str
-    report : EvaluationReport or None
-        None where it failed.
-    failure : str or None
-        Why it failed.
-    fit_seconds : float
-        Wall time of the fit. Images whose activations lay in `cache_dir` already cost nothing.
-    extraction_images_per_second, prediction_images_per_second : float
-        Of the frozen part alone, and of the whole model.
-    single_image_milliseconds : float
-        Median time of the whole model for one image.
-    n_parameters : int
-        Of the whole model.
-    file_bytes : int
-        Size of the whole model as a ``.keras`` file.
-
-    The times are NaN and the sizes 0 where it failed.
-    """
+    """One classifier of a comparison: its report and its costs, or why it failed."""
 
     name: str
     report: EvaluationReport | None = None
@@ -52,8 +31,9 @@ class ComparisonRow:
     def to_dict(self) -> dict[str, Any]:
         """Return the row in types that `json.dumps` takes; what is not known is None."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
-        row["report"] = None if self.report is None else self.report.to_dict()
-        return {key: None if value != value else value for key, value in row.items()}  # noqa: PLR0124 - NaN
+        report = None if self.report is None else self.report.to_dict()
+        plain: dict[str, Any] = to_plain(row | {"report": report})
+        return plain
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,9 +45,13 @@ class Comparison:
     Attributes
     ----------
     rows : tuple of ComparisonRow
-        The most accurate first, those that failed last. Each has `name`, `report`, `failure`,
-        `fit_seconds`, `extraction_images_per_second`, `prediction_images_per_second`,
-        `single_image_milliseconds`, `n_parameters` and `file_bytes`.
+        The most accurate first, those that failed last. Each has `name`, `report` (None if it
+        failed) and `failure` (None, or why); `fit_seconds`, the wall time of the fit, in which
+        images whose activations lay in `cache_dir` cost nothing; `extraction_images_per_second` of
+        the frozen part alone, `prediction_images_per_second` of the whole model and
+        `single_image_milliseconds`, its median for one image, all with the classifier's engine;
+        `n_parameters` of the whole model and `file_bytes` of it as a ``.keras`` file. Times are
+        NaN and sizes 0 where it failed.
     confidence_level : float in (0, 1)
         Of all intervals, and of the statement that two rows differ.
     p_values : ndarray of shape (n_rows, n_rows), float64 in [0, 1]
@@ -116,15 +100,9 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all the numbers but those of single images, in types that `json.dumps` takes."""
-        tables = {"p_values": self.p_values, "adjusted_p_values": self.adjusted_p_values}
-        return {
-            "rows": [row.to_dict() for row in self.rows],
-            "confidence_level": self.confidence_level,
-            **{
-                key: [[None if np.isnan(p) else p for p in line] for line in table.tolist()]
-                for key, table in tables.items()
-            },
-        }
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain: dict[str, Any] = to_plain(numbers | {"rows": [row.to_dict() for row in self.rows]})
+        return plain
 
     def to_markdown(self) -> str:
         """Return the rows as one Markdown table."""
@@ -153,18 +131,14 @@ class Comparison:
 
 
 def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -> Comparison:
-    """Return rows in order of accuracy, with the paired tests between them.
-
-    All reports must be of the same images in the same order.
-    """
+    """Return rows in order of accuracy, with the paired tests; reports must be of one test set."""
     ordered = sorted(rows, key=lambda row: math.inf if row.report is None else -row.report.accuracy)
-    n_rows = len(ordered)
-    p_values = np.full((n_rows, n_rows), np.nan)
-    for i, first in enumerate(ordered):
-        for j, second in enumerate(ordered):
-            if first.report is not None and second.report is not None:
-                p_values[i, j] = 1.0 if i == j else mcnemar(first.report, second.report)
-    return Comparison(tuple(ordered), confidence_level, p_values, adjust_holm(p_values))
+    reports = [row.report for row in ordered if row.report is not None]
+    p_values = np.full((len(ordered), len(ordered)), np.nan)
+    for i, first in enumerate(reports):
+        for j, second in enumerate(reports):
+            p_values[i, j] = mcnemar(first, second)
+    return Comparison(tuple(ordered), float(confidence_level), p_values, adjust_holm(p_values))
 
 
 def mcnemar(first: EvaluationReport, second: EvaluationReport) -> float:
@@ -181,10 +155,9 @@ def adjust_holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     rows, columns = np.triu_indices(len(p_values), k=1)
     known = ~np.isnan(p_values[rows, columns])
     rows, columns = rows[known], columns[known]
-    values = p_values[rows, columns]
-    order = np.argsort(values, kind="stable")
-    steps = values[order] * np.arange(len(values), 0, -1)
+    order = np.argsort(p_values[rows, columns], kind="stable")
+    rows, columns = rows[order], columns[order]
+    raised = np.maximum.accumulate(p_values[rows, columns] * np.arange(len(rows), 0, -1))
     adjusted: NDArray[np.float64] = p_values.copy()
-    raised = np.minimum(np.maximum.accumulate(steps), 1)
-    adjusted[rows[order], columns[order]] = adjusted[columns[order], rows[order]] = raised
+    adjusted[rows, columns] = adjusted[columns, rows] = np.minimum(raised, 1)
     return adjusted

@@ -2,42 +2,29 @@
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from tlclassify._checks.images import check_images, pixel_limits
+from tlclassify.evaluation.text import short_name
 
 N_THUMBNAILS = 24  # of each kind
-_THUMBNAIL_PIXELS = 128
 _SETTING_WIDTH = 300
-_INSTALLED = ("tlclassify", "numpy", "scikit-learn")
-_LOADED = ("keras", "tensorflow", "jax", "torch")
+_LIBRARIES = {
+    name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
+} | {"scikit-learn": "sklearn"}
 
 
 @dataclass(frozen=True)
 class Origin:
     """What a report's page says beside the numbers.
 
-    Attributes
-    ----------
-    settings : mapping of str to str
-        The classifier's type and parameters.
-    versions : mapping of str to str
-        Of Python and the libraries at work.
-    created : str
-        Date and time of the evaluation, UTC, ISO 8601.
-    history : tuple of dict
-        The classifier's `history_`; empty if it has none.
-    thumbnails : mapping of int to ndarray of shape (height, width, 3), uint8
-        By row, at most 128 pixels a side: the images most worth looking at; empty where the
-        classifier was not given images.
+    Settings and versions are texts by name, `created` is a time in UTC (ISO 8601), the history has
+    a row an epoch, and thumbnails are uint8 RGB pictures by the row of their image.
     """
 
     settings: Mapping[str, str]
@@ -47,60 +34,24 @@ class Origin:
     thumbnails: Mapping[int, NDArray[np.uint8]]
 
 
-def trace_origin(clf: Any, X: Any, rows: Iterable[int]) -> Origin:
-    """Return the origin of a report on `X`, with pictures of the given rows."""
+def trace_origin(clf: Any, thumbnails: Mapping[int, NDArray[np.uint8]]) -> Origin:
+    """Return the origin of a report on a classifier as it is now."""
+    params = clf.get_params(deep=False) if hasattr(clf, "get_params") else {}
+    texts = {name: short_name(repr(value), width=_SETTING_WIDTH) for name, value in params.items()}
+    # Other libraries keep what they like under this name.
+    history = getattr(clf, "history_", None)
+    rows = history if isinstance(history, list | tuple) else ()
     return Origin(
-        settings=_describe_settings(clf),
+        settings={"classifier": type(clf).__name__, **texts},
         versions=list_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        history=tuple(dict(row) for row in getattr(clf, "history_", ())),
-        thumbnails=_take_thumbnails(X, list(rows)),
+        history=tuple(dict(row) for row in rows if {"loss", "accuracy"} <= set(row)),
+        thumbnails=thumbnails,
     )
-
-
-def _describe_settings(clf: Any) -> dict[str, str]:
-    """Return a classifier's type and parameters as text."""
-    params = clf.get_params(deep=False) if hasattr(clf, "get_params") else {}
-    texts = {name: " ".join(repr(value).split()) for name, value in params.items()}
-    short = {
-        name: text if len(text) <= _SETTING_WIDTH else f"{text[: _SETTING_WIDTH - 3]}..."
-        for name, text in texts.items()
-    }
-    return {"classifier": type(clf).__name__, **short}
 
 
 def list_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries at work."""
-    loaded = {name: sys.modules[name] for name in _LOADED if name in sys.modules}
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in _INSTALLED},
-        **{name: str(getattr(module, "__version__", "?")) for name, module in loaded.items()},
-    }
-
-
-def _take_thumbnails(X: Any, rows: list[int]) -> dict[int, NDArray[np.uint8]]:
-    """Return small uint8 RGB pictures of some rows; of what is no image, none."""
-    try:
-        images = check_images(_pick(X, rows))
-    except (TypeError, ValueError):
-        return {}
-    scale = 1.0
-    if images.dtype.kind == "f" and pixel_limits(images)[1] <= 1:
-        scale = 255.0
-    return {row: _shrink(image, scale) for row, image in zip(rows, images, strict=True)}
-
-
-def _pick(X: Any, rows: list[int]) -> Any:
-    return [X[row] for row in rows] if isinstance(X, list | tuple) else np.asarray(X)[rows]
-
-
-def _shrink(image: Any, scale: float) -> NDArray[np.uint8]:
-    if isinstance(image, np.ndarray):
-        picture = Image.fromarray(np.rint(image * scale).astype(np.uint8).squeeze())
-    else:
-        with Image.open(image) as file:
-            picture = file.copy()
-    picture = picture.convert("RGB")
-    picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-    return np.asarray(picture)
+    loaded = {name: sys.modules.get(module) for name, module in _LIBRARIES.items()}
+    found = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
+    return {"python": platform.python_version()} | {k: str(v) for k, v in found.items() if v}

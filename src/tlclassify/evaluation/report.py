@@ -1,12 +1,15 @@
 """What a classifier did on a labelled test set: the record that `evaluate` makes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import metrics
 
+from tlclassify._checks.labels import encode_labels
 from tlclassify._checks.parameters import (
     check_choice,
     close_match_hint,
@@ -106,25 +109,34 @@ class EvaluationReport:
     @property
     def class_names(self) -> tuple[str, ...]:
         """`classes` as text."""
-        return tuple(str(label) for label in self.classes.tolist())
+        return tuple(str(to_plain(label)) for label in self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all the numbers but those of single images, in types that `json.dumps` takes."""
-        return {
-            "n_samples": self.n_samples,
-            "n_classes": self.n_classes,
-            "accuracy": self.accuracy,
-            "accuracy_interval": list(self.accuracy_interval),
-            "confidence_level": self.confidence_level,
-            "top_k_accuracy": {str(k): value for k, value in self.top_k_accuracy.items()},
-            "log_loss": self.log_loss,
-            "calibration_error": self.calibration_error,
-            "per_class": _class_rows(self),
-            "macro_average": self.macro_average._asdict(),
-            "weighted_average": self.weighted_average._asdict(),
-            "confusion_matrix": self.confusion_matrix.tolist(),
-            "confusion_matrix_normalized": self.confusion_matrix_normalized.tolist(),
+        """Return all the numbers but those of single images, in types that `json.dumps` takes.
+
+        What is not defined, as an interval without images, is None.
+        """
+        names = (
+            *("n_samples", "n_classes", "accuracy", "accuracy_interval", "confidence_level"),
+            *("top_k_accuracy", "log_loss", "calibration_error"),
+            *("confusion_matrix", "confusion_matrix_normalized"),
+        )
+        averages = ("macro_average", "weighted_average")
+        numbers = {name: getattr(self, name) for name in names}
+        numbers |= {name: getattr(self, name)._asdict() for name in averages}
+        columns = {
+            "class": self.classes,
+            "precision": self.precision,
+            "precision_interval": _known(self.precision_intervals),
+            "recall": self.recall,
+            "recall_interval": _known(self.recall_intervals),
+            "f1": self.f1,
+            "support": self.support,
         }
+        rows = zip(*columns.values(), strict=True)
+        numbers["per_class"] = [dict(zip(columns, row, strict=True)) for row in rows]
+        plain: dict[str, Any] = to_plain(numbers)
+        return plain
 
     def __repr__(self) -> str:
         return (
@@ -148,40 +160,37 @@ class EvaluationReport:
         return diagnosis.find_pairs(self.confusion_matrix, self.classes, n_pairs)
 
     def ranked_images(self, order: str = "wrong") -> NDArray[np.intp]:
-        """Return row numbers of images worth looking at.
+        """Return row numbers of images worth looking at, ndarray of int.
 
         Parameters
         ----------
         order : {"wrong", "unlikely", "uncertain"}
             Wrong predictions, the surest first; or all images, by rising probability of the true
             label; or all, by the rising lead of the likeliest label over the next.
-
-        Returns
-        -------
-        ndarray of int
         """
         check_choice("order", order, diagnosis.ORDERS)
-        return diagnosis.rank_images(_encoded(self), self.probabilities, order)
+        return diagnosis.rank_images(
+            encode_labels(self.y_true, self.classes), self.probabilities, order
+        )
 
     def reliability(self, n_bins: int = diagnosis.N_BINS) -> diagnosis.Reliability:
-        """Return accuracy by confidence in bins of equal width.
+        """Return accuracy by confidence in bins of equal width over [0, 1].
 
         Returns
         -------
         Reliability
-            With `edges`, `n_images`, `confidence`, `accuracy`, `accuracy_intervals` and `error`,
-            the expected calibration error [1]_.
+            `edges` of shape (n_bins + 1,); `n_images`, mean `confidence`, `accuracy` of shape
+            (n_bins,) and `accuracy_intervals` (n_bins, 2), NaN where a bin is empty; and `error`,
+            the expected calibration error [1]_: |accuracy - confidence| averaged over the images.
 
         References
         ----------
         .. [1] C. Guo et al. (2017), On calibration of modern neural networks, ICML.
         """
         raise_problems([number_problem("n_bins", n_bins, integer=True, low=1)])
+        confidence, level = self.probabilities.max(axis=1), self.confidence_level
         return diagnosis.measure_reliability(
-            self.y_true == self.y_pred,
-            self.probabilities.max(axis=1),
-            n_bins=n_bins,
-            confidence_level=self.confidence_level,
+            self.y_true == self.y_pred, confidence, n_bins=n_bins, confidence_level=level
         )
 
     def roc_curve(self, label: Any) -> diagnosis.ClassCurve:
@@ -197,7 +206,8 @@ class EvaluationReport:
         ValueError
             If the label is unknown, or the images are all of the class or none is.
         """
-        return diagnosis.roc_curve(*_one_against_all(self, label))
+        x, y, thresholds = metrics.roc_curve(*_one_against_all(self, label))
+        return diagnosis.ClassCurve(x, y, thresholds, float(metrics.auc(x, y)))
 
     def precision_recall_curve(self, label: Any) -> diagnosis.ClassCurve:
         """Return precision against recall of one class against all others.
@@ -213,7 +223,10 @@ class EvaluationReport:
         ValueError
             If the label is unknown, or the images are all of the class or none is.
         """
-        return diagnosis.precision_recall_curve(*_one_against_all(self, label))
+        positive, scores = _one_against_all(self, label)
+        precision, recall, thresholds = metrics.precision_recall_curve(positive, scores)
+        area = float(metrics.average_precision_score(positive, scores))
+        return diagnosis.ClassCurve(recall, precision, thresholds, area)
 
     def coverage_curve(self) -> diagnosis.CoverageCurve:
         """Return the accuracy on the surest images alone, for every share of them.
@@ -222,7 +235,7 @@ class EvaluationReport:
         -------
         CoverageCurve
             `coverage`, rising to 1, with the `accuracy` on that share of the images and the
-            lowest probability in it, `thresholds`.
+            lowest probability in it, `thresholds`: one entry for each distinct threshold.
         """
         return diagnosis.coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
 
@@ -249,7 +262,9 @@ class EvaluationReport:
         .. [1] C. Northcutt, L. Jiang, I. Chuang (2021), Confident learning: estimating
            uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
         """
-        return diagnosis.find_label_errors(_encoded(self), self.probabilities, self.classes)
+        return diagnosis.find_label_errors(
+            encode_labels(self.y_true, self.classes), self.probabilities, self.classes
+        )
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one page for people, and write it to `path` where one is given.
@@ -270,12 +285,6 @@ class EvaluationReport:
         return build_report_page(self, path=path)
 
 
-def _encoded(report: EvaluationReport) -> NDArray[np.intp]:
-    """Return the columns of the true labels."""
-    order = np.argsort(report.classes)
-    return order[np.searchsorted(report.classes, report.y_true, sorter=order)]
-
-
 def _one_against_all(
     report: EvaluationReport, label: Any
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
@@ -294,14 +303,20 @@ def _one_against_all(
     return positive, report.probabilities[:, known.index(label)]
 
 
-def _class_rows(report: EvaluationReport) -> list[dict[str, Any]]:
-    """Return one dict a class; JSON knows no NaN, so an interval without images is None."""
-    rows = []
-    for i, label in enumerate(report.classes.tolist()):
-        row: dict[str, Any] = {"class": label}
-        for key in ("precision", "recall"):
-            interval = getattr(report, f"{key}_intervals")[i].tolist()
-            row[key] = float(getattr(report, key)[i])
-            row[f"{key}_interval"] = None if np.isnan(interval[0]) else interval
-        rows.append(row | {"f1": float(report.f1[i]), "support": int(report.support[i])})
-    return rows
+def _known(intervals: NDArray[np.float64]) -> list[list[float] | None]:
+    return [None if np.isnan(low) else [low, high] for low, high in intervals.tolist()]
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value in types that `json.dumps` takes; what is not a number is None."""
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and np.isfinite(value).all():
+        return value.tolist()
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value != value else value  # noqa: PLR0124 - NaN

@@ -15,12 +15,11 @@ COST_TITLES = (
     *("fit, s", "extraction, images/s", "prediction, images/s", "one image, ms"),
     *("parameters", "file, MB"),
 )
-
 _CLASSES_IN_FULL, _WORST_CLASSES, _NAME_WIDTH = 50, 20, 44
 
 
 def short_name(name: str, *, width: int) -> str:
-    """Return a class name on one line, its middle replaced by "..." past `width` characters."""
+    """Return a text on one line, its middle replaced by "..." past `width` characters."""
     line = " ".join(name.split())
     head = (width - 3) * 2 // 3
     return line if len(line) <= width else f"{line[:head]}...{line[head + 3 - width :]}"
@@ -31,12 +30,16 @@ def report_lines(report: "EvaluationReport") -> list[str]:
     low, high = report.accuracy_interval
     interval = f"({100 * report.confidence_level:g}% interval {low:.3f} to {high:.3f})"
     size = f"n = {report.n_samples:,}, {report.n_classes:,} classes"
-    ranks = ((k, value) for k, value in report.top_k_accuracy.items() if k < report.n_classes)
-    lines = [f"{'accuracy':<18} {report.accuracy:.3f}  {interval}, {size}"]
-    lines += [f"{f'top-{k} accuracy':<18} {value:.3f}" for k, value in ranks]
-    lines.append(f"{'log loss':<18} {report.log_loss:.3f}")
-    lines.append(f"{'calibration error':<18} {report.calibration_error:.3f}")
-    return [*lines, "", *_class_table(report)]
+    numbers = {
+        f"top-{k} accuracy": v for k, v in report.top_k_accuracy.items() if k < len(report.classes)
+    }
+    numbers |= {"log loss": report.log_loss, "calibration error": report.calibration_error}
+    return [
+        f"{'accuracy':<18} {report.accuracy:.3f}  {interval}, {size}",
+        *(f"{title:<18} {value:.3f}" for title, value in numbers.items()),
+        "",
+        *_class_table(report),
+    ]
 
 
 def worst_classes(report: "EvaluationReport") -> NDArray[np.intp]:
@@ -48,34 +51,33 @@ def worst_classes(report: "EvaluationReport") -> NDArray[np.intp]:
 
 
 def _class_table(report: "EvaluationReport") -> list[str]:
-    names = [short_name(name, width=_NAME_WIDTH) for name in report.class_names]
     shown = worst_classes(report)
-    title = "class" if len(shown) == len(names) else f"class ({len(shown)} of lowest F1)"
+    title = "class" if len(shown) == report.n_classes else f"class ({len(shown)} of lowest F1)"
     scores = np.stack([report.precision, report.recall, report.f1], axis=1)
-    rows = [(names[i], scores[i], report.support[i]) for i in shown]
-    rows.append(("macro average", np.array(report.macro_average), report.n_samples))
-    rows.append(("weighted average", np.array(report.weighted_average), report.n_samples))
-    width = max(len(title), *(len(name) for name, _, _ in rows))
-    lines = [f"{title:<{width}}  precision     recall         f1    support"]
+    rows = [
+        *((report.class_names[i], scores[i], report.support[i]) for i in shown),
+        ("macro average", report.macro_average, report.n_samples),
+        ("weighted average", report.weighted_average, report.n_samples),
+    ]
+    table: list[tuple[str, ...]] = [(title, "precision", "recall", "f1", "support")]
     for name, values, support in rows:
         cells = (f"{value:.3f}" if support else "-" for value in values)
-        lines.append(f"{name:<{width}}{''.join(f'{c:>11}' for c in cells)}{support:>11,}")
-    return lines
+        table.append((short_name(name, width=_NAME_WIDTH), *cells, f"{support:,}"))
+    return _align(table, width=9)
 
 
 def comparison_lines(comparison: "Comparison") -> list[str]:
     """Return the two tables that `str(comparison)` is: how good, and at what price."""
-    done = [row for row in comparison.rows if row.report is not None]
+    done = [(row, row.report) for row in comparison.rows if row.report is not None]
     lines = []
     if done:
-        report = done[0].report
-        assert report is not None
-        lines += [
+        report = done[0][1]
+        lines = [
             f"judged by the same {report.n_samples:,} images of {report.n_classes:,} classes",
             f"intervals and differences at {100 * comparison.confidence_level:g}%",
         ]
         for titles, cells in ((QUALITY_TITLES, quality_cells), (COST_TITLES, cost_cells)):
-            table = [("", *titles), *((row.name, *cells(comparison, row)) for row in done)]
+            table = [("", *titles), *((row.name, *cells(comparison, row)) for row, _ in done)]
             lines += [*_align(table), ""]
     lines += [f"{row.name} failed: {row.failure}" for row in comparison.rows if row.failure]
     return lines if lines[-1] else lines[:-1]
@@ -95,16 +97,21 @@ def comparison_markdown(comparison: "Comparison") -> str:
 
 
 def quality_cells(comparison: "Comparison", row: "ComparisonRow") -> tuple[str, ...]:
-    """Return what stands under `QUALITY_TITLES` for a row that did not fail."""
+    """Return what stands under `QUALITY_TITLES`; nothing for a row that failed."""
     report = row.report
-    assert report is not None
+    if report is None:
+        return ()
     low, high = report.accuracy_interval
+    verdict = "the best"
+    if row is not comparison.rows[0]:
+        p = comparison.adjusted_p_values[0, comparison.rows.index(row)]
+        different = "worse" if p <= 1 - comparison.confidence_level else "not distinguishable"
+        verdict = f"{different}, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}"
+    numbers = (report.log_loss, report.calibration_error)
     return (
-        f"{report.accuracy:.3f}",
-        f"{low:.3f} to {high:.3f}",
-        f"{report.log_loss:.3f}",
-        f"{report.calibration_error:.3f}",
-        _against_best(comparison, row),
+        *(f"{report.accuracy:.3f}", f"{low:.3f} to {high:.3f}"),
+        *(f"{number:.3f}" for number in numbers),
+        verdict,
     )
 
 
@@ -120,24 +127,11 @@ def cost_cells(_: "Comparison", row: "ComparisonRow") -> tuple[str, ...]:
     )
 
 
-def _against_best(comparison: "Comparison", row: "ComparisonRow") -> str:
-    if row is comparison.rows[0]:
-        return "the best"
-    p = comparison.adjusted_p_values[0, comparison.rows.index(row)]
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    different = p <= 1 - comparison.confidence_level
-    return f"{'worse' if different else 'not distinguishable'}, {chance}"
-
-
-def _align(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines with the first column set left and the others right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in table
-    ]
+def _align(table: Sequence[Sequence[str]], *, width: int = 0) -> list[str]:
+    """Return lines with the first column set left and the others right, at least `width` wide."""
+    widths = [max(width, *map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for first, *others in table:
+        cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return lines

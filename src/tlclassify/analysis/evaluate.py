@@ -1,0 +1,156 @@
+"""Measure a classifier once; every table and picture is a view of the report."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_predict
+
+from tlclassify._checks.images import read_image
+from tlclassify._checks.labels import check_labels, encode_labels
+from tlclassify._checks.parameters import number_problem, raise_problems
+from tlclassify.evaluation.diagnosis import rank_images
+from tlclassify.evaluation.measuring import build_report, check_probabilities
+from tlclassify.evaluation.origins import N_THUMBNAILS, trace_origin
+from tlclassify.evaluation.report import EvaluationReport
+from tlclassify.inputs.images import open_images
+
+__all__ = ["evaluate"]
+
+_THUMBNAIL_PIXELS = 128
+
+
+def evaluate(
+    clf: Any,
+    X: Any,
+    y: ArrayLike,
+    *,
+    cv: Any = None,
+    top_k: int | Sequence[int] = 5,
+    confidence_level: float = 0.95,
+) -> EvaluationReport:
+    """Run a fitted classifier once over a test set and return all its numbers.
+
+    Parameters
+    ----------
+    clf : classifier
+        Any scikit-learn classifier or pipeline with `predict_proba`, fitted unless `cv` is given.
+        The predicted label is that of the largest probability; `predict` is not called.
+    X : array-like of n_samples rows
+        Whatever `clf` takes: images, file paths, features, texts, sparse matrices, data frames.
+    y : array-like of shape (n_samples,)
+        The labels, all known to `clf`. A class may be absent: its support is 0.
+    cv : int, scikit-learn splitter or iterable, optional
+        Folds: each part of `X` is predicted by a copy of `clf` fitted on the others, so that every
+        image is judged by a classifier that has not seen it. `clf` itself is left as it is.
+    top_k : int or sequence of int, each at least 1
+        Which top-k accuracies; a k above the number of classes counts as that number.
+    confidence_level : float in (0, 1)
+        Of all intervals, by Wilson's score [1]_.
+
+    Raises
+    ------
+    TypeError, NotFittedError
+        If `clf` has no `predict_proba`, or is not fitted.
+    ValueError
+        If a parameter is out of range, `X` and `y` differ in length or are empty, `y` holds labels
+        unknown to `clf`, or its probabilities are not finite or do not sum to 1.
+
+    References
+    ----------
+    .. [1] E. B. Wilson (1927), Probable inference, the law of succession, and statistical
+       inference, Journal of the American Statistical Association 22(158), 209-212.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> X, y = load_iris(return_X_y=True)
+    >>> evaluate(GaussianNB().fit(X[::2], y[::2]), X[1::2], y[1::2])
+    EvaluationReport(accuracy=0.9600, n_samples=75, n_classes=3)
+    """
+    ks = tuple(top_k) if isinstance(top_k, Sequence | np.ndarray) else (top_k,)
+    level = number_problem(
+        "confidence_level", confidence_level, low=0, high=1, low_included=False, high_included=False
+    )
+    raise_problems(
+        [number_problem("top_k", k, integer=True, low=1) for k in ks or (None,)] + [level]
+    )
+    classes = None if cv is not None else _fitted_classes(clf)
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    if n_samples == 0:
+        raise ValueError("X and y must hold at least one image; received none.")
+    labels = check_labels(y, n_samples=n_samples)
+    if classes is not None:
+        true = encode_labels(labels, classes)
+        probabilities = clf.predict_proba(X)
+    else:
+        classes, true = np.unique(labels, return_inverse=True)
+        probabilities = cross_val_predict(clf, X, labels, cv=cv, method="predict_proba")
+    return report_on(
+        clf, X, true, probabilities, classes, top_k=ks, confidence_level=confidence_level
+    )
+
+
+def report_on(
+    clf: Any,
+    X: Any,
+    true: NDArray[np.intp],
+    probabilities: ArrayLike,
+    classes: NDArray[Any],
+    *,
+    top_k: Sequence[int] = (5,),
+    confidence_level: float = 0.95,
+) -> EvaluationReport:
+    """Return the report on probabilities that are there already."""
+    checked = check_probabilities(probabilities, shape=(len(true), len(classes)))
+    orders = [rank_images(true, checked, order)[:N_THUMBNAILS] for order in ("wrong", "uncertain")]
+    thumbnails = _take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist())
+    return build_report(
+        true,
+        checked,
+        classes,
+        top_k=top_k,
+        confidence_level=confidence_level,
+        origin=trace_origin(clf, thumbnails),
+    )
+
+
+def _fitted_classes(clf: Any) -> NDArray[Any]:
+    """Return the labels that a fitted classifier knows, in its own order."""
+    name = type(clf).__name__
+    if hasattr(clf, "fit") and not hasattr(clf, "classes_"):
+        raise NotFittedError(f"clf must be a fitted classifier; call {name}.fit(X, y) first.")
+    if not (hasattr(clf, "predict_proba") and hasattr(clf, "classes_")):
+        raise TypeError(
+            f"clf must be a classifier with predict_proba and classes_; received {name}. Wrap one "
+            "that has only predict in sklearn.calibration.CalibratedClassifierCV."
+        )
+    classes = np.array(clf.classes_)
+    if classes.ndim != 1 or len(classes) < 2:
+        raise ValueError(f"clf must know two or more classes; its classes_ are {classes}.")
+    return classes
+
+
+def _take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.uint8]]:
+    """Return small uint8 RGB pictures of some rows; of what is no image, none."""
+    try:
+        picked = [X[row] for row in rows] if isinstance(X, list | tuple) else np.asarray(X)[rows]
+        source = open_images(picked, pixel_range=getattr(clf, "pixel_range_", None))
+    except (TypeError, ValueError, LookupError, RuntimeError):  # X may be anything, a table or text
+        return {}
+    thumbnails = {}
+    if source.is_files:
+        for row, path in zip(rows, source.images, strict=True):
+            with suppress(OSError, ValueError):
+                thumbnails[row] = read_image(path, max_side=_THUMBNAIL_PIXELS)
+        return thumbnails
+    for row, pixels in zip(rows, source.read(0, len(rows)), strict=True):
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+        thumbnails[row] = np.asarray(picture)
+    return thumbnails

@@ -12,7 +12,7 @@ from tlclassify.analysis.evaluate import evaluate
 from tlclassify.networks import backbones
 from tlclassify.persistence.saving import load, save
 
-SAVED = Path(__file__).parent / "data" / "saved_format_1.tlc"
+SAVED = Path(__file__).parent / "data" / "saved_format_2.tlc"
 
 
 @pytest.fixture

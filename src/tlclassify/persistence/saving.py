@@ -1,21 +1,49 @@
 """Classifiers as files that hold numbers and text, and nothing that runs."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tlclassify._checks.files import open_whole, write_whole
+import keras
+import numpy as np
+from msgspec import MsgspecError
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from tlclassify._checks.files import write_whole
+from tlclassify.analysis.calibration import with_temperature
+from tlclassify.engines.metadata import decode_labels_from_json
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.fitted import check_fitted
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.networks.backbones import Backbone, get_backbone, list_backbones
-from tlclassify.networks.heads import HeadBuilder
-from tlclassify.persistence.model_card import build_model_card, check_report
-from tlclassify.persistence.saved_classifiers import (
-    Source,
-    read_classifier,
-    write_classifier,
+from tlclassify.networks.blueprints import (
+    Blueprint,
+    answer_probe,
+    build_head_again,
+    build_network_again,
+    expected_shapes,
 )
+from tlclassify.networks.heads import Head, HeadBuilder
+from tlclassify.persistence.manifest import (
+    Function,
+    Manifest,
+    describe,
+    encode_manifest,
+    from_history,
+    from_value,
+)
+from tlclassify.persistence.model_card import build_model_card, check_report
+from tlclassify.persistence.saved_file import SavedFile, to_array, write_file
 
 __all__ = ["load", "save"]
+
+_BACKBONE, _STANDARDIZATION, _HEAD = "backbone", "standardization", "head"
+# The first leaves room for convolutions that a GPU computes in 19 bits.
+_TOLERANCE, _TOLERANCE_OF_HALF_PRECISION = 0.01, 0.05
+_SINGLE_PRECISION = ("float32", "float64")
 
 
 def save(
@@ -33,8 +61,8 @@ def save(
     ----------
     clf : TransferClassifier
         Fitted. All is kept but `callbacks`, `cache_dir`, `engine`, a `random_state` that is no
-        integer, and functions: a backbone is kept by its name, and a head that a function built
-        without the function.
+        integer, and code of your own: of a backbone, head or augmentation that is a function, a
+        layer or a model, the weights are kept, and `load` takes the rest as its argument.
     path : path
         Of the file; its folder is made if need be. Any suffix will do; ours is ``.tlc``.
     card : bool, default False
@@ -49,9 +77,8 @@ def save(
     sklearn.exceptions.NotFittedError
         If `clf` has not been fitted.
     ValueError
-        If `clf` is beyond the limits of a file or answers with NaN, if its backbone has the name
-        of another one that is registered, or if `report` is of other classes or comes without a
-        card.
+        If `clf` is beyond the limits of a file or answers with NaN, or if `report` is of other
+        classes or comes without a card.
     OSError
         If the file cannot be written.
 
@@ -70,29 +97,41 @@ def save(
     """
     advice = "Pass the fitted classifier itself, not its model_ nor a pipeline around it."
     check_fitted(clf, advice=advice)
-    _check_name(clf.blueprint_.backbone)
     check_report(report, clf, card=card)
-    with open_whole(path) as file:
-        write_classifier(clf, file)
+    try:
+        text = encode_manifest(describe(clf))
+    except (MsgspecError, ValueError) as error:
+        raise ValueError(
+            f"clf must fit into a file that load reads; received one that does not: {error}. "
+            "Correct its parameters with set_params, or fit it with fewer layers or a lower "
+            "learning_rate."
+        ) from error
+    write_file(path, text, _list_arrays(clf))
     if card:
         write_whole(f"{path}.md", build_model_card(clf, report=report).encode())
 
 
-def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassifier:
+def load(
+    path: str | Path,
+    *,
+    backbone: Backbone | keras.Model | None = None,
+    head: HeadBuilder | keras.Layer | None = None,
+) -> TransferClassifier:
     """Read a classifier that `save` wrote, and hold it against what it answered then.
 
     The networks are built from the registry of backbones and filled with the file's numbers.
     Nothing in the file is run, unpickled or written anywhere, and no more memory is taken than
-    for the backbone that it names, for the file itself, and for classifying one image. What a
-    function of your own takes, as a backbone or as `head`, is its own affair: it is called with
-    the file's image size and number of classes, and its weights are compared with the file's
-    when it has built them.
+    for the backbone that it names, for the file itself, and for classifying one image. What your
+    own `backbone` or `head` takes is its own affair: it is built with the file's image size and
+    number of classes, and its weights are then compared with the file's.
 
     Parameters
     ----------
     path : path
-    head : callable, optional
-        The function that built the head, where a function did: the same as at the time.
+    backbone : Backbone or keras.Model, optional
+        What the fit was given, where that was not the name of a registered backbone.
+    head : callable or keras.Layer, optional
+        What the fit was given, where that was neither a `Head` nor a preset's name.
 
     Returns
     -------
@@ -104,11 +143,9 @@ def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassi
     FileNotFoundError, IsADirectoryError
         If there is no file of this name.
     ValueError
-        For whatever else is wrong: the file is damaged or none of ours, of a later format, beyond
-        the limits; its backbone is not registered or has other weights; its head is a function's
-        and `head` is missing, or the other way round; or the classifier answers differently.
-    TypeError
-        If `head` is no function.
+        For whatever else is wrong: the file is damaged or none of ours, of another format, beyond
+        the limits; its backbone is not registered or has other weights; `backbone` or `head` is
+        missing, or is not asked for; or the classifier answers differently.
     """
     path = Path(path)
     if path.is_dir():
@@ -117,27 +154,161 @@ def load(path: str | Path, *, head: HeadBuilder | None = None) -> TransferClassi
         raise FileNotFoundError(
             f"path must name a file that save wrote; there is none at {str(path)!r}."
         )
-    if head is not None and not callable(head):
-        raise TypeError(
-            "head must be the function (feature_map, n_classes) -> probabilities that built the "
-            f"head, or None; received {type(head).__name__}."
-        )
-    name = repr(str(path))
-    source = Source(
-        name,
-        f"path must name a whole file that save wrote; {name} is none",
-        "Copy it again from where it is whole, or save it again.",
-    )
-    with path.open("rb") as file:
-        return read_classifier(file, source, head=head)
+    with _refusing(path):
+        file = SavedFile(path)
+    blueprint = _choose_blueprint(file.manifest, str(path), backbone, head)
+    with _refusing(path):
+        clf = _assemble(file.manifest, blueprint, *_build(file, blueprint))
+        _check_answer(clf, file.manifest)
+    return clf
 
 
-def _check_name(backbone: str | Backbone) -> None:
-    if isinstance(backbone, str) or backbone.name not in list_backbones():
-        return
-    if get_backbone(backbone.name) != backbone:
+def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
+    """Return all arrays of a file by their names, which sort in the order of the weights."""
+    layers = {layer.name: layer for layer in clf.head_.layers}
+    statistics: list[Any] = []
+    if isinstance(clf.blueprint_.head, Head) and _STANDARDIZATION in layers:
+        layer = layers[_STANDARDIZATION]
+        statistics = [
+            np.asarray(x, dtype=np.float32) for x in (layer.input_mean, layer.input_variance)
+        ]
+    parts = {
+        _BACKBONE: clf.backbone_.weights,
+        _STANDARDIZATION: statistics,
+        _HEAD: clf.head_.weights,
+    }
+    return {
+        f"{part}/{number:05d}": to_array(variable)
+        for part, variables in parts.items()
+        for number, variable in enumerate(variables)
+    }
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn all that a bad file can cause into one kind of error."""
+    try:
+        yield
+    except (
+        SafetensorError,
+        MsgspecError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ValueError(
-            f"clf has a backbone of the name {backbone.name!r}, and another one is registered "
-            "under it, which load would take. Fit with a row of another name: "
-            "dataclasses.replace(row, name='...')."
+            f"path must name a whole file that save wrote; {str(path)!r} is none: "
+            f"{str(error).rstrip('.')}. Copy it again from where it is whole, or save it again."
+        ) from error
+
+
+def _choose_blueprint(manifest: Manifest, path: str, backbone: Any, head: Any) -> Blueprint:
+    """Return what the networks are built from, the caller's own code where the fit had such."""
+    name = manifest.backbone
+    if isinstance(name, str) and backbone is None and name not in list_backbones():
+        raise ValueError(
+            f"{path!r} was saved with the backbone {name[:100]!r}, which is not registered here. "
+            f"Call register_backbone(..., name={name[:100]!r}) with the same network first."
+        )
+    for word, saved, given in (
+        (_BACKBONE, manifest.backbone, backbone),
+        (_HEAD, manifest.head, head),
+    ):
+        if isinstance(saved, Function) and given is None:
+            raise ValueError(
+                f"{word} must be what the fit of {path!r} was given as {word}, once "
+                f"{saved.name[:100]!r}; received None. Call load(path, {word}=...)."
+            )
+        if not isinstance(saved, Function) and given is not None:
+            raise ValueError(
+                f"{word} must be None for {path!r}, which says itself how its {word} is built; "
+                f"received {type(given).__name__}. Call load(path) without it."
+            )
+    return Blueprint(
+        name if isinstance(name, str) else backbone,
+        from_value(manifest.weights),
+        from_value(manifest.head) if head is None else head,
+        manifest.image_size,
+        manifest.dtype_policy,
+        manifest.class_counts,
+    )
+
+
+def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Model]:
+    """Build the networks and give them their weights, once these are known to be in the file."""
+    manifest, row = file.manifest, get_backbone(blueprint.backbone)
+    n_features, n_classes = manifest.n_features, len(manifest.probe)
+    n_parameters = sum(map(math.prod, file.shapes_of(_BACKBONE)))
+    # Before the network takes memory: a small file must not name a large one.
+    if row.n_parameters not in {None, n_parameters}:
+        raise ValueError(
+            f"it has {n_parameters:,} weights for the backbone {row.name!r} of {row.n_parameters:,}"
+        )
+    if isinstance(blueprint.head, Head):
+        expected = expected_shapes(blueprint.head, n_features, n_classes)
+        if file.shapes_of(_HEAD) != expected:
+            raise ValueError("it has arrays for the head that do not fit the head's layers")
+    network = build_network_again(blueprint, image_shape=manifest.image_shape)
+    if network.output.shape[-1] != n_features:
+        raise ValueError(
+            f"the backbone {row.name!r} gives {network.output.shape[-1]} features, and it has "
+            f"{n_features}"
+        )
+    _fill(network, _BACKBONE, file)
+    statistics = [array for _, array in file.read(_STANDARDIZATION)]
+    top = build_head_again(
+        blueprint,
+        features_shape=network.output.shape[1:],
+        n_classes=n_classes,
+        statistics=(statistics[0], statistics[1]) if statistics else None,
+    )
+    _fill(top, _HEAD, file)
+    return network, top
+
+
+def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
+    shapes = file.shapes_of(part)
+    if [tuple(weight.shape) for weight in model.weights] != shapes:
+        raise ValueError(
+            f"its {part} has {len(shapes)} arrays of other shapes than the {len(model.weights)} "
+            "weights of the network that is built here by that name"
+        )
+    for (_, array), variable in zip(file.read(part), model.weights, strict=True):
+        variable.assign(array)
+    for layer in model._flatten_layers():  # noqa: SLF001 - inside composite layers too
+        if isinstance(layer, keras.layers.Normalization):
+            # It computes with copies of its weights.
+            layer.finalize_state()
+
+
+def _assemble(
+    manifest: Manifest, blueprint: Blueprint, network: keras.Model, top: keras.Model
+) -> TransferClassifier:
+    params = from_value(manifest.parameters)
+    for name in (_BACKBONE, _HEAD):
+        if isinstance(params.get(name), Function):
+            params[name] = getattr(blueprint, name)
+    clf = TransferClassifier(**params)
+    clf.blueprint_ = blueprint
+    clf.backbone_, clf.head_ = network, top
+    clf.history_ = from_history(manifest.history)
+    clf.classes_ = decode_labels_from_json(manifest.classes.labels, manifest.classes.dtype)
+    clf.image_shape_ = manifest.image_shape
+    clf.n_features_ = manifest.n_features
+    clf.pixel_range_ = manifest.pixel_range
+    return with_temperature(clf, manifest.temperature)
+
+
+def _check_answer(clf: TransferClassifier, manifest: Manifest) -> None:
+    tolerance = _TOLERANCE
+    if manifest.dtype_policy not in _SINGLE_PRECISION:
+        tolerance = _TOLERANCE_OF_HALF_PRECISION
+    answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
+    difference = np.abs(answer - manifest.probe).max()
+    # NaN is no less than anything.
+    if not difference <= tolerance:
+        raise ValueError(
+            f"its probe image gets probabilities that differ by {difference:.2g} from those at "
+            "the time of saving, so that the network built here is another one"
         )

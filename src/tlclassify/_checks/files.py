@@ -23,14 +23,9 @@ def digest_file(path: Path) -> str:
 
 @contextmanager
 def open_whole(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the name `path` when all is written.
+    """Open a file, also to be read, that takes the name `path` when all is written, or never.
 
-    Its folder is made if need be. What has been written can be read again.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what there was under the name is left as it is.
+    Its folder is made if need be. Where writing fails, what was under the name stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,13 +43,7 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it; its folder is made if need be.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what there was under the name is left as it is.
-    """
+    """Write a file as `open_whole` does."""
     with open_whole(path) as file:
         file.write(content)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,16 @@ from sklearn.base import BaseEstimator, clone
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 
-N_DRAWN = 7
-
-
 N_VIEW_NUMBERS = 10
+_N_DRAWN = 7
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Augmentation(BaseEstimator):  # type: ignore[misc]
     """How training images are changed, as parameters; all are off unless they are set.
 
     Each view applies one random change of every kind within these limits. Rotation, zoom,
-    translation and flip are one affine transformation with one interpolation, and what it
-    uncovers at the edge is filled by reflection.
+    translation and flip are one transformation, which reflects what it uncovers at the edge.
 
     Parameters
     ----------
@@ -61,28 +60,15 @@ class Augmentation(BaseEstimator):  # type: ignore[misc]
     Augmentation(horizontal_flip=True, rotation_degrees=5)
     """
 
-    def __init__(
-        self,
-        *,
-        horizontal_flip: bool = False,
-        rotation_degrees: float = 0.0,
-        zoom_fraction: float = 0.0,
-        translation_fraction: float = 0.0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        n_views: int = 4,
-        mixup_alpha: float = 0.0,
-        cutmix_factor: float = 0.0,
-    ) -> None:
-        self.horizontal_flip = horizontal_flip
-        self.rotation_degrees = rotation_degrees
-        self.zoom_fraction = zoom_fraction
-        self.translation_fraction = translation_fraction
-        self.brightness = brightness
-        self.contrast = contrast
-        self.n_views = n_views
-        self.mixup_alpha = mixup_alpha
-        self.cutmix_factor = cutmix_factor
+    horizontal_flip: bool = False
+    rotation_degrees: float = 0.0
+    zoom_fraction: float = 0.0
+    translation_fraction: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    n_views: int = 4
+    mixup_alpha: float = 0.0
+    cutmix_factor: float = 0.0
 
 
 _PRESETS = {
@@ -97,45 +83,19 @@ _PRESETS = {
         contrast=0.2,
     ),
 }
-
-
-_LIMITS: dict[str, dict[str, Any]] = {
-    "rotation_degrees": {"low": 0, "high": 180},
-    "zoom_fraction": {"low": 0, "high": 1, "high_included": False},
-    "translation_fraction": {"low": 0, "high": 1, "high_included": False},
-    "brightness": {"low": 0, "high": 1},
-    "contrast": {"low": 0, "high": 1, "high_included": False},
-    "n_views": {"low": 1, "integer": True},
-    "mixup_alpha": {"low": 0, "high": 1},
-    "cutmix_factor": {"low": 0, "high": 1},
+# What changes single views; flipping is not among it.
+_CHANGES: dict[str, dict[str, Any]] = {
+    "rotation_degrees": {"high": 180},
+    "zoom_fraction": {"high": 1, "high_included": False},
+    "translation_fraction": {"high": 1, "high_included": False},
+    "brightness": {"high": 1},
+    "contrast": {"high": 1, "high_included": False},
 }
-
-
-_CHANGES = ("rotation_degrees", "zoom_fraction", "translation_fraction", "brightness", "contrast")
-
-
-def list_augmentations() -> list[str]:
-    """Return the names of the presets.
-
-    Examples
-    --------
-    >>> from tlclassify.inputs.augmentation import list_augmentations
-    >>> list_augmentations()
-    ['flip', 'article', 'strong']
-    """
-    return list(_PRESETS)
+_MIXES = {"mixup_alpha": {"high": 1}, "cutmix_factor": {"high": 1}}
 
 
 def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
-    """Return a checked augmentation; a preset's name gives a copy of the preset.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or parameters are not valid; all of them are listed.
-    TypeError
-        If it is neither a name nor an Augmentation.
-    """
+    """Return a checked augmentation; a preset's name gives a copy of the preset."""
     if isinstance(augmentation, str):
         name = check_choice("augmentation", augmentation, tuple(_PRESETS))
         return clone(_PRESETS[name])  # type: ignore[no-any-return]
@@ -144,15 +104,14 @@ def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
             "augmentation must be an Augmentation, the name of a preset or None; received "
             f"{type(augmentation).__name__}."
         )
+    own, flip = "augmentation__", augmentation.horizontal_flip
     problems = [
-        number_problem(f"augmentation__{name}", getattr(augmentation, name), **limits)
-        for name, limits in _LIMITS.items()
+        number_problem(f"{own}{name}", getattr(augmentation, name), low=0, **limits)
+        for name, limits in (_CHANGES | _MIXES).items()
     ]
-    if not isinstance(augmentation.horizontal_flip, bool | np.bool_):
-        problems.append(
-            "augmentation__horizontal_flip must be True or False; received "
-            f"{augmentation.horizontal_flip!r}"
-        )
+    problems.append(number_problem(f"{own}n_views", augmentation.n_views, integer=True, low=1))
+    if not isinstance(flip, bool | np.bool_):
+        problems.append(f"{own}horizontal_flip must be True or False; received {flip!r}")
     raise_problems(problems)
     return augmentation
 
@@ -169,29 +128,14 @@ def count_views(augmentation: Augmentation | None) -> int:
 def fixed_views(
     augmentation: Augmentation, digests: NDArray[np.uint8], view: int, *, image_size: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Return the numbers of one view of each image: a function of the image alone.
+    """Return the numbers (n, 10) of a view of images, of size (height, width), for `build_view`.
 
-    Drawn from a digest of the image's own and the view's number, a view is the same in every
-    fold, order and session. Where flipping is on, every other view is mirrored.
-
-    Parameters
-    ----------
-    augmentation : Augmentation
-    digests : ndarray of shape (n, 32), uint8
-        SHA-256 of each image.
-    view : int
-        1 or more; view 0 is the image itself.
-    image_size : (height, width)
-        Pixels of the images to which the view is applied.
-
-    Returns
-    -------
-    ndarray of shape (n, 10), float32
-        See `build_view`.
+    They are drawn from each image's own SHA-256 (n, 32) and the view's number, from 1, so that a
+    view is the same in every fold, order and session. Every other view is mirrored.
     """
     number = view.to_bytes(4, "big")
     drawn = b"".join(hashlib.sha256(row.tobytes() + number).digest() for row in digests)
-    uniform = np.frombuffer(drawn, dtype=">u4").reshape(-1, 8)[:, :N_DRAWN] / 2.0**32
+    uniform = np.frombuffer(drawn, dtype=">u4").reshape(-1, 8)[:, :_N_DRAWN] / 2.0**32
     uniform[:, 0] = view % 2
     return _view_numbers(augmentation, uniform, image_size)
 
@@ -199,14 +143,14 @@ def fixed_views(
 def fresh_views(
     augmentation: Augmentation, rng: np.random.Generator, n: int, *, image_size: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Return the numbers of a new random view for each of `n` images; see `build_view`."""
-    uniform = rng.random((n, N_DRAWN))
+    """Return the numbers of a new random view for each of `n` images."""
+    uniform = rng.random((n, _N_DRAWN))
     uniform[:, 0] = np.rint(uniform[:, 0])
     return _view_numbers(augmentation, uniform, image_size)
 
 
 def no_views(n: int) -> NDArray[np.float32]:
-    """Return the numbers of view 0, the image itself, `n` times; see `build_view`."""
+    """Return the numbers of view 0, the image itself, `n` times."""
     numbers = np.zeros((n, N_VIEW_NUMBERS), dtype=np.float32)
     numbers[:, [0, 4, 9]] = 1
     return numbers
@@ -215,6 +159,7 @@ def no_views(n: int) -> NDArray[np.float32]:
 def _view_numbers(
     augmentation: Augmentation, uniform: NDArray[np.float64], image_size: Sequence[int]
 ) -> NDArray[np.float32]:
+    """Turn numbers in [0, 1) into those of views; what they mean stands in `build_view`."""
     flip = uniform[:, 0]
     rotation, zoom, shift_x, shift_y, brightness, contrast = 2 * uniform[:, 1:].T - 1
     height, width = image_size

@@ -55,5 +55,5 @@ def load_cifar10() -> tuple[np.ndarray, ...]:
     """Return training and test images and labels."""
     from tlclassify.datasets import fetch_cifar10
 
-    data = fetch_cifar10(path=os.environ.get("CIFAR10"))
-    return data.X_train, data.y_train, data.X_test, data.y_test
+    train, test = fetch_cifar10(os.environ.get("CIFAR10"))
+    return train.X, train.y, test.X, test.y

@@ -4,8 +4,8 @@
     python examples/cifar10.py --backbone mobilenet --fine-tune top --augmentation flip
     python examples/cifar10.py --backbone mobilenet --label-errors
 
-CIFAR-10 is looked for in ``--data`` (an archive or a folder of it), then where `fetch_cifar10`
-looks, and is downloaded when it is nowhere. ``KERAS_HOME`` names the folder with Keras's weights.
+CIFAR-10 is read from ``--data`` (a folder or .npz file), or else from where `fetch_cifar10` looks,
+and is downloaded when it is nowhere. ``KERAS_HOME`` names the folder with Keras's data and weights.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--head", default="mlp", help="linear, mlp, article or article_plain")
     parser.add_argument("--fine-tune", help="top or all: what is trained after the head")
     parser.add_argument("--augmentation", help="flip, article or strong")
-    parser.add_argument("--data", help="a CIFAR-10 archive or folder")
+    parser.add_argument("--data", help="cifar-10-batches-bin, cifar10.npz or their folder")
     parser.add_argument("--cache-dir", help="keep activations here for the next run")
     parser.add_argument(
         "--label-errors", action="store_true", help="draw likely wrong labels (needs cleanlab)"
@@ -38,9 +38,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("cifar10_output"))
     options = parser.parse_args()
 
-    data = fetch_cifar10(path=options.data)
-    X, y = data.X_train[: options.limit], data.y_train[: options.limit]
-    names = list(data.class_names)
+    train, test = fetch_cifar10(options.data)
+    X, y = train.X[: options.limit], train.y[: options.limit]
     clf = TransferClassifier(
         options.backbone,
         head=options.head,
@@ -50,28 +49,28 @@ def main() -> None:
         random_state=0,
     )
     start = time.perf_counter()
-    clf.fit(X, [names[label] for label in y])
+    clf.fit(X, y)
     fitted = time.perf_counter()
-    report = evaluate(clf, data.X_test, [names[label] for label in data.y_test])
+    report = evaluate(clf, test.X, test.y)
     print(report)
     print(
         f"\n{options.backbone}: fitted on {len(X)} images in {fitted - start:.0f} s, "
-        f"evaluated on {len(data.X_test)} in {time.perf_counter() - fitted:.0f} s"
+        f"evaluated on {len(test.X)} in {time.perf_counter() - fitted:.0f} s"
     )
 
     options.output.mkdir(exist_ok=True)
     displays = {
-        "samples": ImageGridDisplay.from_images(X, [names[label] for label in y]),
+        "samples": ImageGridDisplay.from_images(X, y),
         "learning_curves": LearningCurvesDisplay(clf.history_),
         "confusion_normalized": ConfusionDisplay.from_report(report, normalize="true"),
         "mistakes": PredictionGridDisplay.from_report(
-            report, data.X_test, select="wrong", random_state=0
+            report, test.X, select="wrong", random_state=0
         ),
     }
     if options.label_errors:
         errors = report.label_errors()[:18]
         displays["label_errors"] = ImageGridDisplay(
-            data.X_test[[error.row for error in errors]],
+            test.X[[error.row for error in errors]],
             labels=[f"{error.label}: {error.suggested}?" for error in errors],
         )
     for name, display in displays.items():

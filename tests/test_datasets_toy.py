@@ -13,10 +13,9 @@ def test_digits_are_the_digits_of_scikit_learn():
     digits = load_digits()
     small = load_digits_rgb(image_size=8)
     assert np.array_equal(small.X[..., 0], np.round(digits.images * 255 / 16))
-    assert np.array_equal(small.y, digits.target)
-    assert small.y.dtype == np.int64
+    assert small.y.tolist() == [str(digit) for digit in digits.target]
     assert small.class_names == tuple("0123456789")
-    assert repr(small) == "LabelledImages(1797 images of 8x8x3, 10 classes)"
+    assert repr(small) == "ImageDataset(1797 images of 8x8x3, 10 classes)"
 
 
 def test_digits_are_enlarged_with_three_equal_channels():

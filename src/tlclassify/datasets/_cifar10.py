@@ -1,73 +1,53 @@
-"""CIFAR-10, from wherever it already lies or from its publisher."""
+"""CIFAR-10, from a file of yours or by way of Keras."""
 
 import os
-import tempfile
+import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
-from tlclassify.datasets._archives import keep_folder, unpacked
-from tlclassify.datasets._cifar10_layouts import find_layout, read_layout
-from tlclassify.datasets._download import RemoteFile, data_home_folder, fetch_file
-from tlclassify.datasets._records import ImageDataset
+import numpy as np
+from numpy.typing import NDArray
 
-_PUBLISHED = RemoteFile(
-    file_name="cifar-10-python.tar.gz",
-    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-)
-_ARCHIVES = (
-    _PUBLISHED.file_name,
-    "cifar-10-binary.tar.gz",
-    "cifar-10-batches-py-target_archive",  # Keras 3
-    "cifar-10-batches-py.tar.gz",  # Keras 2
-)
+from tlclassify.datasets._folder import ImageDataset
+
+_CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_BINARY_FOLDER, _NPZ_FILE, _TEST_BATCH = "cifar-10-batches-bin", "cifar10.npz", "test_batch.bin"
+_N_BATCHES, _N_PER_BATCH = 5, 10_000
+_PIXELS = 3 * 32 * 32
+
+_Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
-def fetch_cifar10(
-    data_home: str | os.PathLike[str] | None = None,
-    *,
-    path: str | os.PathLike[str] | None = None,
-    download_if_missing: bool = True,
-    verbose: int = 1,
-) -> ImageDataset:
+def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageDataset, ImageDataset]:
     """Return CIFAR-10: 50,000 training and 10,000 test images of ten classes [1]_.
 
-    The data are taken from `path` if it is given, else from `data_home`, else from the folder
-    where Keras keeps its datasets, else downloaded (170 MB) into `data_home` and unpacked there
-    once. Three layouts are read: the pickled batches (`cifar-10-batches-py`), the binary batches
-    (`cifar-10-batches-bin`), and `cifar10.npz` with x_train, y_train, x_test and y_test.
-
-    A download must have the published SHA-256. An archive or folder of yours need not: what is
-    checked is its content, every length, shape, type and label. Pickled batches are read without
-    running anything that they name.
+    The images are taken from `path` if it is given, else from the folder that the environment
+    variable TLCLASSIFY_DATA names if they lie there, else by `keras.datasets.cifar10`, which
+    downloads 170 MB once and keeps them in its own folder.
 
     Parameters
     ----------
-    data_home : path-like, default=None
-        Folder for downloaded data. None means the environment variable TLCLASSIFY_DATA, or
-        ~/.cache/tlclassify.
     path : path-like, default=None
-        An archive (.tar.gz), a folder or an .npz file to read instead of looking anywhere. An
-        archive is unpacked into a temporary folder for the call.
-    download_if_missing : bool, default=True
-        If False, data that are nowhere to be found are an error.
-    verbose : int, default=1
-        0 shows no progress bar.
+        `cifar10.npz` with x_train, y_train, x_test and y_test, the folder `cifar-10-batches-bin` of
+        the published binary version, or a folder that holds one of them.
 
     Returns
     -------
-    ImageDataset
-        `X_train` of shape (50000, 32, 32, 3) and `X_test` of shape (10000, 32, 32, 3), uint8 RGB
-        in [0, 255]; `y_train` and `y_test`, int64 in [0, 9]; `class_names`. The order is that of
-        the source.
+    train, test : ImageDataset
+        `X` of shape (50000, 32, 32, 3) and (10000, 32, 32, 3), uint8 RGB in [0, 255]; `y`, the
+        class names as str. The order is that of the source.
 
     Raises
     ------
     FileNotFoundError
-        If `path` does not exist, or nothing is found and `download_if_missing` is False.
+        If `path` has neither.
     OSError
-        If the download fails or cannot be kept; nothing half-made is left.
+        If Keras cannot download the images.
     ValueError
-        If what was found is not CIFAR-10, whole and in order.
+        If what was found is not CIFAR-10 as a whole.
 
     References
     ----------
@@ -76,59 +56,93 @@ def fetch_cifar10(
     Examples
     --------
     >>> from tlclassify.datasets import fetch_cifar10
-    >>> data = fetch_cifar10()  # doctest: +SKIP
-    >>> data  # doctest: +SKIP
-    ImageDataset(50000 training and 10000 test images of 32x32x3, 10 classes)
+    >>> train, test = fetch_cifar10()  # doctest: +SKIP
+    >>> train  # doctest: +SKIP
+    ImageDataset(50000 images of 32x32x3, 10 classes)
     """
-    if path is not None:
-        return _read(_given(Path(path).expanduser()))
-    home = data_home_folder(data_home)
-    keras = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
-    source = _find(home) or _find(keras)
-    if source is None and not download_if_missing:
+    given = path if path is not None else os.environ.get("TLCLASSIFY_DATA")
+    source = None if given is None else _find(Path(given).expanduser())
+    if path is not None and source is None:
         raise FileNotFoundError(
-            f"CIFAR-10 must lie in {home} or {keras} if download_if_missing=False; neither has "
-            f"it. Put {_PUBLISHED.file_name} into {home}, or pass path= with an archive, folder "
-            "or .npz file."
+            f"path must be {_NPZ_FILE}, {_BINARY_FOLDER} or a folder that holds one of them; "
+            f"received {path}. Unpack archives first."
         )
     if source is None:
-        source = fetch_file(_PUBLISHED, home, verbose=verbose)
-    return _read(source, keep_in=home if source.parent == home else None)
+        train, test = _fetch_from_keras()
+    else:
+        train, test = _read_npz(source) if source.suffix == ".npz" else _read_binary(source)
+    name = str(source or "Keras")
+    n_train = _N_BATCHES * _N_PER_BATCH
+    return _as_dataset(train, n_train, name), _as_dataset(test, _N_PER_BATCH, name)
 
 
-def _find(folder: Path) -> Path | None:
-    """Return what lies in a folder: data already unpacked before archives."""
-    archives = (folder / name for name in _ARCHIVES if (folder / name).is_file())
-    return find_layout(folder) or next(archives, None)
+def _find(path: Path) -> Path | None:
+    """Return the file or folder of CIFAR-10 that is, or lies in, a path."""
+    if path.is_file():
+        return path if path.suffix == ".npz" else None
+    for folder in (path, path / _BINARY_FOLDER):
+        if (folder / _TEST_BATCH).is_file():
+            return folder
+    return path / _NPZ_FILE if (path / _NPZ_FILE).is_file() else None
 
 
-def _given(path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"path must be an archive, a folder or an .npz file; {path} does not exist."
-        )
-    source = path if path.is_file() else _find(path)
-    if source is None:
-        raise ValueError(
-            f"path must hold CIFAR-10 as pickled or binary batches, as cifar10.npz or as one of "
-            f"the archives {', '.join(_ARCHIVES)}; received {path}, which has none of them. "
-            "Pass the folder with the batches, or the archive itself."
-        )
-    return source
+def _fetch_from_keras() -> tuple[_Arrays, _Arrays]:
+    import keras
+
+    try:
+        train, test = keras.datasets.cifar10.load_data()
+    except Exception as error:  # Keras raises no narrower one
+        raise OSError(
+            f"CIFAR-10 could not be downloaded by Keras: {error}. Check the connection; or pass "
+            f"path= with {_NPZ_FILE} or {_BINARY_FOLDER}, or name their folder in TLCLASSIFY_DATA."
+        ) from error
+    if keras.config.image_data_format() == "channels_first":
+        train, test = ((X.transpose(0, 2, 3, 1), y) for X, y in (train, test))
+    return train, test
 
 
-def _read(source: Path, *, keep_in: Path | None = None) -> ImageDataset:
-    if source.is_dir() or source.suffix == ".npz":
-        return read_layout(source)
-    with unpacked(source, parent=keep_in or Path(tempfile.gettempdir())) as tree:
-        layout = find_layout(tree)
-        if layout is None:
+def _read_binary(folder: Path) -> tuple[_Arrays, _Arrays]:
+    """Read records of a label and 1024 red, 1024 green and 1024 blue values."""
+    files = [folder / f"data_batch_{number}.bin" for number in range(1, _N_BATCHES + 1)]
+    parts = []
+    for file in [*files, folder / _TEST_BATCH]:
+        n_bytes = file.stat().st_size if file.is_file() else 0
+        if n_bytes != _N_PER_BATCH * (1 + _PIXELS):
             raise ValueError(
-                f"{source} must hold CIFAR-10 as pickled or binary batches; it holds neither. "
-                f"Fetch {_PUBLISHED.url}, or pass path= with another archive."
+                f"{file} must hold {_N_PER_BATCH:,} records of {1 + _PIXELS} bytes; received "
+                f"{n_bytes:,} bytes. Unpack the archive again."
             )
-        dataset = read_layout(layout)
-        # Only what has been read to its end is kept, so a bad archive is never taken up again.
-        if keep_in is not None:
-            keep_folder(tree, keep_in / source.name.removesuffix(".tar.gz"))
-    return dataset
+        records = np.fromfile(file, dtype=np.uint8).reshape(_N_PER_BATCH, -1)
+        images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        parts.append((images, records[:, 0]))
+    images, labels = (np.concatenate(found) for found in zip(*parts[:-1], strict=True))
+    return (images, labels), parts[-1]
+
+
+def _read_npz(file: Path) -> tuple[_Arrays, _Arrays]:
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{file} must be a whole .npz file with x_train, y_train, x_test and y_test; it could "
+            f"not be read: {error or type(error).__name__}. Write it again with numpy.savez."
+        ) from error
+    return train, test
+
+
+def _as_dataset(arrays: _Arrays, n: int, source: str) -> ImageDataset:
+    images, labels = arrays[0], arrays[1].reshape(-1)
+    wanted = (n, 32, 32, 3)
+    if images.shape != wanted or images.dtype != np.uint8 or labels.shape != (n,):
+        raise ValueError(
+            f"{source} must hold uint8 images of shape {wanted} and a label for each; received "
+            f"{images.dtype} images of shape {images.shape} and {len(labels)} labels."
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(_CLASS_NAMES):
+        raise ValueError(
+            f"{source} must hold labels from 0 to {len(_CLASS_NAMES) - 1}; received {labels.dtype} "
+            f"from {labels.min()} to {labels.max()}."
+        )
+    names = np.array(_CLASS_NAMES)[labels]
+    return ImageDataset(np.ascontiguousarray(images), names, _CLASS_NAMES)

@@ -1,31 +1,63 @@
-"""A folder with one sub-folder of image files per class, as paths and labels."""
+"""The record in which image sets come, and a folder of class folders as one."""
 
 import os
-import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from tlclassify._checks.parameters import check_choice
-from tlclassify.datasets._records import ImageFolder
+from tlclassify._checks.files import show_progress
+from tlclassify._checks.images import (
+    IMAGE_SUFFIXES,
+    measure_image,
+    raise_unreadable,
+    read_files,
+    read_image,
+)
+from tlclassify._checks.parameters import check_choice, listed
 
-# Formats that Pillow decodes by itself; some others would start outside programs.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# The last row cannot be read here, and is reported rather than passed over in silence.
-_IMAGE_SUFFIXES = (
-    ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
-    ".webp",
-    ".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg",
-)  # fmt: skip
-_NAMES_SHOWN = 10
+# Images that cannot be read here, which is told and not passed over in silence.
+_OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg")
+_N_CHECKED_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageDataset:
+    """Images, or the paths of their files, with their labels.
+
+    Attributes
+    ----------
+    X : ndarray
+        Pixels of shape (n_samples, height, width, 3) and dtype uint8, RGB in [0, 255]; or file
+        paths of shape (n_samples,) and dtype object, each a str.
+    y : ndarray of shape (n_samples,) and dtype str
+        The class name of each image.
+    class_names : tuple of str
+        All class names, in the order of the source.
+    ignored_paths : tuple of str
+        Files and links in a folder that were left out, because they are not images of a class.
+    """
+
+    X: NDArray[Any]
+    y: NDArray[np.str_]
+    class_names: tuple[str, ...]
+    ignored_paths: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        size = "x".join(str(side) for side in self.X.shape[1:])
+        images = f"images of {size}" if size else "image files"
+        n_ignored = len(self.ignored_paths)
+        others = f", {n_ignored} other files ignored" if n_ignored else ""
+        return f"ImageDataset({len(self.X)} {images}, {len(self.class_names)} classes{others})"
 
 
 def load_image_folder(
-    folder: str | os.PathLike[str], *, verify: str = "full", verbose: int = 1
-) -> ImageFolder:
+    folder: str | os.PathLike[str], *, verify: str = "header", verbose: int = 1
+) -> ImageDataset:
     """Return the image files of a folder and their labels; the pixels are not kept.
 
     Each sub-folder is a class and gives it its name; images may lie in folders below it. Hidden
@@ -37,25 +69,26 @@ def load_image_folder(
     ----------
     folder : path-like
         The folder that holds the class folders.
-    verify : {"full", "header", "none"}, default="full"
-        "full" decodes every file, which finds files cut short; "header" reads the beginning
-        only; "none" opens nothing.
+    verify : {"header", "full", "none"}, default="header"
+        "header" reads the beginning of each file; "full" decodes it, which finds files cut short
+        and takes as long as an epoch; "none" opens nothing.
     verbose : int, default=1
         0 shows no progress bar.
 
     Returns
     -------
-    ImageFolder
-        `paths` of shape (n_samples,) and dtype object, `y` of shape (n_samples,) and dtype str,
-        `class_names` and `ignored_paths`. The same files always come in the same order.
+    ImageDataset
+        The same files always come in the same order, by class and path.
 
     Raises
     ------
     FileNotFoundError
         If the folder does not exist.
     ValueError
-        If there are no class folders, a class has no image, a class folder links back to what
-        holds it, or files cannot be read as images; all such files are reported together.
+        If there are no class folders, a class has no image, or a class folder links back to what
+        holds it.
+    OSError
+        If files cannot be read as images; all such files are reported together.
 
     Examples
     --------
@@ -69,31 +102,35 @@ def load_image_folder(
     ...         Image.new("RGB", (8, 8)).save(Path(folder) / name / "1.png")
     ...     images = load_image_folder(folder, verbose=0)
     >>> images
-    ImageFolder(2 image files, 2 classes, 0 other files ignored)
+    ImageDataset(2 image files, 2 classes)
     >>> images.y.tolist()
     ['cat', 'dog']
     """
-    check_choice("verify", verify, ("full", "header", "none"))
+    check_choice("verify", verify, ("header", "full", "none"))
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
             f"folder must be a folder with one folder per class; {root} is none."
         )
-    class_folders = _class_folders(root)
-    files = {inside.name: list(_files(inside)) for inside in class_folders}
+    files = {inside.name: list(_files(inside)) for inside in _class_folders(root)}
     images = {name: [file for file in inside if _is_image(file)] for name, inside in files.items()}
-    _check_classes(root, images)
+    empty = [name for name, inside in images.items() if not inside]
+    if empty:
+        raise ValueError(
+            f"Each class folder in {root} must hold at least one image; {len(empty)} of "
+            f"{len(images)} hold none: {listed(empty)}. Add images or remove the folders. Image "
+            f"files end in one of {' '.join(IMAGE_SUFFIXES)}."
+        )
     paths = [file for inside in images.values() for file in inside]
     if verify != "none":
         _check_readable(paths, decode=verify == "full", verbose=verbose)
-    everything = [file for inside in files.values() for file in inside]
-    beside = [entry for entry in _visible(root) if entry.is_file() or not entry.exists()]
-    ignored = sorted(set(beside + everything).difference(paths))
-    return ImageFolder(
-        paths=np.array([str(file) for file in paths], dtype=object),
-        y=np.array([name for name, inside in images.items() for _ in inside], dtype=np.str_),
+    beside = [entry for entry in _visible(root) if not entry.is_dir()]
+    others = {file for inside in files.values() for file in inside}.union(beside).difference(paths)
+    return ImageDataset(
+        X=np.array([str(file) for file in paths], dtype=object),
+        y=np.repeat(list(images), [len(inside) for inside in images.values()]),
         class_names=tuple(images),
-        ignored_paths=tuple(str(file) for file in ignored),
+        ignored_paths=tuple(str(file) for file in sorted(others)),
     )
 
 
@@ -103,6 +140,12 @@ def _visible(folder: Path) -> list[Path]:
 
 def _class_folders(root: Path) -> list[Path]:
     class_folders = [entry for entry in _visible(root) if entry.is_dir()]
+    if not class_folders:
+        n_images = sum(_is_image(entry) for entry in _visible(root))
+        raise ValueError(
+            f"{root} must hold one folder per class; it holds no folder and {n_images} images. "
+            "Move the images of each class into a folder named after it."
+        )
     # Such a link would file the images of all classes under its own name.
     looping = [
         entry.name for entry in class_folders if root.resolve().is_relative_to(entry.resolve())
@@ -111,12 +154,6 @@ def _class_folders(root: Path) -> list[Path]:
         raise ValueError(
             f"{root} must hold class folders; {', '.join(looping)} links back to a folder that "
             "holds them. Remove the link."
-        )
-    if not class_folders:
-        n_images = sum(_is_image(entry) for entry in _visible(root))
-        raise ValueError(
-            f"{root} must hold one folder per class; it holds no folder and {n_images} images. "
-            "Move the images of each class into a folder named after it."
         )
     return class_folders
 
@@ -131,47 +168,16 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in _IMAGE_SUFFIXES and not file.is_dir()
-
-
-def _check_classes(root: Path, images: dict[str, list[Path]]) -> None:
-    empty = [name for name, inside in images.items() if not inside]
-    if empty:
-        shown = ", ".join(repr(name) for name in empty[:_NAMES_SHOWN])
-        raise ValueError(
-            f"Each class folder in {root} must hold at least one image; {len(empty)} of "
-            f"{len(images)} hold none: {shown}. Add images or remove the folders. Image files "
-            f"end in one of {' '.join(_IMAGE_SUFFIXES)}."
-        )
+    return file.suffix.lower() in IMAGE_SUFFIXES + _OTHER_SUFFIXES and not file.is_dir()
 
 
 def _check_readable(paths: list[Path], *, decode: bool, verbose: int) -> None:
-    bar = tqdm(paths, desc="checking images", unit=" images", disable=not verbose)
-    problems = [(path, problem) for path in bar if (problem := _problem(path, decode=decode))]
-    if problems:
-        shown = "".join(f"\n  - {path}: {problem}" for path, problem in problems[:_NAMES_SHOWN])
-        more = len(problems) - _NAMES_SHOWN
-        rest = f"\n  - and {more} more" if more > 0 else ""
-        raise ValueError(
-            f"{len(problems)} of {len(paths)} files cannot be read as images "
-            f"({', '.join(_FORMATS)}):{shown}{rest}\nRepair, convert or remove them."
-        )
-
-
-def _problem(path: Path, *, decode: bool) -> str:
-    """Return why a file cannot be read, or an empty string."""
-    if not path.is_file():
-        return "no regular file" if path.exists() else "a link to nothing"
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
-            # Odd metadata and large images are warned of by whoever reads the pixels.
-            warnings.simplefilter("ignore")
-            if decode:
-                # A JPEG is read whole but computed at an eighth of its size.
-                image.draft("RGB", (1, 1))
-                image.load()
-            else:
-                image.verify()
-    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise nearly anything
-        return str(error) or type(error).__name__
-    return ""
+    # A JPEG is read whole but computed at an eighth of its size.
+    read = partial(read_image, size=(1, 1)) if decode else measure_image
+    errors: list[OSError] = []
+    with show_progress(len(paths), "checking images", unit="image", verbose=verbose) as bar:
+        for start in range(0, len(paths), _N_CHECKED_AT_ONCE):
+            part = paths[start : start + _N_CHECKED_AT_ONCE]
+            errors += read_files(read, part)[1]
+            bar.update(len(part))
+    raise_unreadable(errors)

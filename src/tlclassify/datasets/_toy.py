@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state
 
 from tlclassify._checks.parameters import number_problem, raise_problems
-from tlclassify.datasets._records import LabelledImages
+from tlclassify.datasets._folder import ImageDataset
 
 _BRIGHTEST_DIGIT = 16
 _Coordinates = NDArray[np.float64]
@@ -28,7 +28,7 @@ _SHAPES: dict[str, Callable[[_Coordinates, _Coordinates], NDArray[np.bool_]]] = 
 }
 
 
-def load_digits_rgb(*, image_size: int = 32) -> LabelledImages:
+def load_digits_rgb(*, image_size: int = 32) -> ImageDataset:
     """Return scikit-learn's handwritten digits as RGB images.
 
     The 1,797 digits of 8 by 8 pixels come with scikit-learn; they are brought from [0, 16] to
@@ -41,9 +41,9 @@ def load_digits_rgb(*, image_size: int = 32) -> LabelledImages:
 
     Returns
     -------
-    LabelledImages
-        `X` of shape (1797, image_size, image_size, 3) and dtype uint8, in [0, 255]; `y` of shape
-        (1797,) and dtype int64, in [0, 9]; `class_names` from "0" to "9".
+    ImageDataset
+        `X` of shape (1797, image_size, image_size, 3) and dtype uint8, in [0, 255]; `y`, the digits
+        as str, from "0" to "9".
 
     Raises
     ------
@@ -54,7 +54,7 @@ def load_digits_rgb(*, image_size: int = 32) -> LabelledImages:
     --------
     >>> from tlclassify.datasets import load_digits_rgb
     >>> load_digits_rgb(image_size=16)
-    LabelledImages(1797 images of 16x16x3, 10 classes)
+    ImageDataset(1797 images of 16x16x3, 10 classes)
     """
     raise_problems([number_problem("image_size", image_size, integer=True, low=1)])
     digits = load_digits()
@@ -63,8 +63,7 @@ def load_digits_rgb(*, image_size: int = 32) -> LabelledImages:
     for row, digit in enumerate(pixels):
         resized = Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BILINEAR)
         X[row] = np.asarray(resized)[:, :, None]
-    names = tuple(str(name) for name in digits.target_names)
-    return LabelledImages(X=X, y=digits.target.astype(np.int64), class_names=names)
+    return ImageDataset(X, digits.target.astype(np.str_), tuple("0123456789"))
 
 
 def make_shapes(

@@ -146,9 +146,9 @@ def test_saturated_probabilities():
     targets = np.arange(30) % 3
     given = np.eye(3, dtype=np.float32)[np.where(np.arange(30) < 3, targets - 1, targets)]
     found = find_temperature(given, targets)
-    chances = softmax(np.log(np.maximum(given.astype(float), 2.0**-126)) / found, axis=1)
+    softened = softmax(np.log(np.maximum(given.astype(float), 2.0**-126)) / found, axis=1)
     assert 1 < found < 100
-    np.testing.assert_allclose(chances.max(axis=1), 0.9, atol=1e-6)
+    np.testing.assert_allclose(softened.max(axis=1), 0.9, atol=1e-6)
 
 
 def test_one_image():
@@ -164,7 +164,7 @@ def test_one_image():
 
 
 def test_ties():
-    with pytest.warns(UserWarning, match="left at 1, because all classes are equally probable"):
+    with pytest.warns(UserWarning, match="left at 1, because every class of every image"):
         assert find_temperature(np.full((5, 4), 0.25), np.arange(5) % 4) == 1
     halves = np.float32([[0.5, 0.5, 0]] * 9 + [[0, 0.5, 0.5]])
     found = find_temperature(halves, np.zeros(10, dtype=int))

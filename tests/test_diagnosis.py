@@ -252,3 +252,11 @@ def test_thumbnails_are_what_the_model_saw(tmp_path):
     assert (turned[:8].max(), turned[8:].min()) == (0, 255)
     assert deep.max() == pytest.approx(127, abs=1)
     assert (white == 255).all()
+
+
+def test_thumbnails_have_the_range_that_fit_decided():
+    dark = np.full((2, 8, 8, 3), 1.0)
+    clf = Oracle(np.tile([0.4, 0.6], (2, 1)), ["a", "b"])
+    clf.pixel_range_ = 255
+    thumbnails = evaluate(clf, dark, ["a", "b"]).origin.thumbnails
+    assert thumbnails[0].max() == 1

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import tracemalloc
 
 import keras
 import numpy as np
@@ -76,7 +77,7 @@ def scores_of(head):
     return lambda features: np.asarray(below(features, training=False)) @ kernel + bias
 
 
-def log_chances_of(head):
+def log_probabilities_of(head):
     return lambda features: np.log(head(features, training=False))
 
 
@@ -133,7 +134,7 @@ def state_of(clf):
 
 
 def test_the_classifier_stays_as_it_is(clf):
-    before, chances, drawn = state_of(clf), clf.predict_proba(X), random.getstate()
+    before, probabilities, drawn = state_of(clf), clf.predict_proba(X), random.getstate()
     numpy_drawn = np.random.get_state()[1].copy()  # noqa: NPY002 - the global generator
     grad_cam(clf, X, layer="low")
     after = state_of(clf)
@@ -142,7 +143,7 @@ def test_the_classifier_stays_as_it_is(clf):
     assert before[1:] == after[1:]
     assert random.getstate() == drawn
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_drawn)  # noqa: NPY002
-    np.testing.assert_array_equal(clf.predict_proba(X), chances)
+    np.testing.assert_array_equal(clf.predict_proba(X), probabilities)
 
 
 def test_training_goes_on_as_if_nothing_had_been_explained():
@@ -150,8 +151,10 @@ def test_training_goes_on_as_if_nothing_had_been_explained():
     explained, other = fitted_on(restless), fitted_on(restless)
     grad_cam(explained, X, layer="low")
     again = {"warm_start": True, "head_stage": None, "fine_tune_stage": stage}
-    chances = [one.set_params(**again).fit(X, Y).predict_proba(X) for one in (explained, other)]
-    np.testing.assert_array_equal(*chances)
+    probabilities = [
+        one.set_params(**again).fit(X, Y).predict_proba(X) for one in (explained, other)
+    ]
+    np.testing.assert_array_equal(*probabilities)
     tuned = grad_cam(explained, X, labels=Y)
     np.testing.assert_allclose(tuned, by_finite_differences(other, Y), atol=0.01)
 
@@ -218,7 +221,7 @@ def other_head(feature_map, n_classes):
 
 @pytest.mark.parametrize(
     ("head", "scores_of"),
-    [(dense_head, scores_of), (softmax_head, given_scores), (other_head, log_chances_of)],
+    [(dense_head, scores_of), (softmax_head, given_scores), (other_head, log_probabilities_of)],
 )
 def test_a_head_of_the_users_own(head, scores_of):
     clf = fitted_on(restless, head=head)
@@ -278,6 +281,21 @@ def test_there_is_more_heat_on_a_shape_than_beside_it():
     pairs = [(heat[m].mean(), heat[~m].mean()) for heat, m in zip(heatmaps, on, strict=True)]
     on_shape, beside = np.mean(pairs, axis=0)
     assert on_shape > 1.2 * beside
+
+
+def test_many_classes_take_no_square_of_memory(clf):
+    many, n_classes = copy.copy(clf), 10_000
+    features = keras.Input(clf.head_.input.shape[1:])
+    probabilities = keras.layers.Dense(n_classes, activation="softmax")(features)
+    many.head_, many.classes_ = keras.Model(features, probabilities), np.arange(n_classes)
+    tracemalloc.start()
+    try:
+        heatmaps = grad_cam(many, X[:2], labels=[n_classes - 1, 0])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert heatmaps.shape == (2, 8, 10)
+    assert peak < n_classes**2
 
 
 def test_bad_input(clf):

@@ -26,21 +26,21 @@ _GAP = 1e-6
 
 
 def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifier:
-    """Return a copy of a fitted classifier whose probabilities are calibrated.
+    """Return a copy of a fitted classifier whose probabilities are calibrated [1]_.
 
-    Each row of probabilities p becomes softmax(log(p) / T). The temperature T is the one number
-    that makes the log loss on `X` and `y` lowest: above 1 where the classifier was too sure of
-    itself, below 1 where it was not sure enough. Predicted labels stay as they are.
+    Each row of probabilities p becomes softmax(log(p) / T). The temperature T makes the log loss
+    on `X` and `y` lowest: above 1 where the classifier was too sure of itself, below 1 where it
+    was not sure enough. Predicted labels stay as they are.
 
     Parameters
     ----------
     clf : TransferClassifier
-        Fitted; it stays as it is. A classifier that is calibrated already is calibrated from its
-        raw probabilities, so that the new temperature replaces the old one.
+        Fitted; it stays as it is. If it is calibrated already, the new temperature replaces the
+        old one.
     X : array-like
         Images as for `fit`, of the same shape and range, a few hundred or more. **Never those
-        that the classifier was trained on**: of these it is sure, and rightly so, and what they
-        say of its probabilities is wrong for all other images. Nor those it is evaluated on.
+        that the classifier was trained on**, of which it is rightly surer than of all others. Nor
+        those it is evaluated on.
     y : array-like of shape (n,)
         Their labels, all of them among `clf.classes_`.
 
@@ -53,10 +53,8 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 
     Raises
     ------
-    TypeError
-        If `clf` is no TransferClassifier.
-    sklearn.exceptions.NotFittedError
-        If `clf` has not been fitted.
+    TypeError, sklearn.exceptions.NotFittedError
+        If `clf` is no TransferClassifier, or has not been fitted.
     ValueError
         If the images or labels are not as above.
 
@@ -68,8 +66,7 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 
     References
     ----------
-    C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks",
-    ICML 2017.
+    .. [1] C. Guo et al. (2017), On calibration of modern neural networks, ICML.
 
     Examples
     --------
@@ -96,76 +93,31 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 
 
 def with_temperature(clf: TransferClassifier, temperature: float) -> TransferClassifier:
-    """Return a copy of a fitted classifier, with this temperature instead of its own.
-
-    Parameters
-    ----------
-    clf : TransferClassifier
-        Fitted. The copy shares its layers.
-    temperature : float above 0
-        1: the raw probabilities, with nothing added to the graph.
-
-    Returns
-    -------
-    TransferClassifier
-    """
+    """Return a copy of a fitted classifier that shares its layers, with another temperature."""
     calibrated = copy.copy(clf)
-    network, head = clf.backbone_, clf.head_
-    whole = head(network.output)
+    inputs, outputs = clf.backbone_.input, clf.head_(clf.backbone_.output)
     if temperature != 1:
-        whole = scale_probabilities(whole, temperature)
-    calibrated.model_ = keras.Model(network.input, whole, name="classifier")
+        outputs = scale_probabilities(outputs, temperature)
+    calibrated.model_ = keras.Model(inputs, outputs, name="classifier")
     calibrated.temperature_ = temperature
     return calibrated
 
 
 def scale_probabilities(probabilities: keras.KerasTensor, temperature: float) -> keras.KerasTensor:
-    """Divide logarithms of probabilities by a temperature, in a graph.
-
-    Parameters
-    ----------
-    probabilities : keras.KerasTensor of shape (None, n_classes)
-    temperature : float above 0
-
-    Returns
-    -------
-    keras.KerasTensor
-        softmax(log(probabilities) / temperature), float32 of shape (None, n_classes). The classes
-        that are the most probable of their row are the same, ties included.
-    """
+    """Return softmax(log(p) / temperature) in a graph, as float32; no label changes, nor a tie."""
     p = keras.ops.cast(probabilities, "float32")
     top = keras.ops.max(p, axis=-1, keepdims=True)
     ratios = keras.ops.maximum(keras.ops.divide(p, top), _SMALLEST)
-    logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(
-        keras.ops.log(ratios)
-    )
+    rescale = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
     # A high temperature would make neighbours in float32 equal, and another label come first.
-    below = keras.ops.minimum(logits, -_GAP)
+    below = keras.ops.minimum(rescale(keras.ops.log(ratios)), -_GAP)
     # p - top is 0 for the top class, whatever the hardware makes of log(p / p), and keeps NaN.
     logits = keras.ops.where(keras.ops.less(p, top), below, keras.ops.subtract(p, top))
     return keras.layers.Softmax(dtype="float32", name="calibrated")(logits)
 
 
 def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> float:
-    """Return the temperature at which the log loss of scaled probabilities is lowest.
-
-    Parameters
-    ----------
-    probabilities : array-like of shape (n, n_classes), float
-        Not scaled. 0 counts as the smallest normal number of float32.
-    targets : ndarray of shape (n,), int
-        The columns of the true classes.
-
-    Returns
-    -------
-    float in [0.01, 100]
-        1 if every class of every image is as probable as the others.
-
-    Warns
-    -----
-    UserWarning
-        If the log loss has no lowest point inside this range.
-    """
+    """Return the temperature in [0.01, 100] at which the log loss of true columns is lowest."""
     p = np.asarray(probabilities, dtype=np.float64)
     logits = np.log(np.maximum(p / p.max(axis=1, keepdims=True), _SMALLEST))
     of_target = logits[np.arange(len(logits)), targets]
@@ -177,28 +129,29 @@ def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> flo
         return float(np.mean(of_target - (weights * logits).sum(axis=1)))
 
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
+    if slope(low) < 0 < slope(high):
+        return math.exp(brentq(slope, low, high, xtol=1e-12))
     if not logits.any():
-        _warn("it is left at 1, because all classes are equally probable for every image of X")
-        return 1.0
-    if slope(low) >= 0:
+        held, what = 1.0, "is left at 1, because every class of every image of X is as probable"
+    elif slope(low) >= 0:
         why = "the probabilities of clf are almost the same for all classes"
         if not of_target.any():
             why = "clf classifies every image of X correctly, and the surer the better"
-        _warn(
-            f"it would go to 0 and is held at {_LOWEST:g}, because {why}. Probabilities of almost "
-            "0 and 1 come of it: pass more images, with some that the classifier gets wrong"
+        held, what = (
+            _LOWEST,
+            (
+                f"would go to 0 and is held at {_LOWEST:g}, because {why}. Probabilities of almost "
+                "0 and 1 come of it: pass more images, with some that the classifier gets wrong"
+            ),
         )
-        return _LOWEST
-    if slope(high) <= 0:
-        _warn(
-            f"it would grow without end and is held at {_HIGHEST:g}, because the probabilities "
-            "say nothing about y. See whether X and y are in the same order"
+    else:
+        held, what = (
+            _HIGHEST,
+            (
+                f"would grow without end and is held at {_HIGHEST:g}, because the probabilities "
+                "say nothing about y. See whether X and y are in the same order"
+            ),
         )
-        return _HIGHEST
-    return math.exp(brentq(slope, low, high, xtol=1e-12))
-
-
-def _warn(what: str) -> None:
-    message = f"There is no temperature of clf at which the log loss is lowest; {what}."
-    # To the line that calls calibrate.
-    warnings.warn(message, UserWarning, stacklevel=4)
+    message = f"There is no temperature of clf at which the log loss is lowest; it {what}."
+    warnings.warn(message, UserWarning, stacklevel=3)  # to the line that calls calibrate
+    return held

@@ -10,14 +10,14 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
-from tlclassify._checks.images import read_image
+from tlclassify._checks.images import check_pixels, read_image
 from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.evaluation.diagnosis import rank_images
 from tlclassify.evaluation.measuring import build_report, check_probabilities
 from tlclassify.evaluation.origins import N_THUMBNAILS, trace_origin
 from tlclassify.evaluation.report import EvaluationReport
-from tlclassify.inputs.images import open_images
+from tlclassify.inputs.images import ImageSource
 
 __all__ = ["evaluate"]
 
@@ -140,13 +140,14 @@ def _take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.
     """Return small uint8 RGB pictures of some rows; of what is no image, none."""
     try:
         picked = [X[row] for row in rows] if isinstance(X, list | tuple) else np.asarray(X)[rows]
-        source = open_images(picked, pixel_range=getattr(clf, "pixel_range_", None))
+        images, largest = check_pixels(picked)
     except (TypeError, ValueError, LookupError, RuntimeError):  # X may be anything, a table or text
         return {}
+    source = ImageSource(images, getattr(clf, "pixel_range_", 255 if largest > 1 else 1))
     thumbnails = {}
     if source.is_files:
-        for row, path in zip(rows, source.images, strict=True):
-            with suppress(OSError, ValueError):
+        for row, path in zip(rows, images, strict=True):
+            with suppress(OSError):
                 thumbnails[row] = read_image(path, max_side=_THUMBNAIL_PIXELS)
         return thumbnails
     for row, pixels in zip(rows, source.read(0, len(rows)), strict=True):

@@ -27,12 +27,10 @@ def grad_cam(
 ) -> NDArray[np.float32]:
     """Return for each image where the evidence for a class lies, by Grad-CAM [1]_.
 
-    Each channel of a feature map is weighed with the slope of the class's score, the mean over the
-    map of how fast the score rises with the channel. What the weighted channels sum to, where
-    that is above zero, is enlarged to the image.
-
-    The score is what softmax turns into the class's probability. Where a head of the user's own
-    does not end in softmax, it is the logarithm of the probability.
+    Each channel of a feature map is weighed with the mean slope of the class's score by it. What
+    the weighted channels sum to, where that is above zero, is enlarged to the image. The score is
+    what softmax turns into the class's probability; where a head of the user's own does not end in
+    softmax, it is the logarithm of the probability.
 
     Parameters
     ----------
@@ -45,9 +43,8 @@ def grad_cam(
         is predicted for the image.
     layer : str, optional
         At which feature map: the name of a cut point with rows and columns, as
-        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and say
-        less
-        about the class. By default the last, which the head reads.
+        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and
+        say less about the class. By default the last, which the head reads.
 
     Returns
     -------
@@ -57,10 +54,8 @@ def grad_cam(
 
     Raises
     ------
-    sklearn.exceptions.NotFittedError
-        If `clf` has not been fitted.
-    TypeError
-        If `clf` is no TransferClassifier.
+    TypeError, sklearn.exceptions.NotFittedError
+        If `clf` is no TransferClassifier, or has not been fitted.
     ValueError
         If images, labels or layer are not as above.
 
@@ -71,9 +66,8 @@ def grad_cam(
 
     Examples
     --------
-    >>> from tlclassify import TransferClassifier
+    >>> from tlclassify import TransferClassifier, grad_cam
     >>> from tlclassify.datasets import make_shapes
-    >>> from tlclassify.analysis.explanation import grad_cam
     >>> X, y = make_shapes(60, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
     >>> heatmaps = grad_cam(clf, X[:4], labels="circle")
@@ -81,25 +75,25 @@ def grad_cam(
     ((4, 32, 32), dtype('float32'), 1.0)
     """
     check_fitted(clf)
-    network, head = clf.backbone_, clf.head_
     source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
     targets = None if labels is None else _check_targets(labels, clf.classes_, len(source))
-    layer = _check_layer(layer, network)
-    below = keras.Model(network.input, output_at(network, layer))
-    above = _build_scores(network, layer, head)
+    feature_map = _find_map(clf.backbone_, layer)
+    below = keras.Model(clf.backbone_.input, feature_map)
+    above = _build_scores(clf.backbone_, feature_map, clf.head_)
     batch_size = min(clf.batch_size, len(source))
     probe = _build_probe(above, batch_size)
     heatmaps = np.empty((len(source), *source.shape), np.float32)
-    one_hot = np.eye(len(clf.classes_), dtype=np.float32)
     batches = run_batches(below, source, batch_size=batch_size)
     for start, features in zip(range(0, len(source), batch_size), batches, strict=True):
         rows = slice(start, start + len(features))
         # A short batch is filled up with its own images, so that all are compiled as one.
         filled = np.resize(features, (batch_size, *features.shape[1:]))
-        chosen = (
-            _predict(above, filled) if targets is None else np.resize(targets[rows], batch_size)
-        )
-        slopes = _find_slopes(probe, filled, one_hot[chosen])
+        with without_retracing_notes():
+            if targets is None:
+                columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
+            else:
+                columns = np.resize(targets[rows], batch_size)
+            slopes = _find_slopes(probe, filled, columns)
         heat = _as_heat(filled @ slopes[:, None, :, None], source.shape)
         heatmaps[rows] = heat[: len(features)]
     return heatmaps
@@ -113,15 +107,15 @@ def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[
     return np.resize(encode_labels(found, classes, name="labels", advice=advice), n)
 
 
-def _check_layer(layer: str | None, network: keras.Model) -> str:
+def _find_map(network: keras.Model, layer: str | None) -> keras.KerasTensor:
+    """Return the output of a layer that has rows and columns, by default of the topmost."""
     points = cut_points(network)
-    maps = [
-        name for name in points[points.index(SCALING) :] if len(output_at(network, name).shape) == 4
-    ][::-1]
+    outputs = {name: output_at(network, name) for name in points[points.index(SCALING) :][::-1]}
+    maps = {name: output for name, output in outputs.items() if len(output.shape) == 4}
     if layer is None:
-        return maps[0]
+        return next(iter(maps.values()))
     if layer in maps:
-        return layer
+        return maps[layer]
     raise ValueError(
         f"layer must name a cut point of {network.name!r} with rows and columns; received "
         f"{layer!r}.{close_match_hint(layer, maps)} From the top: {listed(maps)}. Pass None for "
@@ -129,31 +123,28 @@ def _check_layer(layer: str | None, network: keras.Model) -> str:
     )
 
 
-def _build_scores(network: keras.Model, layer: str, head: keras.Model) -> keras.Model:
-    """Build what lies between the output of a layer and the scores of the classes."""
-    feature_map = output_at(network, layer)
+def _build_scores(
+    network: keras.Model, feature_map: keras.KerasTensor, head: keras.Model
+) -> keras.Model:
+    """Build what lies between a feature map and the scores of the classes."""
     inputs = keras.Input(feature_map.shape[1:], dtype=feature_map.dtype)
     x = inputs
     if feature_map is not network.output:
         x = keras.Model(feature_map, network.output)(x)
     last = head.operations[-1]
-    ends_in_softmax = outputs_of(last)[0] is head.output and _is_softmax(last)
-    x = keras.Model(head.input, inputs_of(last)[0] if ends_in_softmax else head.output)(x)
-    if not ends_in_softmax:
-        x = keras.ops.log(x + keras.config.epsilon())
-    elif isinstance(last, keras.layers.Dense):
+    activation = getattr(last, "activation", None)
+    is_softmax = isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
+    if not is_softmax or outputs_of(last)[0] is not head.output:
+        x = keras.ops.log(head(x) + keras.config.epsilon())
+        return keras.Model(inputs, x, name="scores")
+    x = keras.Model(head.input, inputs_of(last)[0])(x)
+    if isinstance(last, keras.layers.Dense):
         linear = keras.layers.Dense(
             last.units, use_bias=last.use_bias, kernel_initializer="zeros", dtype="float32"
         )
         x = linear(x)
         linear.set_weights(last.get_weights())
     return keras.Model(inputs, x, name="scores")
-
-
-def _is_softmax(operation: Any) -> bool:
-    if isinstance(operation, keras.layers.Dense | keras.layers.Activation):
-        return operation.activation is keras.activations.softmax
-    return isinstance(operation, keras.layers.Softmax)
 
 
 def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
@@ -173,10 +164,11 @@ def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
     shifted = keras.layers.Add(dtype="float32")([features, shifts])
     probe = keras.Model([features, rows], shifted, name="probe")
 
-    def negative_scores(wanted: Any, shifted: Any) -> Any:
+    def negative_scores(columns: Any, shifted: Any) -> Any:
         # Inside the probe's own graph Keras would run dropout and move the statistics of batch
         # normalisation, whatever its layers were called with; in a loss it takes our word.
-        return -keras.ops.sum(wanted * above(shifted, training=False), axis=-1)
+        scores = above(shifted, training=False)
+        return -keras.ops.take_along_axis(scores, keras.ops.cast(columns, "int32"), axis=-1)
 
     # Keras takes the mean of the losses over the batch; the rate makes a sum of it again.
     descent = keras.optimizers.SGD(learning_rate=float(batch_size))
@@ -184,20 +176,12 @@ def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
     return probe
 
 
-def _predict(above: keras.Model, features: NDArray[np.float32]) -> NDArray[np.intp]:
-    with without_retracing_notes():
-        scores = above.predict_on_batch(features)
-    columns: NDArray[np.intp] = np.asarray(scores).argmax(axis=1)
-    return columns
-
-
 def _find_slopes(
-    probe: keras.Model, features: NDArray[np.float32], wanted: NDArray[np.float32]
+    probe: keras.Model, features: NDArray[np.float32], columns: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Return the slope of each image's score by channel, summed over the map, (n, channels)."""
     rows = np.arange(len(features), dtype=np.int32)[:, None]
-    with without_retracing_notes():
-        probe.train_on_batch([features, rows], wanted)
+    probe.train_on_batch([features, rows], columns[:, None])
     shifts = probe.get_layer("shifts")
     (slopes,) = shifts.get_weights()
     shifts.set_weights([np.zeros_like(slopes)])

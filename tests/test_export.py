@@ -15,15 +15,14 @@ from sklearn.exceptions import NotFittedError
 from exports import draw_images, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
 from tlclassify.analysis.calibration import with_temperature
+from tlclassify.engines import converters
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.onnx_precision import keep_in_float16
 from tlclassify.engines.portable import build_portable, resizing_matrix
-from tlclassify.engines.rows import converters
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.rows import SYMMETRIC, Scaling
 from tlclassify.persistence.exporting import export
-from tlclassify.persistence.saving import exporting
 
 pytestmark = needs_tensorflow
 KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
@@ -257,7 +256,7 @@ def test_an_older_export_is_replaced(exported, clf, name, tmp_path):
 def test_a_folder_of_something_else_is_not_replaced(clf, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "letter.txt").write_text("dear")
-    with pytest.raises(IsADirectoryError, match="holds something else"):
+    with pytest.raises(FileExistsError, match="which would replace '.*a'"):
         export(clf, tmp_path / "a")
     assert (tmp_path / "a" / "letter.txt").read_text() == "dear"
 
@@ -327,7 +326,7 @@ PROBLEMS = [
     ({"format": "onyx"}, ValueError, "format must be one of 'onnx'.* Did you mean 'onnx'"),
     ({"precision": "float8"}, ValueError, "precision must be one of .*; received 'float8'"),
     ({"path": "a", "precision": "int8"}, ValueError, "precision must be one of 'float32'; "),
-    ({"precision": "int8"}, ValueError, "calibration_images must be images for precision='int8'"),
+    ({"precision": "int8"}, ValueError, "calibration_images must be .* received NoneType for prec"),
     (
         {"precision": "int8", "calibration_images": np.zeros((2, 9, 9), np.uint8)},
         ValueError,
@@ -336,7 +335,7 @@ PROBLEMS = [
     (
         {"calibration_images": np.zeros((2, 5, 7), np.uint8)},
         ValueError,
-        "calibration_images must be None for precision='float32'.*received ndarray",
+        "calibration_images must be .*None for any other; received ndarray for precision='float32'",
     ),
 ]
 
@@ -357,12 +356,6 @@ def test_only_a_fitted_transfer_classifier_is_exported(clf, tmp_path):
         export(clf.model_, tmp_path / "a.onnx")
 
 
-def test_another_backend_is_refused(clf, tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RuntimeError, match="needs Keras on TensorFlow.*'jax'"):
-        export(clf, tmp_path / "a.onnx")
-
-
 @pytest.mark.parametrize(
     ("name", "package"), [("onnx", "tf2onnx"), ("onnx", "onnx"), ("openvino", "openvino")]
 )
@@ -379,12 +372,8 @@ def test_a_missing_package_is_named(clf, tmp_path, monkeypatch, name, package):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_extra_brings_whatever_a_format_asks_for(monkeypatch):
-    asked = set()
-    monkeypatch.setattr(exporting, "check_packages", lambda packages, _: asked.update(packages))
-    for row in converters.FORMATS:
-        for precision in row.precisions:
-            exporting._check_packages(replace(row, first_keras=(3, 0)), precision)
+def test_the_extra_brings_whatever_a_format_asks_for():
+    asked = {package for row in converters.FORMATS for package in row.packages} | {"onnxruntime"}
     extra = PROJECT["project"]["optional-dependencies"]["export"]
     assert asked == {re.match(r"[\w-]+", requirement)[0] for requirement in extra}
 

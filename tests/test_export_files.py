@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tlclassify._checks.files import digest_file
-from tlclassify.persistence.export_files import put_in_place
+from tlclassify.persistence.exporting import put_in_place
 
 KINDS = [("a.onnx", False), ("a.xml", False), ("a", True), ("a.xml", True)]
 
@@ -154,6 +154,6 @@ def test_a_bin_file_of_another_export_is_left_alone(tmp_path):
         export_to(tmp_path / f"{name}.xml", name, is_folder=False)
     (tmp_path / "b.bin").replace(tmp_path / "a.bin")
     before = look(tmp_path)
-    with pytest.raises(FileExistsError, match=r"replace '.*a\.bin', which does not belong to it"):
+    with pytest.raises(FileExistsError, match=r"which would replace '.*a\.bin'\. Choose another"):
         export_to(tmp_path / "a.xml", "new", is_folder=False)
     assert look(tmp_path, hidden=True) == before

@@ -109,15 +109,12 @@ class ExportedClassifier:
 
         Raises
         ------
-        TypeError
-            If the labels are of another type than `classes_`.
-        ValueError
-            If labels or weights have another length than the images, or weights are negative or
-            not finite.
+        ValueError, TypeError
+            If there are not as many labels and weights as images, labels are of another type than
+            `classes_`, or weights are negative or not finite.
         """
         n_samples = len(self._open(X))
-        labels = check_labels(y, n_samples=n_samples)
-        weights = None
+        labels, weights = check_labels(y, n_samples=n_samples), None
         if sample_weight is not None:
             weights = check_sample_weight(sample_weight, n_samples=n_samples)
         if (labels.dtype.kind == "U") != (self.classes_.dtype.kind == "U"):
@@ -178,47 +175,35 @@ def load_exported(
     >>> load_exported(path).predict(X[:2])  # doctest: +SKIP
     """
     path = Path(path)
-    raise_problems(
-        [
-            number_problem("batch_size", batch_size, integer=True, low=1),
-            None
-            if n_threads is None
-            else number_problem("n_threads", n_threads, integer=True, low=1),
-        ]
-    )
+    counts = {"batch_size": batch_size} | ({} if n_threads is None else {"n_threads": n_threads})
+    raise_problems(number_problem(k, n, integer=True, low=1) for k, n in counts.items())
     if path.suffix not in _SUFFIXES:
         raise ValueError(
             f"path must end in {' or '.join(_SUFFIXES)}; received {str(path)!r}. LiteRT files and "
             "SavedModel folders are run by their own runtimes."
         )
     choose_engine(engine, suffix=path.suffix)
-    for file in list_files(path):
+    *_, last = files = list_files(path)
+    for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"path: there is no file {str(file)!r}.")
     opened = open_engine(path, engine=engine, n_threads=n_threads)
     metadata = read_metadata(opened.metadata, path=path)
-    _check_agreement(metadata, opened, path)
-    return ExportedClassifier(metadata, engine=opened, batch_size=batch_size)
-
-
-def list_files(path: Path) -> list[Path]:
-    """Return the files of an export, first the one that knows the other.
-
-    OpenVINO's ``.xml`` has its weights beside it, in a ``.bin``.
-    """
-    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-
-
-def _check_agreement(metadata: ExportMetadata, engine: Engine, path: Path) -> None:
     said = (metadata.image_shape, (len(metadata.classes),))
-    found = (engine.input_shape[1:], engine.output_shape[1:])
+    found = (opened.input_shape[1:], opened.output_shape[1:])
     if said != found:
         raise ValueError(
             f"path: {str(path)!r} says that it maps images {said[0]} to classes {said[1]}, but "
             f"its graph maps {found[0]} to {found[1]}. Export it again."
         )
-    if path.suffix == ".xml" and metadata.digest != digest_file(path.with_suffix(".bin")):
+    if last != path and metadata.digest != digest_file(last):
         raise ValueError(
-            f"path: {str(path.with_suffix('.bin'))!r} does not belong to {str(path)!r}, or is "
-            "damaged. Keep the two together, or export again."
+            f"path: {str(last)!r} does not belong to {str(path)!r}, or is damaged. Keep the two "
+            "together, or export again."
         )
+    return ExportedClassifier(metadata, engine=opened, batch_size=batch_size)
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return the files of an export: OpenVINO's ``.xml`` has its weights beside it."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]

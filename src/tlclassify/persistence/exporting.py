@@ -1,19 +1,22 @@
 """A fitted classifier as a file for other runtimes: raw images to probabilities."""
 
-from importlib.metadata import version
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
-
+import tlclassify
+from tlclassify._checks.files import digest_file
 from tlclassify._checks.parameters import check_choice
 from tlclassify.engines.converters import FORMATS, Batches, Format, check_keras, check_packages
-from tlclassify.engines.metadata import ExportMetadata
+from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata
 from tlclassify.engines.portable import build_portable
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.fitted import check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
-from tlclassify.persistence.export_files import put_in_place
+from tlclassify.persistence.exported import list_files
 
 __all__ = ["export"]
 
@@ -34,7 +37,7 @@ def export(
     It appears under its name only when it is whole, and replaces an older export only then. A
     process that is killed while it replaces a folder, or one pair of ``.xml`` and ``.bin`` by
     another, leaves no mixture of the two: what it had moved aside is in a folder beside them whose
-    name begins with a dot and ends in ``.before``.
+    name begins with a dot and ends in ``.tmp``.
 
     Parameters
     ----------
@@ -68,9 +71,7 @@ def export(
         If a parameter is not as above; or the network computes in less than float32, crops or pads
         while it resizes, or has nothing that ONNX would compute in int8.
     ImportError
-        If the format needs a package that is not installed, or a later Keras.
-    RuntimeError
-        If Keras does not run on TensorFlow, whose graph is what is converted.
+        If the format needs a package that is not installed, a later Keras or another backend.
     OSError
         If the file cannot be written, or would replace what is not from an export: a folder, or
         a ``.bin`` file beside an ``.xml``. What there was is left as it is.
@@ -87,19 +88,29 @@ def export(
     """
     check_fitted(clf)
     path = Path(path)
-    chosen = _check_format(format, path)
+    chosen = _choose_format(format, path)
     check_choice("precision", precision, chosen.precisions)
-    _check_backend()
-    _check_packages(chosen, precision)
+    # ONNX Runtime is what measures the ranges and writes the quantized graph.
+    quantizer = ("onnxruntime",) if (chosen.name, precision) == ("onnx", "int8") else ()
+    check_packages((*chosen.packages, *quantizer), f"format={chosen.name!r}")
+    check_keras(chosen, f"format={chosen.name!r}")
     images = _open_calibration(clf, calibration_images, precision)
-    metadata = _describe(clf, precision)
+    metadata = ExportMetadata(
+        classes=clf.classes_,
+        image_shape=clf.image_shape_,
+        pixel_range=clf.pixel_range_,
+        backbone=clf.blueprint_.backbone_name,
+        weights_licence=clf.blueprint_.weights_licence,
+        precision=precision,
+        version=tlclassify.__version__,
+    )
     portable = build_portable(clf.model_)
     with put_in_place(path, is_folder=not chosen.suffix) as draft:
         chosen.write(portable, draft, metadata, images)
     return path
 
 
-def _check_format(name: str | None, path: Path) -> Format:
+def _choose_format(name: str | None, path: Path) -> Format:
     rows = {row.name: row for row in FORMATS}
     if name is None:
         name = next((row.name for row in FORMATS if row.suffix == path.suffix), None)
@@ -117,50 +128,80 @@ def _check_format(name: str | None, path: Path) -> Format:
     return row
 
 
-def _check_backend() -> None:
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            f"export needs Keras on TensorFlow, whose graphs it converts; received the backend "
-            f"{backend!r}. Save the classifier here, and export it in a process with "
-            "KERAS_BACKEND=tensorflow."
-        )
-
-
-def _check_packages(chosen: Format, precision: str) -> None:
-    # ONNX Runtime is what measures the ranges and writes the quantized graph.
-    quantizes = chosen.name == "onnx" and precision == "int8"
-    packages = (*chosen.packages, "onnxruntime") if quantizes else chosen.packages
-    check_packages(packages, f"format={chosen.name!r}")
-    check_keras(chosen, f"format={chosen.name!r}")
-
-
 def _open_calibration(clf: TransferClassifier, X: Any, precision: str) -> Batches | None:
-    if precision != "int8":
-        if X is not None:
-            raise ValueError(
-                f"calibration_images must be None for precision={precision!r}, which measures "
-                f"nothing; received {type(X).__name__}. Leave them out, or pass precision='int8'."
-            )
-        return None
-    if X is None:
+    if (X is None) == (precision == "int8"):
         raise ValueError(
-            "calibration_images must be images for precision='int8'; received None. Pass a "
-            "hundred or more of those that clf was fitted on."
+            "calibration_images must be images for precision='int8', a hundred or more of those "
+            f"that clf was fitted on, and None for any other; received {type(X).__name__} for "
+            f"precision={precision!r}."
         )
+    if X is None:
+        return None
     name = "calibration_images"
     source = reopen_images(X, clf.image_shape_, clf.pixel_range_, name=name)
     return lambda: read_batches(source, _BATCH_SIZE)
 
 
-def _describe(clf: TransferClassifier, precision: str) -> ExportMetadata:
-    blueprint = clf.blueprint_
-    return ExportMetadata(
-        classes=clf.classes_,
-        image_shape=clf.image_shape_,
-        pixel_range=clf.pixel_range_,
-        backbone=blueprint.backbone_name,
-        weights_licence=blueprint.weights_licence,
-        precision=precision,
-        version=version("tlclassify"),
-    )
+@contextmanager
+def put_in_place(path: Path, *, is_folder: bool) -> Iterator[Path]:
+    """Yield where to write an export; it takes the place of an older one when it is whole.
+
+    A folder, or an ``.xml`` with its ``.bin``, takes several steps: the old parts go, the weights
+    first, and the new ones come, the weights last. So no two files are ever there under their names
+    that do not belong together, whenever the process is killed.
+    """
+    parts = [path.name] if is_folder else [file.name for file in list_files(path)]
+    _check_place(path, parts, is_folder=is_folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drafts = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    new, old = drafts / "new", drafts / "old"
+    new.mkdir()
+    old.mkdir()
+    try:
+        yield new / path.name
+        if len(parts) == 1 and not is_folder:
+            (new / path.name).replace(path)
+        else:
+            there = [name for name in reversed(parts) if (path.parent / name).exists()]
+            moves = [(path.parent / name, old / name) for name in there]
+            _move_all([*moves, *((new / name, path.parent / name) for name in parts)])
+    except BaseException:
+        # What could not be put back stays where it is.
+        if not any(old.iterdir()):
+            shutil.rmtree(drafts, ignore_errors=True)
+        raise
+    shutil.rmtree(drafts, ignore_errors=True)
+
+
+def _check_place(path: Path, parts: list[str], *, is_folder: bool) -> None:
+    """Check that nothing would be replaced but an older export, or one file of this name."""
+    if is_folder or path.is_dir():
+        fits = is_folder and (path / "assets.extra" / METADATA_FILE).is_file()
+        obstacle = path if path.exists() and not fits else None
+    else:
+        # The first of a pair knows the digest of the second.
+        known = path.read_bytes() if path.is_file() else b""
+        beside = [path.with_name(name) for name in parts[1:]]
+        others = (file for file in beside if file.exists())
+        obstacle = next(
+            (f for f in others if not f.is_file() or digest_file(f).encode() not in known), None
+        )
+    if obstacle is not None:
+        raise FileExistsError(
+            f"path must name what is not there yet, or an older export; received {str(path)!r}, "
+            f"which would replace {str(obstacle)!r}. Choose another name, or move that away."
+        )
+
+
+def _move_all(moves: list[tuple[Path, Path]]) -> None:
+    """Move files or folders, all of them or none."""
+    begun = []
+    try:
+        for source, target in moves:
+            begun.append((source, target))
+            source.rename(target)
+    except BaseException:
+        for source, target in reversed(begun):
+            if target.exists() and not source.exists():
+                target.rename(source)
+        raise

@@ -77,8 +77,9 @@ def test_values_are_looked_at_once(monkeypatch):
         ([["a.png"]], TypeError, r"received.*shape \(1, 1\)"),
         ([None, "a.png"], TypeError, "list of file paths"),
         ([b"a.png"], TypeError, "list of file paths"),
+        (["a.png", 1], TypeError, "list of file paths"),
         (apart([GOOD[0], GOOD[1]]), TypeError, r"one array of the arrays with numpy\.stack\(X\)"),
-        (GOOD.astype(np.uint16), TypeError, r"in \[0, 65535\], pass \(X // 257\)\.astype"),
+        (GOOD.astype(np.uint16), TypeError, r"white is 65535, pass \(X // 257\)\.astype"),
     ],
 )
 def test_bad_images_get_a_clear_error(bad, error, message):
@@ -190,5 +191,7 @@ def test_problems_are_reported_together():
     raise_problems([None, None])
     with pytest.raises(ValueError, match=r"^one\.$"):
         raise_problems([None, "one"])
+    with pytest.raises(ValueError, match=r"Did you mean 'b'\?$"):
+        raise_problems(["a. Did you mean 'b'?"])
     with pytest.raises(ValueError, match=r"2 parameters are not valid:\n  - one\.\n  - two\."):
         raise_problems(["one", "two"])

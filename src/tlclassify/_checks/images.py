@@ -21,16 +21,12 @@ IMAGE_SUFFIXES = (
 _IMAGES_CHECKED_AT_ONCE = 1024
 _N_READERS = 4
 _N_FILES_SHOWN = 10
-_WHITE_OF_16_BITS = 65535
 
 _T = TypeVar("_T")
 
 
 def read_image(
-    path: str | PathLike[str],
-    *,
-    size: tuple[int, int] | None = None,
-    max_side: int | None = None,
+    path: str | PathLike[str], *, size: tuple[int, int] | None = None, max_side: int | None = None
 ) -> NDArray[np.uint8]:
     """Return a file as uint8 RGB (h, w, 3), turned as its EXIF says, what is transparent on white.
 
@@ -108,13 +104,13 @@ def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"F", "I"} or image.mode.startswith("I;16"):
         # Pillow would clip more than 8 bits to white.
         pixels = np.asarray(image)
-        if image.mode == "F" or pixels.min() < 0 or pixels.max() > _WHITE_OF_16_BITS:
+        if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
             raise ValueError("more than 16 bits a pixel; convert it to 8 bits")
         return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
@@ -143,18 +139,19 @@ def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
     if images.dtype == np.uint8:
         return images, 255
     if images.dtype.kind != "f":
-        scaled = f"({name} // 257)" if images.dtype == np.uint16 else name
+        white, scaled = (65535, f"({name} // 257)") if images.dtype == np.uint16 else (255, name)
         raise TypeError(
             f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
-            f"{images.dtype}. If the values lie in [0, {65535 if scaled != name else 255}], pass "
-            f"{scaled}.astype('uint8')."
+            f"{images.dtype}. If white is {white}, pass {scaled}.astype('uint8')."
         )
     return images, _largest_value(images, name)
 
 
 def _as_array(X: Any, name: str) -> NDArray[Any]:
+    # Among strings NumPy would turn a number into one, and pad all to the longest.
+    first = X[0] if isinstance(X, list | tuple) and X else None
     try:
-        images = np.asarray(X)
+        images = np.asarray(X, dtype=object if isinstance(first, str | PathLike) else None)
     except ValueError:
         raise ValueError(
             f"{name} must hold images of one shape; received images of different shapes. "
@@ -165,7 +162,7 @@ def _as_array(X: Any, name: str) -> NDArray[Any]:
             f"{name} must be an array of images or a list of file paths; received a single "
             f"{type(X).__name__}. Pass [{name}] for one image."
         )
-    if images.dtype.kind not in "OSU":
+    if images.dtype.kind not in "OSUT":
         return images
     if images.ndim == 1 and all(isinstance(item, str | PathLike) for item in images):
         return images.astype(object)
@@ -190,11 +187,12 @@ def _next_step(images: NDArray[Any], name: str) -> str:
 def _largest_value(images: NDArray[Any], name: str) -> float:
     largest = 0.0
     for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
-        low, high = pixel_limits(images[start : start + _IMAGES_CHECKED_AT_ONCE])
+        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
+        low, high = pixel_limits(part)
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(
                 f"{name} must be finite; received NaN or infinity among images {start} to "
-                f"{min(start + _IMAGES_CHECKED_AT_ONCE, len(images)) - 1}. Drop or repair them."
+                f"{start + len(part) - 1}. Drop or repair them."
             )
         if low < 0 or high > 255:
             raise ValueError(

@@ -53,10 +53,11 @@ def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[
         weights = np.asarray(sample_weight, dtype=np.float64).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"sample_weight must be {n_samples} numbers; {error}.") from None
-    if weights.shape != (n_samples,) or not np.isfinite(weights).all():
+    n_bad = np.count_nonzero(~np.isfinite(weights))
+    if weights.shape != (n_samples,) or n_bad:
         raise ValueError(
             f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
-            f"{weights.shape}, {np.count_nonzero(~np.isfinite(weights))} of them not finite."
+            f"{weights.shape}, {n_bad} of them not finite."
         )
     if weights.min() < 0 or weights.max() == 0:
         raise ValueError(

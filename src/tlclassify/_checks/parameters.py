@@ -18,20 +18,17 @@ def close_match_hint(name: object, known: Iterable[str]) -> str:
 
 def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
     """Return `value` if it is one of the `allowed` strings."""
-    if isinstance(value, str) and value in allowed:
-        return value
-    listed = ", ".join(repr(choice) for choice in allowed)
-    hint = close_match_hint(value, allowed)
-    raise ValueError(f"{name} must be one of {listed}; received {value!r}.{hint}")
+    raise_problems([choice_problem(name, value, allowed)])
+    return str(value)
 
 
 def choice_problem(name: str, value: object, allowed: Sequence[str]) -> str | None:
     """Return what is wrong with a choice, or None; problems are gathered and raised together."""
-    try:
-        check_choice(name, value, allowed)
-    except ValueError as error:
-        return str(error).rstrip(".")
-    return None
+    if isinstance(value, str) and value in allowed:
+        return None
+    choices = ", ".join(repr(choice) for choice in allowed)
+    hint = close_match_hint(value, allowed)
+    return f"{name} must be one of {choices}; received {value!r}.{hint}"
 
 
 def number_problem(
@@ -59,11 +56,11 @@ def number_problem(
 
 def raise_problems(problems: Iterable[str | None]) -> None:
     """Raise one ValueError that lists all the problems that are not None."""
-    found = [problem for problem in problems if problem is not None]
+    found = [text if text[-1] in ".?" else f"{text}." for text in problems if text is not None]
     if len(found) == 1:
-        raise ValueError(f"{found[0]}.")
+        raise ValueError(found[0])
     if found:
-        listed = "".join(f"\n  - {problem}." for problem in found)
+        listed = "".join(f"\n  - {text}" for text in found)
         raise ValueError(f"{len(found)} parameters are not valid:{listed}")
 
 

@@ -133,16 +133,12 @@ def _read_npz(file: Path) -> tuple[_Arrays, _Arrays]:
 
 def _as_dataset(arrays: _Arrays, n: int, source: str) -> ImageDataset:
     images, labels = arrays[0], arrays[1].reshape(-1)
-    wanted = (n, 32, 32, 3)
-    if images.shape != wanted or images.dtype != np.uint8 or labels.shape != (n,):
+    whole = images.shape == (n, 32, 32, 3) and labels.shape == (n,)
+    if not whole or images.dtype != np.uint8 or not np.isin(labels, range(10)).all():
         raise ValueError(
-            f"{source} must hold uint8 images of shape {wanted} and a label for each; received "
-            f"{images.dtype} images of shape {images.shape} and {len(labels)} labels."
+            f"{source} must hold uint8 images of shape ({n}, 32, 32, 3), and for each a label from "
+            f"0 to 9; received {images.dtype} of shape {images.shape}, and {len(labels)} labels of "
+            f"which {np.isin(labels, range(10)).sum()} are from 0 to 9."
         )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(_CLASS_NAMES):
-        raise ValueError(
-            f"{source} must hold labels from 0 to {len(_CLASS_NAMES) - 1}; received {labels.dtype} "
-            f"from {labels.min()} to {labels.max()}."
-        )
-    names = np.array(_CLASS_NAMES)[labels]
+    names = np.array(_CLASS_NAMES)[labels.astype(int)]
     return ImageDataset(np.ascontiguousarray(images), names, _CLASS_NAMES)

@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.datasets._folder import ImageDataset
 
-_BRIGHTEST_DIGIT = 16
 _Coordinates = NDArray[np.float64]
 
 # Each says which points of a plane belong to a shape that fills the square from -1 to 1.
@@ -58,7 +57,7 @@ def load_digits_rgb(*, image_size: int = 32) -> ImageDataset:
     """
     raise_problems([number_problem("image_size", image_size, integer=True, low=1)])
     digits = load_digits()
-    pixels = np.round(digits.images * (255 / _BRIGHTEST_DIGIT)).astype(np.uint8)
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     X = np.empty((len(pixels), image_size, image_size, 3), dtype=np.uint8)
     for row, digit in enumerate(pixels):
         resized = Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BILINEAR)
@@ -113,16 +112,10 @@ def make_shapes(
     >>> sorted(set(y.tolist()))
     ['circle', 'square', 'triangle']
     """
-    fewest = number_problem("n_classes", n_classes, integer=True, low=2, high=len(_SHAPES))
-    low = 2 if fewest else n_classes
-    raise_problems(
-        [
-            fewest,
-            number_problem("n_samples", n_samples, integer=True, low=low),
-            number_problem("image_size", image_size, integer=True, low=8),
-            number_problem("noise", noise, low=0, high=1),
-        ]
-    )
+    wrong = number_problem("n_classes", n_classes, integer=True, low=2, high=len(_SHAPES))
+    too_few = number_problem("n_samples", n_samples, integer=True, low=2 if wrong else n_classes)
+    too_small = number_problem("image_size", image_size, integer=True, low=8)
+    raise_problems([wrong, too_few, too_small, number_problem("noise", noise, low=0, high=1)])
     rng = check_random_state(random_state)
     names = np.array(list(_SHAPES)[:n_classes])
     y = rng.permutation(names[np.arange(n_samples) % n_classes])

@@ -90,7 +90,8 @@ def check_weights(
     if sample_weight is not None:
         weights = check_sample_weight(sample_weight, n_samples=len(labels))
     if class_weight is not None:
-        by_class = compute_sample_weight(class_weight, labels).astype(np.float32)
+        given = dict(class_weight) if isinstance(class_weight, Mapping) else class_weight
+        by_class = compute_sample_weight(given, labels).astype(np.float32)
         weights = by_class if weights is None else weights * by_class
     return weights
 

@@ -24,9 +24,9 @@ _Arrays = tuple[NDArray[Any], NDArray[Any]]
 def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageDataset, ImageDataset]:
     """Return CIFAR-10: 50,000 training and 10,000 test images of ten classes [1]_.
 
-    The images are taken from `path` if it is given, else from the folder that the environment
-    variable TLCLASSIFY_DATA names if they lie there, else by `keras.datasets.cifar10`, which
-    downloads 170 MB once and keeps them in its own folder.
+    They are read from `path` if it is given, else from the folder that the environment variable
+    TLCLASSIFY_DATA names if they lie there, else by `keras.datasets.cifar10`, which downloads 170
+    MB once and keeps them in its own folder.
 
     Parameters
     ----------

@@ -60,15 +60,13 @@ def load_image_folder(
 ) -> ImageDataset:
     """Return the image files of a folder and their labels; the pixels are not kept.
 
-    Each sub-folder is a class and gives it its name; images may lie in folders below it. Hidden
-    files and folders, and files whose suffix is not that of an image, are left out; the latter
-    are listed in `ignored_paths`. A link to a file is followed. A link to a folder is followed
-    where a class folder stands, not below it.
+    Each sub-folder is a class and gives it its name; images may lie in folders below it. What is
+    hidden is left out, and so are files without the suffix of an image, which `ignored_paths`
+    lists. Links are followed to files, and to folders where a class folder stands.
 
     Parameters
     ----------
     folder : path-like
-        The folder that holds the class folders.
     verify : {"header", "full", "none"}, default="header"
         "header" reads the beginning of each file; "full" decodes it, which finds files cut short
         and takes as long as an epoch; "none" opens nothing.
@@ -84,27 +82,24 @@ def load_image_folder(
     ------
     FileNotFoundError
         If the folder does not exist.
+    OSError
+        If files cannot be read as images; all such files are reported together.
     ValueError
         If there are no class folders, a class has no image, or a class folder links back to what
         holds it.
-    OSError
-        If files cannot be read as images; all such files are reported together.
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
+    >>> import os, tempfile
     >>> from PIL import Image
     >>> from tlclassify.datasets import load_image_folder
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("cat", "dog"):
-    ...         (Path(folder) / name).mkdir()
-    ...         Image.new("RGB", (8, 8)).save(Path(folder) / name / "1.png")
+    ...         os.mkdir(f"{folder}/{name}")
+    ...         Image.new("RGB", (8, 8)).save(f"{folder}/{name}/1.png")
     ...     images = load_image_folder(folder, verbose=0)
-    >>> images
-    ImageDataset(2 image files, 2 classes)
-    >>> images.y.tolist()
-    ['cat', 'dog']
+    >>> images, images.y.tolist()
+    (ImageDataset(2 image files, 2 classes), ['cat', 'dog'])
     """
     check_choice("verify", verify, ("header", "full", "none"))
     root = Path(folder).expanduser()

@@ -19,10 +19,10 @@ from sklearn.model_selection import check_cv
 
 from tlclassify._checks.files import write_whole
 from tlclassify._checks.labels import check_labels, encode_labels
-from tlclassify.analysis.evaluate import report_on
+from tlclassify.analysis.evaluate import list_versions, trace_origin
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import ComparisonRow
-from tlclassify.evaluation.origins import list_versions
+from tlclassify.evaluation.measuring import build_report
 from tlclassify.inputs.images import open_images
 from tlclassify.inputs.splits import check_targets, split_rows
 from tlclassify.networks.backbones import get_backbone
@@ -66,11 +66,9 @@ class Task:
         except (OSError, KeyError):
             return None
         true, level = encode_labels(self.labels_test, self.classes), self.confidence_level
-        report = report_on(
-            clf, self.X_test, true, probabilities, self.classes, confidence_level=level
-        )
-        report = replace(report, origin=replace(report.origin, **origin))
-        return ComparisonRow(name, report, **measured)
+        report = build_report(true, probabilities, self.classes, confidence_level=level)
+        today = trace_origin(clf, self.X_test, report)
+        return ComparisonRow(name, replace(report, origin=replace(today, **origin)), **measured)
 
     def keep_row(self, clf: TransferClassifier, row: ComparisonRow) -> None:
         """Keep a row; where that cannot be done, warn, for the row itself is not lost."""

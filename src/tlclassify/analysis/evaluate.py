@@ -1,7 +1,11 @@
 """Measure a classifier once; every table and picture is a view of the report."""
 
+import platform
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -13,15 +17,18 @@ from sklearn.model_selection import cross_val_predict
 from tlclassify._checks.images import check_pixels, read_image
 from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import number_problem, raise_problems
-from tlclassify.evaluation.diagnosis import rank_images
-from tlclassify.evaluation.measuring import build_report, check_probabilities
-from tlclassify.evaluation.origins import N_THUMBNAILS, trace_origin
-from tlclassify.evaluation.report import EvaluationReport
+from tlclassify.evaluation.diagnosis import Origin
+from tlclassify.evaluation.measuring import build_report
+from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport
+from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource
 
 __all__ = ["evaluate"]
 
-_THUMBNAIL_PIXELS = 128
+_THUMBNAIL_PIXELS, _SETTING_WIDTH = 128, 300
+_LIBRARIES = {
+    name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
+} | {"scikit-learn": "sklearn"}
 
 
 def evaluate(
@@ -91,33 +98,32 @@ def evaluate(
     else:
         classes, true = np.unique(labels, return_inverse=True)
         probabilities = cross_val_predict(clf, X, labels, cv=cv, method="predict_proba")
-    return report_on(
-        clf, X, true, probabilities, classes, top_k=ks, confidence_level=confidence_level
+    report = build_report(true, probabilities, classes, top_k=ks, confidence_level=confidence_level)
+    return replace(report, origin=trace_origin(clf, X, report))
+
+
+def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
+    """Return where a report on `X` comes from, of the classifier as it is now."""
+    params = clf.get_params(deep=False) if hasattr(clf, "get_params") else {}
+    texts = {name: short_name(repr(value), width=_SETTING_WIDTH) for name, value in params.items()}
+    # Other libraries keep what they like under this name.
+    history = getattr(clf, "history_", None)
+    epochs = history if isinstance(history, list | tuple) else ()
+    orders = [report.ranked_images(order)[:N_THUMBNAILS] for order in ("wrong", "uncertain")]
+    return Origin(
+        settings={"classifier": type(clf).__name__, **texts},
+        versions=list_versions(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        history=tuple(dict(row) for row in epochs if {"loss", "accuracy"} <= set(row)),
+        thumbnails=_take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist()),
     )
 
 
-def report_on(
-    clf: Any,
-    X: Any,
-    true: NDArray[np.intp],
-    probabilities: ArrayLike,
-    classes: NDArray[Any],
-    *,
-    top_k: Sequence[int] = (5,),
-    confidence_level: float = 0.95,
-) -> EvaluationReport:
-    """Return the report on probabilities that are there already."""
-    checked = check_probabilities(probabilities, shape=(len(true), len(classes)))
-    orders = [rank_images(true, checked, order)[:N_THUMBNAILS] for order in ("wrong", "uncertain")]
-    thumbnails = _take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist())
-    return build_report(
-        true,
-        checked,
-        classes,
-        top_k=top_k,
-        confidence_level=confidence_level,
-        origin=trace_origin(clf, thumbnails),
-    )
+def list_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries at work."""
+    loaded = {name: sys.modules.get(module) for name, module in _LIBRARIES.items()}
+    found = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
+    return {"python": platform.python_version()} | {k: str(v) for k, v in found.items() if v}
 
 
 def _fitted_classes(clf: Any) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from tlclassify._checks.parameters import check_choice, number_problem, raise_pr
 from tlclassify.displays._drawing import VERMILION, plain
 from tlclassify.displays._grids import CAPTION_WIDTH, column, draw_grid
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.evaluation.diagnosis import ORDERS
+from tlclassify.evaluation.report import ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from tlclassify.displays import (
 from tlclassify.displays.document import build_page, deliver, element, pair, section, table, tiles
 from tlclassify.displays.page_pictures import draw, picture
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.evaluation.origins import N_THUMBNAILS
+from tlclassify.evaluation.report import N_THUMBNAILS
 from tlclassify.evaluation.text import worst_classes
 
 

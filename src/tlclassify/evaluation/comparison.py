@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,6 @@ class ComparisonRow:
     single_image_milliseconds: float = math.nan
     n_parameters: int = 0
     file_bytes: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row in types that `json.dumps` takes; what is not known is None."""
-        row = {field.name: getattr(self, field.name) for field in fields(self)}
-        report = None if self.report is None else self.report.to_dict()
-        plain: dict[str, Any] = to_plain(row | {"report": report})
-        return plain
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,9 +93,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all the numbers but those of single images, in types that `json.dumps` takes."""
-        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain: dict[str, Any] = to_plain(numbers | {"rows": [row.to_dict() for row in self.rows]})
-        return plain
+        numbers: dict[str, Any] = to_plain(self)
+        return numbers
 
     def to_markdown(self) -> str:
         """Return the rows as one Markdown table."""
@@ -111,12 +103,8 @@ class Comparison:
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the comparison as one page for people, and write it to `path` where one is given.
 
-        Raises
-        ------
-        ImportError
-            If matplotlib is missing.
-        OSError
-            If `path` cannot be written; no half page is left.
+        ImportError without matplotlib; OSError if `path` cannot be written, and no half page is
+        left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read this.
         from tlclassify.displays.comparison_page import build_comparison_page

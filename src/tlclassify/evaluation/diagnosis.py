@@ -1,6 +1,7 @@
-"""What a report can tell about its mistakes; the methods of `EvaluationReport` are the doors."""
+"""The parts of a report, and how they are measured; methods of `EvaluationReport` give them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,7 +11,29 @@ from numpy.typing import NDArray
 from scipy import stats
 
 N_BINS = 15
-ORDERS = ("wrong", "unlikely", "uncertain")
+
+
+class ClassAverage(NamedTuple):
+    """Precision, recall and F1, each in [0, 1], averaged over classes."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a report's page says beside the numbers.
+
+    Settings and versions are texts by name, `created` is a time in UTC (ISO 8601), the history has
+    a row an epoch, and thumbnails are uint8 RGB pictures by the row of their image.
+    """
+
+    settings: Mapping[str, str]
+    versions: Mapping[str, str]
+    created: str
+    history: tuple[Mapping[str, Any], ...]
+    thumbnails: Mapping[int, NDArray[np.uint8]]
 
 
 class ConfusedPair(NamedTuple):
@@ -78,40 +101,8 @@ def wilson_intervals(
     return np.array([wilson_interval(k, n, level) for k, n in pairs])
 
 
-def find_pairs(
-    matrix: NDArray[np.int64], classes: NDArray[Any], n_pairs: int
-) -> list[ConfusedPair]:
-    """Return the pairs of classes with the most images confused, in falling order."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:n_pairs]
-    labels, support = classes.tolist(), matrix.sum(axis=1)
-    return [
-        ConfusedPair(labels[i], labels[j], int(wrong[i, j]), float(wrong[i, j] / support[i]))
-        for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True)
-        if wrong[i, j]
-    ]
-
-
-def rank_images(
-    true: NDArray[np.intp], probabilities: NDArray[Any], order: str
-) -> NDArray[np.intp]:
-    """Return rows in one of `ORDERS`, as `EvaluationReport.ranked_images`; equal ones in turn."""
-    if order == "wrong":
-        wrong = np.flatnonzero(probabilities.argmax(axis=1) != true)
-        return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
-    if order == "unlikely":
-        return np.argsort(probabilities[np.arange(len(true)), true], kind="stable")
-    second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
-    return np.argsort(first - second, kind="stable")
-
-
 def measure_reliability(
-    correct: NDArray[np.bool_],
-    confidence: NDArray[Any],
-    *,
-    n_bins: int = N_BINS,
-    confidence_level: float,
+    correct: NDArray[np.bool_], confidence: NDArray[Any], level: float, n_bins: int = N_BINS
 ) -> Reliability:
     """Return accuracy by confidence; an image on an edge belongs to the bin below."""
     edges = np.linspace(0, 1, n_bins + 1)
@@ -127,7 +118,7 @@ def measure_reliability(
         n_images=n_images,
         confidence=sums / occupied,
         accuracy=n_correct / occupied,
-        accuracy_intervals=wilson_intervals(n_correct, n_images, confidence_level),
+        accuracy_intervals=wilson_intervals(n_correct, n_images, level),
         error=float(np.abs(n_correct - sums).sum() / len(confidence)),
     )
 

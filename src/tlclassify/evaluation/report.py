@@ -1,9 +1,9 @@
 """What a classifier did on a labelled test set: the record that `evaluate` makes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,23 @@ from tlclassify._checks.parameters import (
     number_problem,
     raise_problems,
 )
-from tlclassify.evaluation import diagnosis
-from tlclassify.evaluation.origins import Origin
+from tlclassify.evaluation.diagnosis import (
+    N_BINS,
+    ClassAverage,
+    ClassCurve,
+    ConfusedPair,
+    CoverageCurve,
+    LabelError,
+    Origin,
+    Reliability,
+    coverage_curve,
+    find_label_errors,
+    measure_reliability,
+)
 from tlclassify.evaluation.text import report_lines
 
-
-class ClassAverage(NamedTuple):
-    """Precision, recall and F1, each in [0, 1], averaged over classes."""
-
-    precision: float
-    recall: float
-    f1: float
+N_THUMBNAILS = 24  # of each of the two orders that a page shows
+ORDERS = ("wrong", "unlikely", "uncertain")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,14 +46,14 @@ class EvaluationReport:
     classes : ndarray of shape (n_classes,)
         The labels, in the order of every per-class array below.
     y_true, y_pred : ndarray of shape (n_samples,)
-        The label of each image and that of its largest probability, the first of several equal.
+        The label of each image and that of its largest probability; of equal ones the first in
+        `classes`, here and in `top_k_accuracy`.
     probabilities : ndarray of shape (n_samples, n_classes), floating point in [0, 1]
         As the classifier gave them.
     accuracy, accuracy_interval, confidence_level : float, (float, float), float; in [0, 1]
         Fraction of images whose label was predicted; its Wilson score interval at that level.
     top_k_accuracy : dict of int to float in [0, 1]
-        For each k, the fraction of images whose label is among the k most probable; equal
-        probabilities rank in the order of `classes`, as in `y_pred`.
+        For each k, the fraction of images whose label is among the k most probable.
     log_loss : float, in nats
         Mean negative logarithm of the probability of the true label.
     calibration_error : float in [0, 1]
@@ -118,12 +124,9 @@ class EvaluationReport:
         """
         names = (
             *("n_samples", "n_classes", "accuracy", "accuracy_interval", "confidence_level"),
-            *("top_k_accuracy", "log_loss", "calibration_error"),
-            *("confusion_matrix", "confusion_matrix_normalized"),
+            *("top_k_accuracy", "log_loss", "calibration_error", "confusion_matrix"),
+            "confusion_matrix_normalized",
         )
-        averages = ("macro_average", "weighted_average")
-        numbers = {name: getattr(self, name) for name in names}
-        numbers |= {name: getattr(self, name)._asdict() for name in averages}
         columns = {
             "class": self.classes,
             "precision": self.precision,
@@ -134,9 +137,15 @@ class EvaluationReport:
             "support": self.support,
         }
         rows = zip(*columns.values(), strict=True)
-        numbers["per_class"] = [dict(zip(columns, row, strict=True)) for row in rows]
-        plain: dict[str, Any] = to_plain(numbers)
-        return plain
+        numbers: dict[str, Any] = to_plain(
+            {name: getattr(self, name) for name in names}
+            | {
+                "per_class": [dict(zip(columns, row, strict=True)) for row in rows],
+                "macro_average": self.macro_average._asdict(),
+                "weighted_average": self.weighted_average._asdict(),
+            }
+        )
+        return numbers
 
     def __repr__(self) -> str:
         return (
@@ -147,20 +156,24 @@ class EvaluationReport:
     def __str__(self) -> str:
         return "\n".join(report_lines(self))
 
-    def confused_pairs(self, n_pairs: int = 10) -> list[diagnosis.ConfusedPair]:
-        """Return the pairs (true, predicted) with the most images, at most `n_pairs` of them.
+    def confused_pairs(self, n_pairs: int = 10) -> list[ConfusedPair]:
+        """Return the pairs of classes with the most images confused, at most `n_pairs` of them.
 
-        Returns
-        -------
-        list of ConfusedPair
-            Each with `true`, `predicted`, `n_images` and `fraction` of the true class; pairs
-            without images are left out.
+        Each has `true`, `predicted`, `n_images` (at least 1) and `fraction` of the true class.
         """
         raise_problems([number_problem("n_pairs", n_pairs, integer=True, low=1)])
-        return diagnosis.find_pairs(self.confusion_matrix, self.classes, n_pairs)
+        wrong, labels = self.confusion_matrix.copy(), self.classes.tolist()
+        np.fill_diagonal(wrong, 0)
+        largest = np.argsort(-wrong, axis=None, kind="stable")[:n_pairs]
+        places = zip(*np.unravel_index(largest, wrong.shape), strict=True)
+        return [
+            ConfusedPair(labels[i], labels[j], int(wrong[i, j]), wrong[i, j] / self.support[i])
+            for i, j in places
+            if wrong[i, j]
+        ]
 
     def ranked_images(self, order: str = "wrong") -> NDArray[np.intp]:
-        """Return row numbers of images worth looking at, ndarray of int.
+        """Return the row numbers of images worth looking at, the first of equal ones first.
 
         Parameters
         ----------
@@ -168,13 +181,18 @@ class EvaluationReport:
             Wrong predictions, the surest first; or all images, by rising probability of the true
             label; or all, by the rising lead of the likeliest label over the next.
         """
-        check_choice("order", order, diagnosis.ORDERS)
-        return diagnosis.rank_images(
-            encode_labels(self.y_true, self.classes), self.probabilities, order
-        )
+        check_choice("order", order, ORDERS)
+        if order == "wrong":
+            wrong = np.flatnonzero(self.y_true != self.y_pred)
+            return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")]
+        if order == "unlikely":
+            true = encode_labels(self.y_true, self.classes)
+            return np.argsort(self.probabilities[np.arange(len(true)), true], kind="stable")
+        second, first = np.partition(self.probabilities, -2, axis=1)[:, -2:].T
+        return np.argsort(first - second, kind="stable")
 
-    def reliability(self, n_bins: int = diagnosis.N_BINS) -> diagnosis.Reliability:
-        """Return accuracy by confidence in bins of equal width over [0, 1].
+    def reliability(self, n_bins: int = N_BINS) -> Reliability:
+        """Return accuracy by confidence, in bins of equal width over [0, 1].
 
         Returns
         -------
@@ -188,67 +206,43 @@ class EvaluationReport:
         .. [1] C. Guo et al. (2017), On calibration of modern neural networks, ICML.
         """
         raise_problems([number_problem("n_bins", n_bins, integer=True, low=1)])
-        confidence, level = self.probabilities.max(axis=1), self.confidence_level
-        return diagnosis.measure_reliability(
-            self.y_true == self.y_pred, confidence, n_bins=n_bins, confidence_level=level
-        )
+        correct, confidence = self.y_true == self.y_pred, self.probabilities.max(axis=1)
+        return measure_reliability(correct, confidence, self.confidence_level, n_bins)
 
-    def roc_curve(self, label: Any) -> diagnosis.ClassCurve:
+    def roc_curve(self, label: Any) -> ClassCurve:
         """Return the ROC curve of one class against all others.
 
-        Returns
-        -------
-        ClassCurve
-            `x` the false and `y` the true positive rate, by falling `thresholds`; `area` under it.
-
-        Raises
-        ------
-        ValueError
-            If the label is unknown, or the images are all of the class or none is.
+        `x` is the false and `y` the true positive rate, by falling `thresholds`; `area` lies under
+        it. ValueError if the label is unknown, or the images are all of the class or none is.
         """
         x, y, thresholds = metrics.roc_curve(*_one_against_all(self, label))
-        return diagnosis.ClassCurve(x, y, thresholds, float(metrics.auc(x, y)))
+        return ClassCurve(x, y, thresholds, float(metrics.auc(x, y)))
 
-    def precision_recall_curve(self, label: Any) -> diagnosis.ClassCurve:
+    def precision_recall_curve(self, label: Any) -> ClassCurve:
         """Return precision against recall of one class against all others.
 
-        Returns
-        -------
-        ClassCurve
-            `x` recall and `y` precision, by rising `thresholds`, of which there is one fewer;
-            `area` is the average precision.
-
-        Raises
-        ------
-        ValueError
-            If the label is unknown, or the images are all of the class or none is.
+        `x` is recall and `y` precision, by rising `thresholds`, of which there is one fewer; `area`
+        is the average precision. ValueError as of `roc_curve`.
         """
         positive, scores = _one_against_all(self, label)
         precision, recall, thresholds = metrics.precision_recall_curve(positive, scores)
         area = float(metrics.average_precision_score(positive, scores))
-        return diagnosis.ClassCurve(recall, precision, thresholds, area)
+        return ClassCurve(recall, precision, thresholds, area)
 
-    def coverage_curve(self) -> diagnosis.CoverageCurve:
+    def coverage_curve(self) -> CoverageCurve:
         """Return the accuracy on the surest images alone, for every share of them.
 
-        Returns
-        -------
-        CoverageCurve
-            `coverage`, rising to 1, with the `accuracy` on that share of the images and the
-            lowest probability in it, `thresholds`: one entry for each distinct threshold.
+        With one entry for each distinct probability of a predicted label: `coverage`, rising to 1,
+        the `accuracy` on that share of the images, and the lowest probability in it, `thresholds`.
         """
-        return diagnosis.coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
+        return coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
 
-    def label_errors(self) -> list[diagnosis.LabelError]:
+    def label_errors(self) -> list[LabelError]:
         """Return images whose labels are likely wrong, the likeliest first.
 
         By confident learning [1]_ as cleanlab does it. The probabilities must come from a
         classifier that has not been trained on these images: a test set, or `evaluate` with `cv`.
-
-        Returns
-        -------
-        list of LabelError
-            Each with `row`, `label`, `suggested`, `label_probability`, `suggested_probability`.
+        Each has `row`, `label`, `suggested`, `label_probability`, `suggested_probability`.
 
         Raises
         ------
@@ -262,22 +256,15 @@ class EvaluationReport:
         .. [1] C. Northcutt, L. Jiang, I. Chuang (2021), Confident learning: estimating
            uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
         """
-        return diagnosis.find_label_errors(
-            encode_labels(self.y_true, self.classes), self.probabilities, self.classes
-        )
+        true = encode_labels(self.y_true, self.classes)
+        return find_label_errors(true, self.probabilities, self.classes)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one page for people, and write it to `path` where one is given.
 
         The page needs nothing beside it: numbers, pictures, the surest mistakes and least certain
-        images, the classifier's settings and versions are inside.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is missing.
-        OSError
-            If `path` cannot be written; no half page is left.
+        images, the classifier's settings and versions are inside. ImportError without matplotlib;
+        OSError if `path` cannot be written, and no half page is left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read reports.
         from tlclassify.displays.report_page import build_report_page
@@ -309,6 +296,8 @@ def _known(intervals: NDArray[np.float64]) -> list[list[float] | None]:
 
 def to_plain(value: Any) -> Any:
     """Return a value in types that `json.dumps` takes; what is not a number is None."""
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and np.isfinite(value).all():

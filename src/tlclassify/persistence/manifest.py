@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from tlclassify.analysis.evaluate import list_versions
 from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.evaluation.origins import list_versions
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import get_backbone, list_backbones
 from tlclassify.networks.blueprints import POLICIES, Blueprint, answer_probe

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tlclassify.analysis.evaluate import list_versions
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.evaluation.origins import list_versions
 from tlclassify.networks.backbones import get_backbone
 
 

@@ -18,15 +18,13 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
             f"{name} must hold one label per image; received rows of different lengths. Where "
             "images have several labels, train one classifier for each."
         ) from None
-    if labels.ndim == 2 and labels.shape[1] > 1:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
         raise ValueError(
             f"{name} must hold one label per image, shape (n_samples,); received shape "
             f"{labels.shape}. Turn one-hot rows into labels with {name}.argmax(axis=1)."
         )
-    if labels.ndim == 2:
-        labels = labels.reshape(-1)
-    if labels.ndim != 1:
-        raise ValueError(f"{name} must have shape (n_samples,); received shape {labels.shape}.")
     if len(labels) != n_samples:
         raise ValueError(
             f"{name} must have one label per image; received {len(labels)} labels for "

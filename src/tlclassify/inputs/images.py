@@ -59,21 +59,30 @@ class ImageSource:
 
     def take(self, rows: NDArray[np.intp]) -> "ImageSource":
         """Return the images of the given rows."""
-        if self.is_files:
-            return replace(self, images=self.images[rows])
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return images `start` to `stop` as uint8 RGB of shape (n, height, width, 3)."""
-        if self.is_files:
-            return self._read_files(start, stop)
-        rows = slice(start, stop) if self.rows is None else self.rows[start:stop]
-        return _to_rgb(self.images[rows], self.pixel_range)
+        images = self._pick(start, stop)
+        if not self.is_files:
+            return _to_rgb(images, self.pixel_range)
+        pixels, errors = read_files(partial(read_image, size=self.shape), images)
+        if errors:
+            # One bad file ends the work; what a glance at the others tells is told with it.
+            others = self._pick(stop, stop + _N_BEGINNINGS_READ)
+            errors += read_files(measure_image, others)[1]
+            checked = f"Of {len(others)} files after them the beginnings were read too. "
+            raise_unreadable(errors, checked=checked if len(others) else "")
+        return np.stack(pixels)
+
+    def _pick(self, start: int, stop: int) -> NDArray[Any]:
+        return self.images[slice(start, stop) if self.rows is None else self.rows[start:stop]]
 
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
-            found, errors = read_files(lambda path: digest_file(Path(path)), self.images)
+            paths = self._pick(0, len(self))
+            found, errors = read_files(lambda path: digest_file(Path(path)), paths)
             raise_unreadable(errors)
             joined = bytes.fromhex("".join(found))
         else:
@@ -83,16 +92,6 @@ class ImageSource:
                 for image in self.read(start, start + 256)
             )
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
-
-    def _read_files(self, start: int, stop: int) -> NDArray[np.uint8]:
-        pixels, errors = read_files(partial(read_image, size=self.shape), self.images[start:stop])
-        if errors:
-            # One bad file ends the work; what a glance at the others tells is told with it.
-            others = self.images[stop : stop + _N_BEGINNINGS_READ]
-            errors += read_files(measure_image, others)[1]
-            checked = f"Of {len(others)} files after them the beginnings were read too. "
-            raise_unreadable(errors, checked=checked if len(others) else "")
-        return np.stack(pixels)
 
 
 def read_batches(source: Any, batch_size: int) -> Iterator[Any]:

@@ -14,15 +14,7 @@ from tlclassify.networks.backbones import get_backbone
 
 
 def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
-    """Check that a report is one of this classifier, and that there is a card to put it in.
-
-    Raises
-    ------
-    TypeError
-        If it is no EvaluationReport.
-    ValueError
-        If it is of other classes, or there is no card.
-    """
+    """Check that a report is one of this classifier, and that there is a card to put it in."""
     if report is None:
         return
     if not isinstance(report, EvaluationReport):
@@ -31,9 +23,7 @@ def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
             f"{type(report).__name__}. Make one with evaluate(clf, X_test, y_test)."
         )
     if not card:
-        raise ValueError(
-            "report must be None without a card; received a report. Pass card=True too."
-        )
+        raise ValueError("report must be None without a card; received one. Pass card=True too.")
     if not np.array_equal(report.classes, clf.classes_):
         raise ValueError(
             f"report must be of the {len(clf.classes_)} classes of clf; received one of "
@@ -42,26 +32,16 @@ def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
 
 
 def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None = None) -> str:
-    """Return a model card in Markdown.
-
-    Parameters
-    ----------
-    clf : TransferClassifier
-        Fitted.
-    report : EvaluationReport, optional
-        On a test set; without one the card says that there are no figures.
-
-    Returns
-    -------
-    str
-        With the network, the data, the classes and their images, figures with intervals, the
-        configuration and the versions.
-    """
+    """Return a model card in Markdown; without a report it says that there are no figures."""
+    counts = clf.blueprint_.class_counts
+    titles = ("class", "training", "validation")[: 1 + len(counts)]
+    by_class = zip(clf.classes_.tolist(), *counts, strict=True)
+    params = sorted(clf.get_params(deep=False).items())
     sections = {
         "Model": _table(("", ""), _model_rows(clf)),
-        "Training data": [*_data_lines(clf), "", *_class_table(clf)],
+        "Training data": [_data_line(clf), "", *_table(titles, by_class)],
         "Evaluation": _figures(report),
-        "Configuration": _table(("parameter", "value"), _parameter_rows(clf)),
+        "Configuration": _table(("parameter", "value"), [(k, repr(v)) for k, v in params]),
         "Versions": _table(("", "version"), list_versions().items()),
     }
     lines = [f"# Classifier of {len(clf.classes_):,} classes on {_cell(clf.backbone_.name)}", ""]
@@ -83,13 +63,13 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
     blueprint = clf.blueprint_
-    stages = list(dict.fromkeys(row["stage"] for row in clf.history_))
+    stages = dict.fromkeys(row["stage"] for row in clf.history_)
     return [
         ("Backbone", blueprint.backbone_name),
         ("Published in", get_backbone(blueprint.backbone).paper or "unknown"),
         ("Licence of the pretrained weights", blueprint.weights_licence),
         ("Head", blueprint.head),
-        ("Weights", f"{clf.backbone_.count_params() + clf.head_.count_params():,}"),
+        ("Weights", f"{clf.model_.count_params():,}"),
         ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
         ("Precision", blueprint.dtype_policy),
         ("Trained in", f"{len(clf.history_):,} epochs of {' and '.join(stages)}"),
@@ -98,18 +78,12 @@ def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
     ]
 
 
-def _data_lines(clf: TransferClassifier) -> list[str]:
+def _data_line(clf: TransferClassifier) -> str:
     height, width, _ = clf.image_shape_
-    numbers = [sum(counts) for counts in clf.blueprint_.class_counts]
-    held_out = f", and {numbers[1]:,} to choose the best epoch" if len(numbers) > 1 else ""
+    n_training, *n_validation = map(sum, clf.blueprint_.class_counts)
+    held_out = f", and {n_validation[0]:,} to choose the best epoch" if n_validation else ""
     pixels = f"RGB of {height} x {width} pixels; in floating point, white is {clf.pixel_range_}"
-    return [f"Trained on {numbers[0]:,} images{held_out}. Images are {pixels}."]
-
-
-def _class_table(clf: TransferClassifier) -> list[str]:
-    counts = clf.blueprint_.class_counts
-    titles = ("class", "training", "validation")[: 1 + len(counts)]
-    return _table(titles, zip(clf.classes_.tolist(), *counts, strict=True))
+    return f"Trained on {n_training:,} images{held_out}. Images are {pixels}."
 
 
 def _figures(report: EvaluationReport | None) -> list[str]:
@@ -117,23 +91,18 @@ def _figures(report: EvaluationReport | None) -> list[str]:
         return ["No figures were given: `save(clf, path, card=True, report=evaluate(clf, X, y))`."]
     ranks = [(f"Top-{k} accuracy", f"{v:.3f}") for k, v in report.top_k_accuracy.items() if k > 1]
     overall = [
-        ("Accuracy", f"{report.accuracy:.3f}{_interval(report.accuracy_interval)}"),
+        ("Accuracy", _estimate(report.accuracy, report.accuracy_interval)),
         *ranks,
         ("Log loss", f"{report.log_loss:.3f}"),
         ("Calibration error", f"{report.calibration_error:.3f}"),
     ]
-    by_class = (
-        (name, f"{p:.3f}{_interval(p_range)}", f"{r:.3f}{_interval(r_range)}", f"{f1:.3f}", n)
-        for name, p, p_range, r, r_range, f1, n in zip(
-            report.class_names,
-            report.precision,
-            report.precision_intervals,
-            report.recall,
-            report.recall_intervals,
-            report.f1,
-            report.support,
-            strict=True,
-        )
+    by_class = zip(
+        report.class_names,
+        map(_estimate, report.precision, report.precision_intervals),
+        map(_estimate, report.recall, report.recall_intervals),
+        [f"{f1:.3f}" for f1 in report.f1],
+        report.support,
+        strict=True,
     )
     level = f"{100 * report.confidence_level:g} %"
     return [
@@ -145,10 +114,6 @@ def _figures(report: EvaluationReport | None) -> list[str]:
     ]
 
 
-def _interval(limits: Sequence[float]) -> str:
+def _estimate(value: float, limits: Sequence[float]) -> str:
     low, high = limits
-    return "" if np.isnan(low) else f" ({low:.3f} to {high:.3f})"
-
-
-def _parameter_rows(clf: TransferClassifier) -> list[tuple[str, str]]:
-    return [(name, repr(value)) for name, value in sorted(clf.get_params(deep=False).items())]
+    return f"{value:.3f}" + ("" if np.isnan(low) else f" ({low:.3f} to {high:.3f})")

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -15,13 +14,6 @@ from tlclassify._checks.files import open_whole
 from tlclassify.persistence.manifest import NO_DIGEST, decode_manifest
 
 _KEY = "tlclassify"
-
-
-def to_array(variable: Any) -> NDArray[Any]:
-    """Return what a file holds of a variable."""
-    array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
-    # NumPy has no bfloat16 of its own; float32 holds all its values.
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def write_file(path: str | Path, manifest: str, arrays: dict[str, NDArray[Any]]) -> None:
@@ -39,14 +31,7 @@ def write_file(path: str | Path, manifest: str, arrays: dict[str, NDArray[Any]])
 
 
 class SavedFile:
-    """An open file whose content is what it was when it was written.
-
-    Attributes
-    ----------
-    manifest : Manifest
-    shapes : dict of str to tuple of int
-        Of the arrays, by name, in the order of names.
-    """
+    """An open file, which is as it was written: its manifest, its arrays, their shapes."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -60,22 +45,22 @@ class SavedFile:
         if text is None:
             raise ValueError("it holds arrays, but says nothing of a classifier")
         self.manifest = decode_manifest(text)
-        names = sorted(self._file.keys())
-        self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
         digest = self.manifest.sha256
         # An array at a time, so that the file is never in memory as a whole.
-        if digest != _digest(text.replace(digest, NO_DIGEST, 1), self.read("")):
+        arrays = ((name, self._file.get_tensor(name)) for name in self._names(""))
+        if digest != _digest(text.replace(digest, NO_DIGEST, 1), arrays):
             raise ValueError("its content does not have the SHA-256 that it says, so it is damaged")
 
-    def shapes_of(self, part: str) -> list[tuple[int, ...]]:
+    def shapes(self, part: str) -> list[tuple[int, ...]]:
         """Return the shapes of the arrays of a part, in order."""
-        return [shape for name, shape in self.shapes.items() if name.startswith(part)]
+        return [tuple(self._file.get_slice(name).get_shape()) for name in self._names(f"{part}/")]
 
-    def read(self, part: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield the arrays of a part and their names, in order."""
-        return (
-            (name, self._file.get_tensor(name)) for name in self.shapes if name.startswith(part)
-        )
+    def read(self, part: str) -> Iterator[NDArray[Any]]:
+        """Yield the arrays of a part, in order."""
+        return map(self._file.get_tensor, self._names(f"{part}/"))
+
+    def _names(self, beginning: str) -> list[str]:
+        return sorted(filter(lambda name: name.startswith(beginning), self._file.keys()))
 
 
 def _digest(text: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:

@@ -30,20 +30,21 @@ from tlclassify.networks.heads import Head, HeadBuilder
 from tlclassify.persistence.manifest import (
     Function,
     Manifest,
-    describe,
     encode_manifest,
-    from_history,
     from_value,
 )
 from tlclassify.persistence.model_card import build_model_card, check_report
-from tlclassify.persistence.saved_file import SavedFile, to_array, write_file
+from tlclassify.persistence.saved_file import SavedFile, write_file
 
 __all__ = ["load", "save"]
 
 _BACKBONE, _STANDARDIZATION, _HEAD = "backbone", "standardization", "head"
-# The first leaves room for convolutions that a GPU computes in 19 bits.
-_TOLERANCE, _TOLERANCE_OF_HALF_PRECISION = 0.01, 0.05
-_SINGLE_PRECISION = ("float32", "float64")
+# Room for convolutions that a GPU computes in 19 bits; half precision gets more.
+_TOLERANCES = {"float32": 0.01, "float64": 0.01}
+_DAMAGE = (
+    *(SafetensorError, MsgspecError),
+    *(ValueError, TypeError, OverflowError, RecursionError),
+)
 
 
 def save(
@@ -99,7 +100,7 @@ def save(
     check_fitted(clf, advice=advice)
     check_report(report, clf, card=card)
     try:
-        text = encode_manifest(describe(clf))
+        text = encode_manifest(clf)
     except (MsgspecError, ValueError) as error:
         raise ValueError(
             f"clf must fit into a file that load reads; received one that does not: {error}. "
@@ -156,32 +157,49 @@ def load(
         )
     with _refusing(path):
         file = SavedFile(path)
-    blueprint = _choose_blueprint(file.manifest, str(path), backbone, head)
+    manifest = file.manifest
+    blueprint = Blueprint(
+        _choose(_BACKBONE, manifest.backbone, backbone, path),
+        manifest.weights,
+        _choose(_HEAD, manifest.head, head, path),
+        manifest.image_size,
+        manifest.dtype_policy,
+        manifest.class_counts,
+    )
+    if isinstance(blueprint.backbone, str) and blueprint.backbone not in list_backbones():
+        name = blueprint.backbone[:100]
+        raise ValueError(
+            f"{str(path)!r} was saved with the backbone {name!r}, which is not registered here. "
+            f"Call register_backbone(..., name={name!r}) with the same network first."
+        )
     with _refusing(path):
-        clf = _assemble(file.manifest, blueprint, *_build(file, blueprint))
-        _check_answer(clf, file.manifest)
+        clf = _assemble(manifest, blueprint, *_build(file, blueprint))
+        answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
+        difference = np.abs(answer - manifest.probe).max()
+        # NaN is no less than anything.
+        if not difference <= _TOLERANCES.get(manifest.dtype_policy, 0.05):
+            raise ValueError(
+                f"its probe image gets probabilities that differ by {difference:.2g} from those at "
+                "the time of saving, so that the network built here is another one"
+            )
     return clf
 
 
 def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
     """Return all arrays of a file by their names, which sort in the order of the weights."""
     layers = {layer.name: layer for layer in clf.head_.layers}
-    statistics: list[Any] = []
+    parts = {_BACKBONE: clf.backbone_.weights, _HEAD: clf.head_.weights}
     if isinstance(clf.blueprint_.head, Head) and _STANDARDIZATION in layers:
         layer = layers[_STANDARDIZATION]
-        statistics = [
-            np.asarray(x, dtype=np.float32) for x in (layer.input_mean, layer.input_variance)
-        ]
-    parts = {
-        _BACKBONE: clf.backbone_.weights,
-        _STANDARDIZATION: statistics,
-        _HEAD: clf.head_.weights,
-    }
-    return {
-        f"{part}/{number:05d}": to_array(variable)
-        for part, variables in parts.items()
-        for number, variable in enumerate(variables)
-    }
+        parts[_STANDARDIZATION] = [layer.input_mean, layer.input_variance]
+    arrays = {}
+    for part, variables in parts.items():
+        for number, variable in enumerate(variables):
+            array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
+            # NumPy has no bfloat16 of its own; float32 holds all its values.
+            is_narrow = array.dtype.name == "bfloat16"
+            arrays[f"{part}/{number:05d}"] = array.astype(np.float32) if is_narrow else array
+    return arrays
 
 
 @contextmanager
@@ -189,57 +207,31 @@ def _refusing(path: Path) -> Iterator[None]:
     """Turn all that a bad file can cause into one kind of error."""
     try:
         yield
-    except (
-        SafetensorError,
-        MsgspecError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"path must name a whole file that save wrote; {str(path)!r} is none: "
             f"{str(error).rstrip('.')}. Copy it again from where it is whole, or save it again."
         ) from error
 
 
-def _choose_blueprint(manifest: Manifest, path: str, backbone: Any, head: Any) -> Blueprint:
-    """Return what the networks are built from, the caller's own code where the fit had such."""
-    name = manifest.backbone
-    if isinstance(name, str) and backbone is None and name not in list_backbones():
+def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
+    """Return a part as the file says, or as the caller gives it where the file cannot say."""
+    is_own = isinstance(saved, Function)
+    if is_own != (given is not None):
+        allowed = "None, because the file says itself how it is built"
+        if is_own:
+            allowed = f"what the fit was given as {word}, once {saved.name[:100]!r}"
         raise ValueError(
-            f"{path!r} was saved with the backbone {name[:100]!r}, which is not registered here. "
-            f"Call register_backbone(..., name={name[:100]!r}) with the same network first."
+            f"{word} must be {allowed}; received {type(given).__name__} for {str(path)!r}."
         )
-    for word, saved, given in (
-        (_BACKBONE, manifest.backbone, backbone),
-        (_HEAD, manifest.head, head),
-    ):
-        if isinstance(saved, Function) and given is None:
-            raise ValueError(
-                f"{word} must be what the fit of {path!r} was given as {word}, once "
-                f"{saved.name[:100]!r}; received None. Call load(path, {word}=...)."
-            )
-        if not isinstance(saved, Function) and given is not None:
-            raise ValueError(
-                f"{word} must be None for {path!r}, which says itself how its {word} is built; "
-                f"received {type(given).__name__}. Call load(path) without it."
-            )
-    return Blueprint(
-        name if isinstance(name, str) else backbone,
-        from_value(manifest.weights),
-        from_value(manifest.head) if head is None else head,
-        manifest.image_size,
-        manifest.dtype_policy,
-        manifest.class_counts,
-    )
+    return given if is_own else from_value(saved)
 
 
 def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Model]:
     """Build the networks and give them their weights, once these are known to be in the file."""
     manifest, row = file.manifest, get_backbone(blueprint.backbone)
-    n_features, n_classes = manifest.n_features, len(manifest.probe)
-    n_parameters = sum(map(math.prod, file.shapes_of(_BACKBONE)))
+    n_features, n_classes = manifest.n_features, len(manifest.classes.labels)
+    n_parameters = sum(map(math.prod, file.shapes(_BACKBONE)))
     # Before the network takes memory: a small file must not name a large one.
     if row.n_parameters not in {None, n_parameters}:
         raise ValueError(
@@ -247,7 +239,7 @@ def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Mo
         )
     if isinstance(blueprint.head, Head):
         expected = expected_shapes(blueprint.head, n_features, n_classes)
-        if file.shapes_of(_HEAD) != expected:
+        if file.shapes(_HEAD) != expected:
             raise ValueError("it has arrays for the head that do not fit the head's layers")
     network = build_network_again(blueprint, image_shape=manifest.image_shape)
     if network.output.shape[-1] != n_features:
@@ -256,7 +248,7 @@ def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Mo
             f"{n_features}"
         )
     _fill(network, _BACKBONE, file)
-    statistics = [array for _, array in file.read(_STANDARDIZATION)]
+    statistics = [*file.read(_STANDARDIZATION)]
     top = build_head_again(
         blueprint,
         features_shape=network.output.shape[1:],
@@ -268,13 +260,14 @@ def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Mo
 
 
 def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
-    shapes = file.shapes_of(part)
+    """Give a network the weights in the file."""
+    shapes = file.shapes(part)
     if [tuple(weight.shape) for weight in model.weights] != shapes:
         raise ValueError(
             f"its {part} has {len(shapes)} arrays of other shapes than the {len(model.weights)} "
             "weights of the network that is built here by that name"
         )
-    for (_, array), variable in zip(file.read(part), model.weights, strict=True):
+    for array, variable in zip(file.read(part), model.weights, strict=True):
         variable.assign(array)
     for layer in model._flatten_layers():  # noqa: SLF001 - inside composite layers too
         if isinstance(layer, keras.layers.Normalization):
@@ -285,6 +278,7 @@ def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
 def _assemble(
     manifest: Manifest, blueprint: Blueprint, network: keras.Model, top: keras.Model
 ) -> TransferClassifier:
+    """Return a classifier as `fit` leaves it."""
     params = from_value(manifest.parameters)
     for name in (_BACKBONE, _HEAD):
         if isinstance(params.get(name), Function):
@@ -292,23 +286,12 @@ def _assemble(
     clf = TransferClassifier(**params)
     clf.blueprint_ = blueprint
     clf.backbone_, clf.head_ = network, top
-    clf.history_ = from_history(manifest.history)
+    clf.history_ = [
+        {key: math.nan if value is None else value for key, value in row.items()}
+        for row in manifest.history
+    ]
     clf.classes_ = decode_labels_from_json(manifest.classes.labels, manifest.classes.dtype)
     clf.image_shape_ = manifest.image_shape
     clf.n_features_ = manifest.n_features
     clf.pixel_range_ = manifest.pixel_range
     return with_temperature(clf, manifest.temperature)
-
-
-def _check_answer(clf: TransferClassifier, manifest: Manifest) -> None:
-    tolerance = _TOLERANCE
-    if manifest.dtype_policy not in _SINGLE_PRECISION:
-        tolerance = _TOLERANCE_OF_HALF_PRECISION
-    answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
-    difference = np.abs(answer - manifest.probe).max()
-    # NaN is no less than anything.
-    if not difference <= tolerance:
-        raise ValueError(
-            f"its probe image gets probabilities that differ by {difference:.2g} from those at "
-            "the time of saving, so that the network built here is another one"
-        )

@@ -59,7 +59,7 @@ def compare_backbones(
         Registered backbones, or classifiers with settings of their own. A mapping names the rows.
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
-    X_test, y_test : optional
+    X_test, y_test : array-like, optional
         The images to judge by, and their labels.
     test_fraction : float in (0, 1), default 0.2
         The share of `X`, stratified by class, to judge by where there is no `X_test` and no `cv`.
@@ -69,16 +69,16 @@ def compare_backbones(
     classifier : TransferClassifier, optional
         The settings of rows given by name; by default ``TransferClassifier(random_state=...)``.
     cache_dir : path, optional
-        Where activations and finished rows are kept. The same call again takes finished rows from
-        there, with the times that were measured then; a call that was killed goes on. Rows whose
-        settings have no lasting name (functions, `RandomState` objects) are fitted anew.
+        Where activations and finished rows are kept, for the same call again, or after one that
+        was killed. Rows whose settings have no lasting name (functions, `RandomState` objects)
+        are fitted anew.
     confidence_level : float in (0, 1), default 0.95
         Of intervals and of differences.
     error_score : "raise" or np.nan, default np.nan
-        NaN: a row that fails says why, and the others go on. That goes for what can be expected:
-        missing weights or packages, no memory or disk, a size or setting that a backbone refuses
-        (OSError, ImportError, MemoryError, ValueError), a training that diverges
-        (FloatingPointError). Whatever else is raised ends the call. "raise": everything does.
+        NaN: a row that fails of what can be expected says why, and the others go on: missing
+        weights or packages, no memory or disk, a setting that the backbone refuses (OSError,
+        ImportError, MemoryError, ValueError), or a training that diverges (FloatingPointError).
+        Other errors end the call; with "raise", all do.
     random_state : int, RandomState or None
         Seed of the split, and of the classifiers given by name.
     verbose : int, default 1
@@ -99,8 +99,7 @@ def compare_backbones(
     >>> from tlclassify import compare_backbones
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(120, random_state=0)
-    >>> comparison = compare_backbones(["mobilenet_micro"], X, y, random_state=0, verbose=0)
-    >>> comparison.rows[0].name
+    >>> compare_backbones(["mobilenet_micro"], X, y, random_state=0, verbose=0).best.name
     'mobilenet_micro'
     """
     fractions = {"test_fraction": test_fraction, "confidence_level": confidence_level}
@@ -147,7 +146,7 @@ def _is_expected(error: Exception) -> bool:
 def _name_rows(
     names: Any, template: TransferClassifier, *, cache_dir: str | Path | None, verbose: int
 ) -> dict[str, TransferClassifier]:
-    if isinstance(names, str | Backbone | TransferClassifier):
+    if isinstance(names, str) or not isinstance(names, Mapping | Sequence):
         names = [names]
     given = names if isinstance(names, Mapping) else dict(enumerate(names))
     if not given:

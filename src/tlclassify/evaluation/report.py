@@ -16,19 +16,8 @@ from tlclassify._checks.parameters import (
     number_problem,
     raise_problems,
 )
-from tlclassify.evaluation.diagnosis import (
-    N_BINS,
-    ClassAverage,
-    ClassCurve,
-    ConfusedPair,
-    CoverageCurve,
-    LabelError,
-    Origin,
-    Reliability,
-    coverage_curve,
-    find_label_errors,
-    measure_reliability,
-)
+from tlclassify.evaluation import diagnosis
+from tlclassify.evaluation.diagnosis import ClassAverage, Origin
 from tlclassify.evaluation.text import report_lines
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
@@ -156,7 +145,7 @@ class EvaluationReport:
     def __str__(self) -> str:
         return "\n".join(report_lines(self))
 
-    def confused_pairs(self, n_pairs: int = 10) -> list[ConfusedPair]:
+    def confused_pairs(self, n_pairs: int = 10) -> list[diagnosis.ConfusedPair]:
         """Return the pairs of classes with the most images confused, at most `n_pairs` of them.
 
         Each has `true`, `predicted`, `n_images` (at least 1) and `fraction` of the true class.
@@ -165,12 +154,11 @@ class EvaluationReport:
         wrong, labels = self.confusion_matrix.copy(), self.classes.tolist()
         np.fill_diagonal(wrong, 0)
         largest = np.argsort(-wrong, axis=None, kind="stable")[:n_pairs]
-        places = zip(*np.unravel_index(largest, wrong.shape), strict=True)
-        return [
-            ConfusedPair(labels[i], labels[j], int(wrong[i, j]), wrong[i, j] / self.support[i])
-            for i, j in places
-            if wrong[i, j]
-        ]
+        pairs = []
+        for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True):
+            n, fraction = int(wrong[i, j]), float(self.confusion_matrix_normalized[i, j])
+            pairs += [diagnosis.ConfusedPair(labels[i], labels[j], n, fraction)] if n else []
+        return pairs
 
     def ranked_images(self, order: str = "wrong") -> NDArray[np.intp]:
         """Return the row numbers of images worth looking at, the first of equal ones first.
@@ -191,7 +179,7 @@ class EvaluationReport:
         second, first = np.partition(self.probabilities, -2, axis=1)[:, -2:].T
         return np.argsort(first - second, kind="stable")
 
-    def reliability(self, n_bins: int = N_BINS) -> Reliability:
+    def reliability(self, n_bins: int = diagnosis.N_BINS) -> diagnosis.Reliability:
         """Return accuracy by confidence, in bins of equal width over [0, 1].
 
         Returns
@@ -207,18 +195,18 @@ class EvaluationReport:
         """
         raise_problems([number_problem("n_bins", n_bins, integer=True, low=1)])
         correct, confidence = self.y_true == self.y_pred, self.probabilities.max(axis=1)
-        return measure_reliability(correct, confidence, self.confidence_level, n_bins)
+        return diagnosis.measure_reliability(correct, confidence, self.confidence_level, n_bins)
 
-    def roc_curve(self, label: Any) -> ClassCurve:
+    def roc_curve(self, label: Any) -> diagnosis.ClassCurve:
         """Return the ROC curve of one class against all others.
 
         `x` is the false and `y` the true positive rate, by falling `thresholds`; `area` lies under
         it. ValueError if the label is unknown, or the images are all of the class or none is.
         """
         x, y, thresholds = metrics.roc_curve(*_one_against_all(self, label))
-        return ClassCurve(x, y, thresholds, float(metrics.auc(x, y)))
+        return diagnosis.ClassCurve(x, y, thresholds, float(metrics.auc(x, y)))
 
-    def precision_recall_curve(self, label: Any) -> ClassCurve:
+    def precision_recall_curve(self, label: Any) -> diagnosis.ClassCurve:
         """Return precision against recall of one class against all others.
 
         `x` is recall and `y` precision, by rising `thresholds`, of which there is one fewer; `area`
@@ -227,17 +215,17 @@ class EvaluationReport:
         positive, scores = _one_against_all(self, label)
         precision, recall, thresholds = metrics.precision_recall_curve(positive, scores)
         area = float(metrics.average_precision_score(positive, scores))
-        return ClassCurve(recall, precision, thresholds, area)
+        return diagnosis.ClassCurve(recall, precision, thresholds, area)
 
-    def coverage_curve(self) -> CoverageCurve:
+    def coverage_curve(self) -> diagnosis.CoverageCurve:
         """Return the accuracy on the surest images alone, for every share of them.
 
         With one entry for each distinct probability of a predicted label: `coverage`, rising to 1,
         the `accuracy` on that share of the images, and the lowest probability in it, `thresholds`.
         """
-        return coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
+        return diagnosis.coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
 
-    def label_errors(self) -> list[LabelError]:
+    def label_errors(self) -> list[diagnosis.LabelError]:
         """Return images whose labels are likely wrong, the likeliest first.
 
         By confident learning [1]_ as cleanlab does it. The probabilities must come from a
@@ -257,7 +245,7 @@ class EvaluationReport:
            uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
         """
         true = encode_labels(self.y_true, self.classes)
-        return find_label_errors(true, self.probabilities, self.classes)
+        return diagnosis.find_label_errors(true, self.probabilities, self.classes)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one page for people, and write it to `path` where one is given.

@@ -232,7 +232,7 @@ def test_unfitted(clf, images):
         ({"validation_fraction": 1.0}, r"validation_fraction must be a number in \[0, 1\)"),
         ({"batch_size": 0, "image_size": 0}, "2 parameters are not valid"),
         ({"class_weight": "balance"}, "None, 'balanced' or a dict"),
-        ({"class_weight": {"fox": 1}}, r"received \['fox'\] beside. The labels are 'cat', 'dog'"),
+        ({"class_weight": {"fox": 1}}, "received {'fox': 1}. The labels are 'cat', 'dog'"),
         ({"head": "linar"}, "mean 'linear'"),
         ({"weights": "gone.h5"}, "gone.h5"),
     ],

@@ -184,6 +184,7 @@ def test_transparent_pixels_lie_on_white(tmp_path):
             (palette, {"transparency": bytes([0, 128])}),
             (Image.new("L", (8, 8), 7), {"transparency": 7}),
             (Image.new("RGB", (8, 8), (1, 2, 3)), {"transparency": (1, 2, 3)}),
+            (Image.new("I;16", (8, 8), 1000), {"transparency": 1000}),
         ]
     ):
         path = tmp_path / f"{number}.png"

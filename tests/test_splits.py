@@ -98,10 +98,10 @@ def test_weights_of_images_and_classes_are_multiplied():
 @pytest.mark.parametrize(
     ("class_weight", "message"),
     [
-        ({"c": 1}, r"name labels in y; received \['c'\]"),
-        ({"a": -1}, "zero or more; received {'a': -1}"),
-        ({"a": float("nan")}, "zero or more; received {'a': nan}"),
-        ({"a": "much"}, "zero or more; received {'a': 'much'}"),
+        ({"c": 1}, "of labels in y; received {'c': 1}. The labels are 'a', 'b'"),
+        ({"a": -1}, "zero or more, .*received {'a': -1}"),
+        ({"a": float("nan")}, "zero or more, .*received {'a': nan}"),
+        ({"a": "much"}, "zero or more, .*received {'a': 'much'}"),
         ([1, 2], r"'balanced' or a dict from label to weight; received \[1, 2\]"),
     ],
 )

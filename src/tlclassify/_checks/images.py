@@ -106,6 +106,7 @@ def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
         pixels = np.asarray(image)
         if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
             raise ValueError("more than 16 bits a pixel; convert it to 8 bits")
+        pixels = np.where(pixels == image.info.get("transparency"), 65535, pixels)
         return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -1,6 +1,5 @@
 """Labels, weights, seeds and the split of images, before any network is involved."""
 
-import math
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -70,16 +69,16 @@ def check_weights(
 ) -> NDArray[np.float32] | None:
     """Return one weight per image, the product of both kinds, or None."""
     if isinstance(class_weight, Mapping):
-        unknown = sorted(set(class_weight) - set(classes.tolist()), key=repr)
-        if unknown:
+        class_weight, known = dict(class_weight), dict.fromkeys(classes.tolist())
+        wrong = {
+            label: weight
+            for label, weight in class_weight.items()
+            if label not in known or number_problem("", weight, low=0, high=np.finfo(float).max)
+        }
+        if wrong:
             raise ValueError(
-                f"class_weight must name labels in y; received {unknown!r} beside. "
-                f"The labels are {listed(classes.tolist())}."
-            )
-        bad = {label: value for label, value in class_weight.items() if not _is_weight(value)}
-        if bad:
-            raise ValueError(
-                f"class_weight must hold finite numbers, zero or more; received {bad!r}."
+                "class_weight must hold finite numbers, zero or more, of labels in y; received "
+                f"{wrong!r}. The labels are {listed(known)}."
             )
     elif class_weight is not None and class_weight != "balanced":
         raise ValueError(
@@ -90,14 +89,9 @@ def check_weights(
     if sample_weight is not None:
         weights = check_sample_weight(sample_weight, n_samples=len(labels))
     if class_weight is not None:
-        given = dict(class_weight) if isinstance(class_weight, Mapping) else class_weight
-        by_class = compute_sample_weight(given, labels).astype(np.float32)
+        by_class = compute_sample_weight(class_weight, labels).astype(np.float32)
         weights = by_class if weights is None else weights * by_class
     return weights
-
-
-def _is_weight(value: object) -> bool:
-    return number_problem("", value, low=0, high=math.inf, high_included=False) is None
 
 
 def split_rows(

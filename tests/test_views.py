@@ -7,8 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.activations.run import compute_activations, stored_views
-from tlclassify.activations.stored_views import Running, StoredSource, store_further, store_images
+from tlclassify.activations import run as activations
+from tlclassify.activations.run import (
+    Pass,
+    Running,
+    StoredSource,
+    run_once,
+    store_further,
+    store_images,
+)
+from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, fixed_views, fresh_views, no_views
 from tlclassify.inputs.images import open_images
 from tlclassify.inputs.views import ViewSource, open_views
@@ -195,10 +203,10 @@ def test_what_is_stored_equals_the_network(network, parts, augmentation, cut, dt
     n_views = {None: 1, FLIP: 2, SHIFT: 3}[augmentation]
     assert len(stored.views) == n_views
     assert [len(source) for source in stored.sources] == [16] * n_views + [8]
-    assert {array.dtype for array in (*stored.views, stored.validation)} == {np.dtype(dtype)}
+    assert {array.dtype for array in (*stored.views, *stored.validation)} == {np.dtype(dtype)}
     options = {"rtol": rtol, "atol": 1e-3 if dtype == np.float16 else 1e-5}
     np.testing.assert_allclose(stored.views[0], direct(network, cut, training), **options)
-    np.testing.assert_allclose(stored.validation, direct(network, cut, validation), **options)
+    np.testing.assert_allclose(stored.validation[0], direct(network, cut, validation), **options)
     for view, array in enumerate(stored.views[1:], start=1):
         numbers = numbers_of(training, view, augmentation)
         np.testing.assert_allclose(array, direct(network, cut, training, numbers), **options)
@@ -207,7 +215,7 @@ def test_what_is_stored_equals_the_network(network, parts, augmentation, cut, dt
 
 def test_without_validation_none_is_stored(network, parts):
     stored = store(network, "one_relu", (parts[0], None), FLIP)
-    assert stored.validation is None
+    assert stored.validation == []
     assert len(stored.views) == len(stored.sources) == 2
 
 
@@ -224,7 +232,7 @@ def test_with_a_cache_nothing_is_run_twice(network, source, parts, runs, tmp_pat
     for view, whole, plain in zip(part.views, first.views, uncached.views, strict=True):
         np.testing.assert_array_equal(view, whole[rows])
         np.testing.assert_allclose(whole, plain, atol=1e-3)
-    np.testing.assert_array_equal(part.validation, first.validation)
+    np.testing.assert_array_equal(part.validation[0], first.validation[0])
 
 
 def test_another_fold_runs_no_image_in_a_view_that_is_there(network, parts, runs, tmp_path):
@@ -258,7 +266,7 @@ def test_running_on_from_a_lower_cut_equals_the_network(network, parts, runs, tm
     expected += [direct(network, cut, training, numbers_of(training, view)) for view in (1, 2)]
     assert len(higher.views) == 3
     for array, other in zip(
-        (*higher.views, higher.validation),
+        (*higher.views, *higher.validation),
         (*expected, direct(network, cut, validation)),
         strict=True,
     ):
@@ -271,17 +279,17 @@ def test_running_on_from_a_lower_cut_equals_the_network(network, parts, runs, tm
 def test_running_on_without_validation(network, parts):
     lower = store(network, "one_relu", (parts[0], None), FLIP)
     higher = store_further(network, "one_relu", lower, "pooling", running=Running())
-    assert higher.validation is None
+    assert higher.validation == []
     assert len(higher.views) == 2
 
 
 def test_too_little_room_is_said_with_the_arithmetic(network, parts, runs, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=2**30 // 2)
-    monkeypatch.setattr(stored_views.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: usage)
     # 4,194,304 images of 4 x 4 x 8 numbers of 2 bytes are 1 GiB.
     many = parts[0].take(np.broadcast_to(np.intp(0), 2**22))
     message = (
-        r"\(1 view x 4,194,304 images\) x 4 x 4 x 8 values x 2 bytes = 1\.00 GiB, and .* has "
+        r"\(4,194,304 images\) x 4 x 4 x 8 values x 2 bytes need 1\.00 GiB in .*, which has "
         r"0\.50 GiB free\. Lower augmentation__n_views, .*unfreeze='all'.*TMPDIR"
     )
     with pytest.raises(OSError, match=message) as caught:
@@ -290,63 +298,48 @@ def test_too_little_room_is_said_with_the_arithmetic(network, parts, runs, monke
     assert runs == []
 
 
-def test_views_and_validation_are_in_the_arithmetic(network, parts, runs, monkeypatch, tmp_path):
-    usage = shutil.disk_usage(tmp_path)._replace(free=20_000)
-    monkeypatch.setattr(stored_views.shutil, "disk_usage", lambda folder: usage)
-    monkeypatch.setattr(stored_views, "MEMORY_LIMIT_BYTES", 100)
-    # 56 x 192 x 2 bytes are more than there is free, and 16 x 192 x 2 bytes less.
-    message = r"\(3 views x 16 images \+ 8 for validation\) x 8 x 8 x 3 values x 2 bytes"
+@pytest.mark.parametrize("cached", [False, True])
+def test_room_for_all_views_is_looked_for_before_the_first(
+    network, parts, runs, monkeypatch, cached, tmp_path
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=32_000 if cached else 20_000)
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 100)
+    # 56 x 192 x 2 bytes are more than there is free, and 24 x 192 x 2 bytes less.
+    cache_dir = tmp_path if cached else None
+    message = r"\(16 \+ 16 \+ 16 \+ 8 images\) x 8 x 8 x 3 values x 2 bytes"
     with pytest.raises(OSError, match=message):
-        store(network, "scaling", parts, SHIFT)
+        store(network, "scaling", parts, SHIFT, cache_dir=cache_dir)
     assert runs == []
-    store(network, "scaling", parts)
+    assert list(tmp_path.iterdir()) == []
+    store(network, "scaling", parts, cache_dir=cache_dir)
 
 
 def test_what_fits_into_memory_needs_no_disk(network, parts, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=0)
-    monkeypatch.setattr(stored_views.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: usage)
     assert len(store(network, "one_relu", parts).views) == 1
 
 
 def test_past_the_memory_limit_everything_is_in_temporary_files(network, parts, monkeypatch):
     expected = store(network, "one_relu", parts, FLIP)
     # Each array is under the limit; the sum is over it.
-    monkeypatch.setattr(stored_views, "MEMORY_LIMIT_BYTES", 16 * 4 * 4 * 8 * 2 + 1)
+    monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 16 * 4 * 4 * 8 * 2 + 1)
     found = store(network, "one_relu", parts, FLIP)
     for array, other in zip(
-        (*found.views, found.validation), (*expected.views, expected.validation), strict=True
+        (*found.views, *found.validation), (*expected.views, *expected.validation), strict=True
     ):
         assert isinstance(array, np.memmap)
         np.testing.assert_array_equal(array, other)
-
-
-def test_much_to_be_stored_is_announced_where_progress_is_shown(
-    network, parts, capsys, monkeypatch
-):
-    monkeypatch.setattr(stored_views, "compute_activations", lambda *args, **options: None)
-    store(network, "one_relu", parts, FLIP, verbose=1)
-    assert "stored activations" not in capsys.readouterr().err
-    monkeypatch.setattr(stored_views, "_ANNOUNCED_BYTES", 10_240)
-    store(network, "one_relu", parts, FLIP, verbose=0)
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-    store(network, "one_relu", parts, FLIP, verbose=1)
-    captured = capsys.readouterr()
-    arithmetic = "(2 views x 16 images + 8 for validation) x 4 x 4 x 8 values x 2 bytes = 0.00 GiB"
-    assert f"stored activations: {arithmetic}, in memory\n" in captured.err
-    assert captured.out == ""
-    monkeypatch.setattr(stored_views, "MEMORY_LIMIT_BYTES", 100)
-    store(network, "one_relu", parts, FLIP, verbose=1)
-    assert "0.00 GiB, in a temporary file in /" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_an_output_too_large_for_float16_is_an_error(source, cached, tmp_path):
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     model = keras.Model(inputs, keras.layers.Rescaling(1e6)(inputs))
-    cache_dir = tmp_path if cached else None
+    runner, running = Runner(model, KERAS), Running(cache_dir=tmp_path if cached else None)
     with pytest.raises(OverflowError, match=r"cut is 2\.\d*e\+08, and float16 ends at 65504"):
-        compute_activations(model, source, dtype=np.float16, cache_dir=cache_dir)
+        run_once([Pass(runner, source, running, half=True)])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    kept = compute_activations(model, source, cache_dir=cache_dir)
+    (kept,) = run_once([Pass(runner, source, running)])
     np.testing.assert_allclose(kept, source.images * 1e6, rtol=1e-6)

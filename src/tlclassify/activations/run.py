@@ -1,80 +1,273 @@
-"""Run the frozen part of a network once per image and keep its output.
-
-With a `cache_dir`, outputs live in immutable segment files: ``.npy`` records of an image's
-SHA-256, a checksum and its output, in a folder named after the network's own digest. A later run
-takes every image that it finds there, whatever subset or order it asks for, so folds, grid points
-and later sessions share one pass. A segment appears under its name only when it is whole, and a
-record whose checksum fails counts as absent: what is left by a killed process, a full disk or a
-second process is never read as a result.
-"""
+"""Run the frozen part of a network once per image, in each of its views, and keep its output."""
 
 import errno
 import math
 import shutil
 import tempfile
-import time
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
-from tqdm.auto import tqdm
+from numpy.typing import NDArray
 
+from tlclassify._checks.files import show_progress
+from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner, key_of_engine
-from tlclassify.inputs.images import read_batches
-from tlclassify.networks.graphs import without_retracing_notes
+from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.inputs.images import ImageSource, read_batches
+from tlclassify.inputs.views import ViewSource, open_views
+from tlclassify.networks.cuts import cut_points, image_size
+from tlclassify.networks.fingerprints import fingerprint_model
+from tlclassify.networks.graphs import check_process, output_at, without_retracing_notes
+from tlclassify.networks.views import add_views
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
-SEGMENT_ROWS = 4096
-_READ_BYTES = 64 * 2**20
-_STALE_SECONDS = 24 * 3600
-_PROGRESS_DELAY_SECONDS = 1.0
+PART_ROWS = 4096
+_PART_BYTES = 64 * 2**20
+# What SQLite adds to a row: its digest twice, and the rest of a page that it leaves empty.
+_OVERHEAD_BYTES = 600
 
 
-class Source(Protocol):
-    """What a network is run over: images, views of them, or outputs stored at a lower cut."""
+@dataclass(frozen=True)
+class StoredSource:
+    """Outputs stored at a cut, to be run through what lies above it; `of` is what they are of."""
+
+    outputs: Any
+    of: "Source"
 
     def __len__(self) -> int:
-        """Return the number of images."""
-        ...
+        return len(self.outputs)
 
-    def read(self, start: int, stop: int) -> Any:
-        """Return a batch as the network takes it: an array, or one for each input."""
-        ...
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return a batch of outputs."""
+        return self.outputs[start:stop]  # type: ignore[no-any-return]
 
-    def take(self, rows: NDArray[np.intp]) -> "Source":
+    def take(self, rows: NDArray[np.intp]) -> "StoredSource":
         """Return the given rows alone."""
-        ...
+        return StoredSource(self.outputs[rows], self.of.take(rows))
 
     def digests(self) -> NDArray[np.uint8]:
-        """Return 32 bytes a row that are equal for equal input, shape (n, 32)."""
-        ...
+        """Return those of the images, shape (n, 32)."""
+        return self.of.digests()
+
+
+Source = ImageSource | ViewSource | StoredSource
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a network is run over images."""
+
+    batch_size: int = 64
+    cache_dir: str | Path | None = None
+    verbose: int = 0
+    engine: str = KERAS
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Outputs at a cut: one array a view and one of the validation images, and what ran them."""
+
+    views: list[Any]
+    validation: list[Any]
+    sources: Sequence[Source]
+    engine: str
+
+
+def store_images(
+    network: keras.Model,
+    cut: str,
+    training: ImageSource,
+    validation: ImageSource | None,
+    *,
+    augmentation: Augmentation | None,
+    running: Running,
+) -> Stored:
+    """Run training images in every view, and validation images in view 0, up to a cut."""
+    output = output_at(network, cut)
+    plain = Runner(keras.Model(network.input, output, name=network.name), running.engine)
+    views = open_views(training, augmentation, image_size(network))
+    # Engines take images alone, without the numbers of their views.
+    viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
+    held_out = [] if validation is None else [validation]
+    runners = [plain, *[viewed] * (len(views) - 1), *[plain] * len(held_out)]
+    key = None if running.cache_dir is None else plain.fingerprint()
+    sources = [*views, *held_out]
+    outputs = _run_up_to(network, cut, zip(runners, sources, strict=True), running, key)
+    return Stored(outputs[: len(views)], outputs[len(views) :], sources, plain.engine)
+
+
+def store_further(
+    network: keras.Model, lower: str, stored: Stored, cut: str, *, running: Running
+) -> Stored:
+    """Run what is stored at a lower cut on to a higher one."""
+    part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
+    key = None
+    if running.cache_dir is not None:
+        ends = (keras.Model(network.input, output_at(network, at)) for at in (cut, lower))
+        whole, below = map(fingerprint_model, ends)
+        # What is run on was the engine's, though this part is Keras's.
+        key = key_of_engine(f"{whole}-from-{below[:16]}", stored.engine)
+    pairs = zip([*stored.views, *stored.validation], stored.sources, strict=True)
+    work = [(Runner(part, KERAS), StoredSource(*pair)) for pair in pairs]
+    outputs, n_views = _run_up_to(network, cut, work, running, key), len(stored.views)
+    return Stored(outputs[:n_views], outputs[n_views:], stored.sources, stored.engine)
+
+
+def _run_up_to(
+    network: keras.Model,
+    cut: str,
+    work: Iterable[tuple[Runner, Source]],
+    running: Running,
+    key: str | None,
+) -> list[Any]:
+    # What lies below the features takes much room, and half as much as float16.
+    half = cut != cut_points(network)[-1]
+    return run_once([Pass(*pair, running, key, half=half) for pair in work], may_stay=True)
+
+
+@dataclass
+class Pass:
+    """A network that is to be run over a source, as far as its output is not stored already.
+
+    `key` says what it computes, where that is not its fingerprint; `half` keeps float16.
+    """
+
+    runner: Runner
+    source: Source
+    running: Running
+    key: str | None = None
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        self.dtype = np.dtype(np.float16 if self.half else np.float32)
+        self.shape = (len(self.source), *self.runner.network.output_shape[1:])
+        self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self.n_missing = len(self.source)
+        if self.running.cache_dir is not None:
+            self.digests = self.source.digests()
+            self.key = self.key or self.runner.fingerprint()
+            if self.store.missing(self.digests):
+                # "auto" may turn to Keras, whose outputs are kept apart.
+                self.runner.open()
+            self.n_missing = len(self.store.missing(self.digests))
+
+    @property
+    def store(self) -> Store:
+        """Where outputs of what runs the network now are kept; only with a `cache_dir`."""
+        key = f"{self.key}-float16" if self.half else str(self.key)
+        folder = Path(self.running.cache_dir or "") / key_of_engine(key, self.runner.engine)
+        return Store(folder, self.shape[1:], self.dtype)
+
+    def run(self, *, write: bool = True, progress: Any = None) -> Iterator[NDArray[Any]]:
+        """Yield the outputs in order, part by part; what had to be run is stored if `write`."""
+        check_process()
+        if self.running.cache_dir is None:
+            yield from self._compute(self.source, progress)
+            return
+        batch_size = self.running.batch_size
+        n_batches = min(PART_ROWS, _PART_BYTES // self.row_bytes) // batch_size
+        n_rows = batch_size * max(1, n_batches)
+        for start in range(0, len(self.source), n_rows):
+            digests = self.digests[start : start + n_rows]
+            part = np.empty((len(digests), *self.shape[1:]), self.dtype)
+            missing = self.store.read(digests, part)
+            if len(missing):
+                # An image that occurs twice is run once.
+                first: dict[bytes, int] = {}
+                places = [first.setdefault(digests[row].tobytes(), len(first)) for row in missing]
+                new = missing[np.unique(places, return_index=True)[1]]
+                source = self.source.take(start + new)
+                outputs = np.concatenate(list(self._compute(source, progress)))
+                if write:
+                    self.store.write(digests[new], outputs)
+                part[missing] = outputs[places]
+            yield part
+
+    def _compute(self, source: Source, progress: Any) -> Iterator[NDArray[Any]]:
+        batch_size, largest = self.running.batch_size, np.finfo(self.dtype).max
+        for output in run_batches(self.runner, source, batch_size=batch_size, progress=progress):
+            if self.half and np.abs(output).max() > largest:
+                raise OverflowError(
+                    f"an output at the cut is {np.abs(output).max():g}, and float16 ends at "
+                    f"{largest:g}. Pass unfreeze='all', which stores nothing, or cut elsewhere."
+                )
+            yield output.astype(self.dtype, copy=False)
+
+
+def run_once(passes: Sequence[Pass], *, may_stay: bool = False) -> list[Any]:
+    """Run what is not stored yet, and return the outputs of each pass.
+
+    Up to 512 MiB of them are arrays in memory. Past that they are temporary memory-mapped files,
+    or stay in the `cache_dir` if they may, to be read from there. Room for all of them is looked
+    for before the work.
+    """
+    running, n_missing = passes[0].running, sum(item.n_missing for item in passes)
+    n_bytes = sum(len(item.source) * item.row_bytes for item in passes)
+    in_memory = n_bytes <= MEMORY_LIMIT_BYTES
+    may_stay = may_stay and running.cache_dir is not None and not in_memory
+    if running.cache_dir is not None:
+        n_written = n_missing * (passes[0].row_bytes + _OVERHEAD_BYTES)
+        _check_room(Path(running.cache_dir), n_written, passes, "choose another cache_dir")
+    if not in_memory and not may_stay:
+        folder = Path(tempfile.gettempdir())
+        _check_room(folder, n_bytes, passes, "point TMPDIR to a larger disk")
+    label, verbose = f"{passes[0].runner.network.name}: activations", running.verbose
+    with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
+        return [
+            _collect(item, item.run(progress=progress), in_memory=in_memory, may_stay=may_stay)
+            for item in passes
+        ]
+
+
+def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str) -> None:
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if n_bytes > free:
+        images = " + ".join(f"{len(item.source):,}" for item in passes)
+        values = " x ".join(str(length) for length in passes[0].shape[1:])
+        raise OSError(
+            errno.ENOSPC,
+            f"stored activations of ({images} images) x {values} values x "
+            f"{passes[0].dtype.itemsize} bytes need {n_bytes / 2**30:,.2f} GiB in {folder}, which "
+            f"has {free / 2**30:,.2f} GiB free. Lower augmentation__n_views, unfreeze fewer "
+            f"blocks, pass unfreeze='all', which stores nothing, or {remedy}",
+        )
+
+
+def _collect(item: Pass, parts: Iterator[NDArray[Any]], *, in_memory: bool, may_stay: bool) -> Any:
+    if may_stay:
+        for _ in parts:
+            pass
+        return StoredOutputs(item.store, item.digests)
+    if in_memory:
+        array, start = np.empty(item.shape, item.dtype), 0
+        for part in parts:
+            array[start : start + len(part)] = part
+            start += len(part)
+        return array
+    with tempfile.TemporaryFile() as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        # The mapping keeps the unnamed file alive; its room is freed with the array.
+        return np.memmap(file, item.dtype, mode="r", shape=item.shape)
 
 
 def run_batches(
     model: Any, source: Source, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield a model's output batch by batch, in inference mode.
+    """Yield the output of a network or Runner over a source, batch by batch, in inference mode.
 
     A short batch is filled up to the next power of two, so that a graph is compiled for few
     sizes only, whatever sizes are asked for.
-
-    Parameters
-    ----------
-    model : keras.Model or Runner
-        From what `source` reads.
-    source : Source
-    batch_size : int
-        Images run at once.
-    progress : tqdm, optional
-        Told of the images done.
     """
+    check_process()
     for batch in read_batches(source, batch_size):
         n = len(keras.tree.flatten(batch)[0])
         n_filled = min(batch_size, 1 << (n - 1).bit_length())
@@ -89,241 +282,3 @@ def run_batches(
 
 def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
     return np.concatenate([array, np.zeros((n - len(array), *array.shape[1:]), array.dtype)])
-
-
-def compute_activations(
-    model: keras.Model | Runner,
-    source: Source,
-    *,
-    key: str | None = None,
-    label: str | None = None,
-    dtype: DTypeLike = np.float32,
-    in_memory: bool | None = None,
-    batch_size: int = 64,
-    cache_dir: str | Path | None = None,
-    verbose: int = 0,
-) -> NDArray[Any]:
-    """Return the output of `model` for every image, from `cache_dir` where it is there already.
-
-    Parameters
-    ----------
-    model : keras.Model or Runner
-        From what `source` reads to the output at the cut, and what runs it; by itself, Keras.
-    source : Source
-    key : str, optional
-        What the model computes, as a name; by default its own digest.
-    label : str, optional
-        What the progress bar says.
-    dtype : {float32, float16}, default float32
-        In which outputs are kept.
-    in_memory : bool, optional
-        Whether in memory or in a temporary memory-mapped file. None: in memory up to 512 MiB.
-    batch_size : int, default 64
-        Images run at once.
-    cache_dir : path, optional
-        Where outputs are kept from call to call.
-    verbose : int, default 0
-        1 shows a progress bar for work of more than a second.
-
-    Returns
-    -------
-    ndarray of shape (n_images, ...) and the given dtype
-
-    Raises
-    ------
-    OSError
-        If `cache_dir` cannot be written to or has too little room; the message has the sizes.
-    OverflowError
-        If an output is too large for float16.
-    """
-    runner = model if isinstance(model, Runner) else Runner(model, KERAS)
-    network = runner.network
-    label = label or f"{network.name}: features"
-    shape = (len(source), *network.output_shape[1:])
-    kept = np.dtype(dtype)
-    if cache_dir is None:
-        with _progress(len(source), label, verbose) as progress:
-            outputs = run_batches(runner, source, batch_size=batch_size, progress=progress)
-            return _collect(_narrow(outputs, kept), shape, kept, in_memory=in_memory)
-    folder = Path(cache_dir)
-    key, engine = key or runner.fingerprint(), runner.engine
-    digests = [row.tobytes() for row in source.digests()]
-    store = _Store(folder / key_of_engine(key, engine), shape[1:], kept)
-    missing = store.missing(digests)
-    if missing:
-        runner.open()
-    if runner.engine != engine:
-        # "auto" has turned to Keras, whose outputs are kept by another name.
-        store = _Store(folder / key_of_engine(key, runner.engine), shape[1:], kept)
-        missing = store.missing(digests)
-    store.check_room(len(missing))
-    with _progress(len(missing), label, verbose) as progress:
-        for start in range(0, len(missing), SEGMENT_ROWS):
-            rows = missing[start : start + SEGMENT_ROWS]
-            outputs = run_batches(
-                runner, source.take(np.array(rows)), batch_size=batch_size, progress=progress
-            )
-            store.write([digests[row] for row in rows], _narrow(outputs, kept))
-    return _collect(store.read(digests), shape, kept, in_memory=in_memory)
-
-
-def _narrow(outputs: Iterator[NDArray[np.float32]], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    largest = np.finfo(dtype).max
-    for output in outputs:
-        if dtype != output.dtype and np.abs(output).max() > largest:
-            raise OverflowError(
-                f"an output at the cut is {np.abs(output).max():g}, and float16 ends at "
-                f"{largest:g}. Pass unfreeze='all', which stores nothing, or cut elsewhere."
-            )
-        yield output.astype(dtype, copy=False)
-
-
-def _progress(total: int, label: str, verbose: int) -> Any:
-    return tqdm(
-        total=total, desc=label, unit="image", disable=not verbose, delay=_PROGRESS_DELAY_SECONDS
-    )
-
-
-def _collect(
-    parts: Iterator[NDArray[Any]],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    *,
-    in_memory: bool | None,
-) -> NDArray[Any]:
-    """Put the parts into one array: in memory or in a temporary file."""
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if n_bytes <= MEMORY_LIMIT_BYTES if in_memory is None else in_memory:
-        array = np.empty(shape, dtype=dtype)
-        start = 0
-        for part in parts:
-            array[start : start + len(part)] = part
-            start += len(part)
-        return array
-    folder = Path(tempfile.gettempdir())
-    _check_room(folder, n_bytes, "the folder for temporary files (TMPDIR)")
-    with _clear_disk_errors(folder, n_bytes), tempfile.TemporaryFile(dir=folder) as file:
-        for part in parts:
-            file.write(np.ascontiguousarray(part).data)
-        file.flush()
-        # The mapping keeps the unnamed file alive; its room is freed with the array.
-        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
-
-
-class _Store:
-    """The segment files of one network."""
-
-    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.folder = folder
-        self.record = np.dtype(
-            [("image", np.uint8, 32), ("checksum", np.uint32), ("output", dtype, shape)]
-        )
-        self.segments: list[NDArray[Any]] = []
-        self.places: dict[bytes, tuple[int, int]] = {}
-        for path in sorted(folder.glob("*.npy")):
-            self._open(path)
-
-    def missing(self, digests: list[bytes]) -> list[int]:
-        """Return the first row of every image that is not stored."""
-        first: dict[bytes, int] = {}
-        for row, digest in enumerate(digests):
-            if digest not in self.places:
-                first.setdefault(digest, row)
-        return list(first.values())
-
-    def check_room(self, n_outputs: int) -> None:
-        """See that the folder can hold so many outputs, and make it; nothing for none."""
-        if not n_outputs:
-            return
-        n_bytes = n_outputs * self.record.itemsize
-        with _clear_disk_errors(self.folder, n_bytes):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _check_room(self.folder, n_bytes, "cache_dir")
-
-    def write(self, digests: list[bytes], outputs: Iterator[NDArray[Any]]) -> None:
-        """Write a segment; it gets its name when it is whole."""
-        n_bytes = len(digests) * self.record.itemsize
-        path = self.folder / f"{sha256(b''.join(digests)).hexdigest()}.npy"
-        with _clear_disk_errors(self.folder, n_bytes):
-            self._remove_stale()
-            file = tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False)  # noqa: SIM115
-        try:
-            with _clear_disk_errors(self.folder, n_bytes), file:
-                self._write_records(file, digests, outputs)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-        self._open(path)
-
-    def read(self, digests: list[bytes]) -> Iterator[NDArray[Any]]:
-        """Yield the outputs of the given images in order."""
-        n_rows = max(1, min(SEGMENT_ROWS, _READ_BYTES // self.record.itemsize))
-        for start in range(0, len(digests), n_rows):
-            places = [self.places[digest] for digest in digests[start : start + n_rows]]
-            yield np.stack([self.segments[number]["output"][row] for number, row in places])
-
-    def _write_records(
-        self, file: IO[bytes], digests: list[bytes], outputs: Iterator[NDArray[Any]]
-    ) -> None:
-        header = {"descr": self.record.descr, "fortran_order": False, "shape": (len(digests),)}
-        np.lib.format.write_array_header_2_0(file, header)
-        start = 0
-        for output in outputs:
-            records = np.empty(len(output), dtype=self.record)
-            images = b"".join(digests[start : start + len(output)])
-            records["image"] = np.frombuffer(images, np.uint8).reshape(-1, 32)
-            records["output"] = output
-            records["checksum"] = [zlib.crc32(row.tobytes()) for row in output]
-            file.write(records.tobytes())
-            start += len(output)
-
-    def _open(self, path: Path) -> None:
-        try:
-            # As a plain view of the mapping: a memmap object for each row is slow to make.
-            segment = np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
-        except (OSError, ValueError, EOFError):
-            return
-        if segment.dtype != self.record or segment.ndim != 1:
-            return
-        images = segment["image"].tobytes()
-        number = len(self.segments)
-        for row, (checksum, output) in enumerate(
-            zip(segment["checksum"], segment["output"], strict=True)
-        ):
-            if zlib.crc32(output.tobytes()) == checksum:
-                self.places[images[32 * row : 32 * row + 32]] = (number, row)
-        self.segments.append(segment)
-
-    def _remove_stale(self) -> None:
-        for path in self.folder.glob("*.tmp"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
-
-
-def _check_room(folder: Path, n_bytes: int, name: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        raise OSError(
-            errno.ENOSPC, f"{name} has {_megabytes(free)} free of {_megabytes(n_bytes)} needed"
-        )
-
-
-@contextmanager
-def _clear_disk_errors(folder: Path, n_bytes: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        # OSError picks the subclass by the number, so PermissionError stays one.
-        raise OSError(
-            error.errno,
-            f"{error.strerror}. Stored activations of {_megabytes(n_bytes)} could not be written "
-            f"to {folder}; no half file was left behind. Free some room, or choose another "
-            "cache_dir (None keeps them in memory)",
-        ) from error
-
-
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.1f} MiB"

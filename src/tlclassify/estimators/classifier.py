@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from tlclassify.activations.run import compute_activations, run_batches
+from tlclassify.activations.run import Pass, Running, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
@@ -26,8 +26,9 @@ from tlclassify.training.stages import Stage, get_stage
 
 __all__ = ["TransferClassifier"]
 
-_HEAD_BATCH_SIZE = 1024
 _REBUILT = {"model_", "backbone_", "head_", "_runner"}
+# So many are run sooner than it is found out what the network computes.
+_FEW_IMAGES = 16
 _PRESETS: dict[str, Callable[[str], Any]] = {
     "head": get_head,
     "augmentation": get_augmentation,
@@ -256,23 +257,18 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If `fit` has not been called.
         """
         check_is_fitted(self, "model_")
-        is_stored = self.cache_dir is not None and not self._is_tuned
-        runner = reopen_runner(self, self.backbone_ if is_stored else self.model_)
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
+        # What is stored is read, and nothing is added to it.
+        is_stored = self.cache_dir is not None and not self._is_tuned and len(source) > _FEW_IMAGES
+        runner = reopen_runner(self, self.backbone_ if is_stored else self.model_)
         if not is_stored:
             return np.concatenate(list(run_batches(runner, source, batch_size=self.batch_size)))
-        features = compute_activations(
-            runner,
-            source,
-            batch_size=self.batch_size,
-            cache_dir=self.cache_dir,
-            verbose=self.verbose,
-        )
+        running = Running(self.batch_size, self.cache_dir)
         above = keras.Model(self.backbone_.output, self.model_.output)
         # Called as it is: `predict` would compile it anew every time.
         parts = [
-            keras.ops.convert_to_numpy(above(features[start : start + _HEAD_BATCH_SIZE]))
-            for start in range(0, len(features), _HEAD_BATCH_SIZE)
+            keras.ops.convert_to_numpy(above(features))
+            for features in Pass(runner, source, running).run(write=False)
         ]
         return np.concatenate(parts)
 

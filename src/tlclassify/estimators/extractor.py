@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 
 from tlclassify._checks.parameters import check_choice, raise_problems, run_problems
-from tlclassify.activations.run import compute_activations
+from tlclassify.activations.run import Pass, Running, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
@@ -141,13 +141,10 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         if not hasattr(self, "model_"):
             self.fit(X)
-        return compute_activations(
-            reopen_runner(self, self.model_),
-            reopen_images(X, self.image_shape_, self.pixel_range_),
-            batch_size=self.batch_size,
-            cache_dir=self.cache_dir,
-            verbose=self.verbose,
-        )
+        source = reopen_images(X, self.image_shape_, self.pixel_range_)
+        running = Running(self.batch_size, self.cache_dir, self.verbose)
+        (embeddings,) = run_once([Pass(reopen_runner(self, self.model_), source, running)])
+        return embeddings  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: all but the engine, which is opened again."""

@@ -1,40 +1,26 @@
-"""Images in their views: as a network is run over them, and as an epoch draws from them."""
+"""Images in their fixed views, as a network is run over them."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.inputs.augmentation import (
-    Augmentation,
-    count_views,
-    fixed_views,
-)
+from tlclassify.inputs.augmentation import Augmentation, count_views, fixed_views
 from tlclassify.inputs.images import ImageSource
 
 
 @dataclass(frozen=True)
 class ViewSource:
-    """One view of each image, to be run through a network that `add_views` has made.
-
-    Parameters
-    ----------
-    images : ImageSource
-    numbers : ndarray of shape (n, 10), float32
-        See `tlclassify.networks.views.build_view`.
-    image_digests : ndarray of shape (n, 32), uint8
-        SHA-256 of each image.
-    """
+    """One view of each image, for networks that `add_views` makes: ten numbers say which."""
 
     images: ImageSource
     numbers: NDArray[np.float32]
     image_digests: NDArray[np.uint8]
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.images)
 
     def read(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
@@ -49,7 +35,7 @@ class ViewSource:
         """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
         pairs = zip(self.image_digests, self.numbers, strict=True)
         joined = b"".join(
-            hashlib.sha256(image.tobytes() + view.tobytes()).digest() for image, view in pairs
+            sha256(image.tobytes() + view.tobytes()).digest() for image, view in pairs
         )
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
@@ -60,9 +46,6 @@ def open_views(
     """Return the source of each fixed view, the images themselves first."""
     if augmentation is None or count_views(augmentation) == 1:
         return [images]
-    digests = images.digests()
-    views = [
-        ViewSource(images, fixed_views(augmentation, digests, view, image_size=image_size), digests)
-        for view in range(1, count_views(augmentation))
-    ]
-    return [images, *views]
+    digests, others = images.digests(), range(1, count_views(augmentation))
+    numbers = (fixed_views(augmentation, digests, n, image_size=image_size) for n in others)
+    return [images, *(ViewSource(images, view, digests) for view in numbers)]

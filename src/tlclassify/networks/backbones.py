@@ -10,6 +10,7 @@ import keras
 
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.inputs.splits import seeded
+from tlclassify.networks.graphs import check_process
 from tlclassify.networks.rows import BUILT_IN, Backbone, Scaling
 from tlclassify.networks.weight_files import load_weight_file
 
@@ -212,6 +213,7 @@ def build_backbone(
     >>> build_backbone("mobilenet_micro", image_shape=(32, 32)).output_shape
     (None, 4, 4, 512)
     """
+    check_process()
     row = get_backbone(backbone)
     size = image_size or choose_image_size(row, max(image_shape))
     if size < row.min_size:

@@ -1,12 +1,26 @@
 """The tensors between the operations of a functional model."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import keras
+
+_process: list[int] = []
+
+
+def check_process() -> None:
+    """Refuse to use Keras in a process forked from one that has used it: it would wait for ever."""
+    if not _process:
+        _process.append(os.getpid())
+    if _process[0] != os.getpid():
+        raise RuntimeError(
+            "networks cannot run in a process forked from one that has used Keras: its threads are "
+            "gone. Start processes anew, by multiprocessing.get_context('spawn') or joblib's loky."
+        )
 
 
 def inputs_of(operation: Any) -> list[Any]:

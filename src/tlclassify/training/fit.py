@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.activations.stored_views import Running, Stored, store_further, store_images
+from tlclassify.activations.run import Running, Stored, store_further, store_images
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
@@ -214,7 +214,7 @@ class Fit:
         """Return what a stage trains, and what it reads in training and validation."""
         if stored is None:
             return self._on_images()
-        held_out = [] if stored.validation is None else [stored.validation]
+        held_out = stored.validation
         if cut == self._features and _fits_a_table([*stored.views, *held_out]):
             n, n_views = len(stored.views[0]), len(stored.views)
             model = add_table(self.top, [*stored.views, *held_out])
@@ -246,6 +246,6 @@ class Fit:
 
 def _fits_a_table(outputs: Sequence[NDArray[Any]]) -> bool:
     """Return whether features are vectors, in memory and not too many of them."""
-    if any(part.ndim != 2 or isinstance(part, np.memmap) for part in outputs):
+    if any(part.ndim != 2 or type(part) is not np.ndarray for part in outputs):
         return False
     return sum(part.nbytes for part in outputs) <= _TABLE_LIMIT_BYTES

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.labels import check_labels
 from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
-from tlclassify.activations.stored_views import Running
+from tlclassify.activations.run import Running
 from tlclassify.engines.runners import check_engine
 from tlclassify.inputs.augmentation import get_augmentation
 from tlclassify.inputs.images import ImageSource, reopen_images

@@ -306,8 +306,9 @@ def fits(monkeypatch):
     return counted
 
 
-def test_a_finished_row_is_kept(shapes, make, fits, tmp_path):
-    X, y = shapes
+@pytest.mark.parametrize("dtype", [str, bytes])
+def test_a_finished_row_is_kept(shapes, make, fits, tmp_path, dtype):
+    X, y = shapes[0], shapes[1].astype(dtype)
     options = {"random_state": 0, "cache_dir": tmp_path, "verbose": 0}
     first = compare_backbones([make()], X, y, **options)
     second = compare_backbones([make()], X, y, **options)
@@ -404,6 +405,7 @@ def test_progress_is_over_the_whole(shapes, make, capsys, monkeypatch):
         ({"names": ["mobilnet"]}, "received 'mobilnet'. Did you mean 'mobilenet'"),
         ({"test_fraction": 1.0}, r"test_fraction must be a number in \(0, 1\); received 1.0"),
         ({"confidence_level": 2}, "confidence_level must be"),
+        ({"error_score": 0}, "error_score must be 'raise' or np.nan; received 0"),
         ({"X_test": np.zeros((2, 16, 16, 3), np.uint8)}, "X_test and y_test must come together"),
         ({"y": ["a"] * 60}, "y must hold at least two classes"),
         ({"y": ["a"] * 59 + ["b"]}, "a split by test_fraction.*pass X_test and y_test"),

@@ -140,9 +140,12 @@ def test_a_classifier_of_tables(kind):
     assert report.origin.thumbnails == {}
 
 
-def test_what_another_library_keeps_as_its_history_does_no_harm():
+@pytest.mark.parametrize(
+    "history", [{"loss": [1.0, 0.5], "accuracy": [0.5, 0.6]}, [1.0, 0.5], [{"epoch": 1}], "none"]
+)
+def test_what_another_library_keeps_as_its_history_does_no_harm(history):
     clf, X, y = made_up()
-    clf.history_ = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.6]}
+    clf.history_ = history
     assert evaluate(clf, X, y).origin.history == ()
 
 

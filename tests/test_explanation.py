@@ -298,6 +298,19 @@ def test_many_classes_take_no_square_of_memory(clf):
     assert peak < n_classes**2
 
 
+def test_global_settings_of_keras_change_nothing(clf):
+    expected = grad_cam(clf, X[:4])
+    before = keras.config.image_data_format(), keras.config.floatx()
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    try:
+        found = grad_cam(clf, X[:4])
+    finally:
+        keras.config.set_image_data_format(before[0])
+        keras.config.set_floatx(before[1])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_bad_input(clf):
     with pytest.raises(NotFittedError, match="not fitted yet"):
         grad_cam(TransferClassifier(), X)

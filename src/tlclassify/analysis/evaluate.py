@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -108,13 +108,14 @@ def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
     texts = {name: short_name(repr(value), width=_SETTING_WIDTH) for name, value in params.items()}
     # Other libraries keep what they like under this name.
     history = getattr(clf, "history_", None)
-    epochs = history if isinstance(history, list | tuple) else ()
+    rows = history if isinstance(history, list | tuple) else ()
+    epochs = [dict(row) for row in rows if isinstance(row, Mapping)]
     orders = [report.ranked_images(order)[:N_THUMBNAILS] for order in ("wrong", "uncertain")]
     return Origin(
         settings={"classifier": type(clf).__name__, **texts},
         versions=list_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        history=tuple(dict(row) for row in epochs if {"loss", "accuracy"} <= set(row)),
+        history=tuple(row for row in epochs if {"loss", "accuracy"} <= row.keys()),
         thumbnails=_take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist()),
     )
 

@@ -164,15 +164,16 @@ def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
     shifted = keras.layers.Add(dtype="float32")([features, shifts])
     probe = keras.Model([features, rows], shifted, name="probe")
 
-    def negative_scores(columns: Any, shifted: Any) -> Any:
-        # Inside the probe's own graph Keras would run dropout and move the statistics of batch
-        # normalisation, whatever its layers were called with; in a loss it takes our word.
-        scores = above(shifted, training=False)
-        return -keras.ops.take_along_axis(scores, keras.ops.cast(columns, "int32"), axis=-1)
+    class NegativeScores(keras.losses.Loss):  # type: ignore[misc]
+        def call(self, columns: Any, shifted: Any) -> Any:
+            # Inside the probe's own graph Keras would run dropout and move the statistics of
+            # batch normalisation, whatever its layers were called with; here it takes our word.
+            scores = above(shifted, training=False)
+            return -keras.ops.take_along_axis(scores, keras.ops.cast(columns, "int32"), axis=-1)
 
     # Keras takes the mean of the losses over the batch; the rate makes a sum of it again.
     descent = keras.optimizers.SGD(learning_rate=float(batch_size))
-    probe.compile(descent, loss=negative_scores, auto_scale_loss=False)
+    probe.compile(descent, loss=NegativeScores(dtype="float32"), auto_scale_loss=False)
     return probe
 
 
@@ -192,7 +193,9 @@ def _as_heat(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.fl
     """Return maps (n, rows, columns, 1) as (n, height, width), what is above zero up to 1."""
     shrinks = any(have > want for have, want in zip(maps.shape[1:3], shape, strict=True))
     positive = np.maximum(maps, 0)
-    resized = keras.ops.image.resize(positive, shape, interpolation="bilinear", antialias=shrinks)
+    resized = keras.ops.image.resize(
+        positive, shape, antialias=shrinks, data_format="channels_last"
+    )
     heat: NDArray[np.float32] = keras.ops.convert_to_numpy(resized)[..., 0]
     highest: NDArray[np.float32] = heat.max(axis=(1, 2), keepdims=True)
     return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)

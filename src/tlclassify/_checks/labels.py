@@ -98,7 +98,7 @@ def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} must not hold missing labels; received {len(missing)} of them, the first at "
             f"row {missing[0]}. Drop those rows from the images too."
         )
-    kinds = sorted({_kind(label) for label in labels})
+    kinds = sorted({_kind(found) for found in set(map(type, labels))})
     if len(kinds) > 1:
         raise TypeError(
             f"{name} must hold labels of one type; received a mix of {' and '.join(kinds)}. "
@@ -114,7 +114,7 @@ def _is_missing(label: object) -> bool:
         return True
 
 
-def _kind(label: object) -> str:
+def _kind(found: type) -> str:
     known = {"bool": (bool, np.bool_), "int": Integral, "float": Real, "str": str}
-    names = [name for name, types in known.items() if isinstance(label, types)]  # type: ignore[arg-type]
-    return names[0] if names else type(label).__name__
+    names = [name for name, types in known.items() if issubclass(found, types)]  # type: ignore[arg-type]
+    return names[0] if names else found.__name__

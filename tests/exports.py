@@ -1,12 +1,23 @@
 """What the tests of exported files share: a small fitted classifier, and images for it."""
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
 
+from tlclassify.analysis.calibration import with_temperature
+from tlclassify.engines.converters import FORMATS
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.rows import SYMMETRIC, Backbone
+from tlclassify.persistence.exporting import export
 from tlclassify.training.stages import Stage
+
+KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
+NAMES = {"onnx": "a.onnx", "openvino": "a.xml", "litert": "a.tflite", "saved_model": "a"}
+# Python 3.10 has no Keras that writes LiteRT.
+NAMES = {row.name: NAMES[row.name] for row in FORMATS if row.first_keras <= KERAS}
+SHAPE = (5, 7)
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -49,3 +60,20 @@ def fit_small(shape=(8, 8), labels=None, row=None, **params):
         **params,
     )
     return clf.fit(X, y)
+
+
+@cache
+def fit_once():
+    """A classifier that resizes, whose probabilities are scaled; no test changes it."""
+    return with_temperature(fit_small(SHAPE, image_size=12), 1.7)
+
+
+_exported = {}
+
+
+def export_once(tmp_path_factory):
+    """The same classifier's export of each format, by the format's name; no test changes them."""
+    if not _exported:
+        folder = tmp_path_factory.mktemp("exported")
+        _exported.update({name: export(fit_once(), folder / NAMES[name]) for name in NAMES})
+    return _exported

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from exports import draw_images, fit_small, make_row, needs_tensorflow
+from exports import NAMES, draw_images, export_once, fit_once, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
-from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines import converters
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.onnx_precision import keep_in_float16
@@ -25,15 +24,6 @@ from tlclassify.networks.rows import SYMMETRIC, Scaling
 from tlclassify.persistence.exporting import export
 
 pytestmark = needs_tensorflow
-KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
-NAMES = {
-    "onnx": "a.onnx",
-    "openvino": "a.xml",
-    "litert": "a.tflite",
-    "saved_model": "a",
-}
-# Python 3.10 has no Keras that writes LiteRT.
-NAMES = {row.name: NAMES[row.name] for row in converters.FORMATS if row.first_keras <= KERAS}
 # Each runtime adds up in another order than Keras.
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "int8": 0.15}
 SIZES = [((8, 8), 8), ((5, 7), 12), ((40, 21), 8)]
@@ -100,16 +90,14 @@ def metadata_of(path, name):
     return (path / "assets.extra" / "tlclassify.json").read_text()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def clf():
-    """A classifier that resizes, and whose probabilities are scaled by a temperature."""
-    return with_temperature(fit_small((5, 7), image_size=12), 1.7)
+    return fit_once()
 
 
-@pytest.fixture(scope="module")
-def exported(clf, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exported")
-    return {name: export(clf, folder / file) for name, file in NAMES.items()}
+@pytest.fixture
+def exported(tmp_path_factory):
+    return export_once(tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", NAMES)

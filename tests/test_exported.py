@@ -14,31 +14,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exports import draw_images, fit_small, needs_tensorflow
+from exports import SHAPE, draw_images, export_once, fit_once, needs_tensorflow
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
 from tlclassify.engines.rows import list_engines
 from tlclassify.persistence.exported import load_exported
 from tlclassify.persistence.exporting import export
 
 ROOT = Path(__file__).parents[1]
-SHAPE = (5, 7)
 FILES = [("openvino", "a.xml"), ("openvino", "a.onnx"), ("onnxruntime", "a.onnx")]
 HEAVY = ("tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "matplotlib", "onnx", "tqdm")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def clf():
-    return fit_small(SHAPE, image_size=12)
+    return fit_once()
 
 
-@pytest.fixture(scope="module")
-def folder(clf, tmp_path_factory):
+@pytest.fixture
+def folder(tmp_path_factory):
     if needs_tensorflow.args[0]:
         pytest.skip(needs_tensorflow.kwargs["reason"])
-    folder = tmp_path_factory.mktemp("exported")
-    for name in ("a.xml", "a.onnx"):
-        export(clf, folder / name)
-    return folder
+    return export_once(tmp_path_factory)["onnx"].parent
 
 
 @pytest.fixture

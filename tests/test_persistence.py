@@ -1,6 +1,8 @@
 """A saved classifier comes back as it was, in this process and in another one."""
 
 import copy
+import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -219,18 +221,23 @@ def test_a_normalization_inside_the_backbone(tiny, make_clf, images, again, monk
 
 def test_a_fresh_process_agrees(trained, images, tmp_path):
     save(trained, tmp_path / "saved.tlc")
+    (tmp_path / "pickled").write_bytes(pickle.dumps(trained))
     np.save(tmp_path / "X.npy", images[0])
     code = """
-import sys
+import pickle
 import numpy as np
-from conftest import build_tiny
 from tlclassify import Scaling, load, register_backbone
+X = np.load("X.npy")
+unpickled = pickle.load(open("pickled", "rb")).predict_proba(X)
+from conftest import build_tiny
 register_backbone(build_tiny, name="tiny", scaling=Scaling(1 / 127.5, -1.0), native_size=8)
-np.save(sys.argv[2], load(sys.argv[1]).predict_proba(np.load(sys.argv[3])))
+np.save("answers.npy", [unpickled, load("saved.tlc").predict_proba(X)])
 """
-    paths = [str(tmp_path / name) for name in ("saved.tlc", "answers.npy", "X.npy")]
-    subprocess.run([sys.executable, "-c", code, *paths], cwd=Path(__file__).parent, check=True)
-    np.testing.assert_array_equal(np.load(paths[1]), trained.predict_proba(images[0]))
+    tests = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": tests}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    expected = [trained.predict_proba(images[0])] * 2
+    np.testing.assert_array_equal(np.load(tmp_path / "answers.npy"), expected)
 
 
 # Code of the user's own
@@ -319,6 +326,7 @@ def test_a_file_is_hardly_larger_than_its_weights(images, tmp_path):
     save(clf, tmp_path / "saved.tlc")
     n_bytes = 4 * (clf.backbone_.count_params() + clf.head_.count_params())
     assert n_bytes < (tmp_path / "saved.tlc").stat().st_size < 1.05 * n_bytes
+    assert n_bytes < len(pickle.dumps(clf)) < 1.1 * n_bytes
 
 
 @pytest.mark.parametrize("version", [2])

@@ -37,7 +37,7 @@ from matplotlib.ticker import LogLocator
 
 from measuring import RESULTS, load_cifar10
 from tlclassify import TransferClassifier
-from tlclassify.displays._drawing import BLUE, VERMILION
+from tlclassify.displays.drawing import BLUE, VERMILION
 from tlclassify.estimators.recipes import article_classifier
 from tlclassify.inputs.augmentation import no_views
 from tlclassify.training.loop import _PLATEAU_ARTICLE

@@ -68,7 +68,7 @@ def test_class_curves_show_the_curves_of_the_report(kind):
     measure = report.roc_curve if kind == "roc" else report.precision_recall_curve
     display = ClassCurvesDisplay.from_report(report, kind=kind).plot()
     curves = [measure(label) for label in report.classes]
-    lines = [curve_display.line_ for curve_display in display.curve_displays_]
+    lines = display.ax_.lines[: len(curves)]
     for line, curve in zip(lines, curves, strict=True):
         np.testing.assert_array_equal(points_of(line), np.column_stack([curve.x, curve.y]))
     shown = [text.replace("\\$", "$") for text in legend_of(display.ax_)]
@@ -135,13 +135,11 @@ def test_a_prediction_grid_takes_row_numbers():
         np.testing.assert_array_equal(display.y_true, report.y_true[[7, 3, 199]])
         chances = report.probabilities[[7, 3, 199]].max(axis=1)
         np.testing.assert_array_equal(display.probabilities, chances)
-    for bad in ([200], [-1], [0.0], [[0, 1]], [True], 5, ["wrong"]):
+    for bad in ([200], [-1], [0.0], [[0, 1]], [True], 5, ["wrong"], []):
         with pytest.raises(
             ValueError, match=r"'uncertain', or row numbers in \[0, 200\); received"
         ):
             PredictionGridDisplay.from_report(report, X, select=bad)
-    with pytest.raises(ValueError, match=r"select=\[\] must leave at least one image"):
-        PredictionGridDisplay.from_report(report, X, select=[])
     with pytest.raises(ValueError, match="'unlikely', 'uncertain'; received 'worst'"):
         PredictionGridDisplay.from_report(report, X, select="worst")
 

@@ -3,33 +3,29 @@
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.displays._drawing import (
+from tlclassify.displays.drawing import (
     BLUE,
-    CHARACTER_INCHES,
-    panels,
+    Axes,
+    import_extra,
+    open_axes,
     plain,
     settle,
     text_inches,
 )
-from tlclassify.displays._labels import place_labels
-from tlclassify.evaluation import Comparison, EvaluationReport
-from tlclassify.evaluation.comparison import ComparisonRow
+from tlclassify.evaluation.comparison import Comparison, ComparisonRow
+from tlclassify.evaluation.report import EvaluationReport
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-TIMES = {
+_TIMES = {
     "fit_seconds": "Time to fit (seconds)",
     "single_image_milliseconds": "Time for one image (milliseconds)",
 }
-_NAME_WIDTH, _LINE_WIDTH = 44, 22
 _LARGEST_MARKER, _SMALLEST_MARKER = 330, 16  # areas in square typographic points
-_PLOT_INCHES, _ROW_INCHES, _VALUES = 4.6, 0.34, "0.000 (0.000 to 0.000)"
 
 
 class AccuracyAgainstTimeDisplay:
@@ -43,24 +39,19 @@ class AccuracyAgainstTimeDisplay:
         As in `Comparison.rows`; those that failed are left out.
     time : {"fit_seconds", "single_image_milliseconds"}, default="fit_seconds"
 
-    Attributes
-    ----------
-    ax_, figure_ : matplotlib Axes and Figure
-
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.dummy import DummyClassifier
     >>> from tlclassify import evaluate
-    >>> X, y = load_iris(return_X_y=True)
-    >>> report = evaluate(GaussianNB().fit(X[::2], y[::2]), X[1::2], y[1::2])
+    >>> X, y = [[0], [1]], ["cat", "dog"]
+    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
     >>> row = ComparisonRow("bayes", report=report, fit_seconds=0.1)
     >>> AccuracyAgainstTimeDisplay([row]).plot().ax_.get_xlabel()
     'Time to fit (seconds)'
     """
 
     def __init__(self, rows: Sequence[ComparisonRow], *, time: str = "fit_seconds") -> None:
-        self.time = check_choice("time", time, list(TIMES))
+        self.time = check_choice("time", time, list(_TIMES))
         self.rows = tuple(row for row, _ in succeeded(rows) if np.isfinite(getattr(row, time)))
         if not self.rows:
             raise ValueError(f"rows must know {time} of at least one classifier; received none.")
@@ -72,31 +63,32 @@ class AccuracyAgainstTimeDisplay:
         """Return the display of a comparison; ValueError if all its rows failed."""
         return cls(comparison.rows, time=time)
 
-    def plot(self, ax: "Axes | None" = None) -> "AccuracyAgainstTimeDisplay":
-        """Draw on `ax`, or on a new figure; ImportError if matplotlib is missing."""
-        (panel,) = panels(
-            ax, n_panels=1, shape=(1, 1), figsize=(7.6, 4.6), display="AccuracyAgainstTimeDisplay"
-        )
+    def plot(self, ax: Axes | None = None) -> "AccuracyAgainstTimeDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; needs matplotlib and adjustText."""
+        (panel,) = open_axes(self, ax, figsize=(7.6, 4.6))
         times = np.array([getattr(row, self.time) for row in self.rows])
-        accuracy, intervals, level = _accuracies(self.rows)
+        accuracy, intervals, label = _measure(self.rows)
         sizes = np.array([row.n_parameters for row in self.rows], dtype=float)
         per_parameter = _LARGEST_MARKER / max(sizes.max(), 1)
         areas = np.maximum(sizes * per_parameter, _SMALLEST_MARKER)
         panel.vlines(times, *intervals.T, color="0.5", linewidth=1)
-        panel.scatter(times, accuracy, s=areas, color=BLUE, edgecolors="white", zorder=3)
+        markers = panel.scatter(times, accuracy, s=areas, color=BLUE, edgecolors="white", zorder=3)
         panel.margins(x=0.2, y=0.12)
-        panel.set(xlabel=TIMES[self.time], ylabel=f"Accuracy, with {100 * level:g}% intervals")
+        panel.set(xlabel=_TIMES[self.time], ylabel=label)
         panel.grid(alpha=0.3)
-        _scale_times(panel, times)
+        if times.min() > 0 and times.max() / times.min() > 10:
+            from matplotlib.ticker import LogLocator
+
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("")
+        else:
+            panel.set_xlim(left=max(panel.get_xlim()[0], 0))
         if sizes.max() > 0:
             _add_sizes(panel, sizes.max(), per_parameter)
-        place_labels(
-            panel,
-            [_wrap(row.name) for row in self.rows],
-            points=np.column_stack([times, accuracy]),
-            radii=np.sqrt(areas) / 2,
-            bars=intervals,
-        )
+        points = np.column_stack([times, accuracy])
+        _write_names(panel, [row.name for row in self.rows], points, intervals, markers)
         self.ax_, self.figure_ = panel, panel.figure
         return self
 
@@ -111,17 +103,12 @@ class AccuracyBarsDisplay:
     rows : sequence of ComparisonRow
         As in `Comparison.rows`.
 
-    Attributes
-    ----------
-    ax_, figure_ : matplotlib Axes and Figure
-
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.dummy import DummyClassifier
     >>> from tlclassify import evaluate
-    >>> X, y = load_iris(return_X_y=True)
-    >>> report = evaluate(GaussianNB().fit(X[::2], y[::2]), X[1::2], y[1::2])
+    >>> X, y = [[0], [1]], ["cat", "dog"]
+    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
     >>> rows = [ComparisonRow("big", failure="no memory"), ComparisonRow("bayes", report=report)]
     >>> [label.get_text() for label in AccuracyBarsDisplay(rows).plot().ax_.get_yticklabels()]
     ['bayes', 'big']
@@ -137,37 +124,34 @@ class AccuracyBarsDisplay:
         """Return the display of a comparison; ValueError if all its rows failed."""
         return cls(comparison.rows)
 
-    def plot(self, ax: "Axes | None" = None) -> "AccuracyBarsDisplay":
-        """Draw on `ax`, or on a new figure; ImportError if matplotlib is missing."""
-        names = [plain(row.name, _NAME_WIDTH) for row in (*self.rows, *self.failed_rows)]
-        size = (
-            _PLOT_INCHES + text_inches(names, fontsize=10) + text_inches([_VALUES], fontsize=9),
-            _ROW_INCHES * len(names) + 0.9,
-        )
-        (panel,) = panels(ax, n_panels=1, shape=(1, 1), figsize=size, display="AccuracyBarsDisplay")
-        accuracy, intervals, level = _accuracies(self.rows)
+    def plot(self, ax: Axes | None = None) -> "AccuracyBarsDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        names = [plain(row.name, 44) for row in (*self.rows, *self.failed_rows)]
+        size = (6.2 + text_inches(*names, fontsize=10), 0.34 * len(names) + 0.9)
+        (panel,) = open_axes(self, ax, figsize=size)
+        accuracy, intervals, label = _measure(self.rows)
+        panel.set_xlabel(label)
+        panel.grid(axis="x", alpha=0.3)
         places = np.arange(len(self.rows))
         panel.hlines(places, *intervals.T, color=BLUE, linewidth=2.5)
         panel.plot(accuracy, places, "o", color=BLUE, markersize=7)
+        beside = {"transform": panel.get_yaxis_transform(), "va": "center"}
         for i, (low, high) in enumerate(intervals):
-            _write_beside(panel, i, f"{accuracy[i]:.3f} ({low:.3f} to {high:.3f})")
-        panel.set(xlabel=f"Accuracy, with {100 * level:g}% intervals")
+            text = f"{accuracy[i]:.3f} ({low:.3f} to {high:.3f})"
+            panel.text(1.02, i, text, fontsize=9, **beside)
         panel.set_yticks(range(len(names)), labels=names)
         panel.set_ylim(len(names) - 0.5, -0.5)
-        panel.grid(axis="x", alpha=0.3)
         if self.failed_rows:
-            self._write_failures(panel)
+            first = len(self.rows)
+            panel.axhspan(first - 0.5, len(names) - 0.5, color="0.5", alpha=0.15)
+            settle(panel)
+            width = int(panel.bbox.width / panel.figure.dpi / text_inches("0", fontsize=8))
+            for place, row in enumerate(self.failed_rows, start=first):
+                panel.text(
+                    0.02, place, plain(f"failed: {row.failure}", width), fontsize=8, **beside
+                )
         self.ax_, self.figure_ = panel, panel.figure
         return self
-
-    def _write_failures(self, ax: "Axes") -> None:
-        first = len(self.rows)
-        ax.axhspan(first - 0.5, first + len(self.failed_rows) - 0.5, color="0.5", alpha=0.15)
-        settle(ax)
-        inches = ax.bbox.width / ax.figure.dpi
-        for place, row in enumerate(self.failed_rows, start=first):
-            reason = plain(f"failed: {row.failure}", int(inches / CHARACTER_INCHES / 8))
-            _write_beside(ax, place, reason, side=0)
 
 
 def succeeded(rows: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, EvaluationReport]]:
@@ -182,27 +166,15 @@ def succeeded(rows: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, Evalua
     return done
 
 
-def _accuracies(rows: Sequence[ComparisonRow]) -> tuple[Any, Any, float]:
-    """Return accuracies, their intervals and the level of these."""
+def _measure(rows: Sequence[ComparisonRow]) -> tuple[NDArray[Any], NDArray[Any], str]:
+    """Return accuracies, their intervals and a name for the axis."""
     reports = [report for _, report in succeeded(rows)]
-    accuracy = np.array([report.accuracy for report in reports])
     intervals = np.array([report.accuracy_interval for report in reports])
-    return accuracy, intervals, reports[0].confidence_level
+    label = f"Accuracy, with {100 * reports[0].confidence_level:g}% intervals"
+    return np.array([report.accuracy for report in reports]), intervals, label
 
 
-def _scale_times(ax: "Axes", times: Any) -> None:
-    from matplotlib.ticker import LogLocator
-
-    if times.min() > 0 and times.max() / times.min() > 10:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
-    else:
-        ax.set_xlim(left=max(ax.get_xlim()[0], 0))
-
-
-def _add_sizes(ax: "Axes", largest: float, area_per_parameter: float) -> None:
+def _add_sizes(ax: Axes, largest: float, area_per_parameter: float) -> None:
     """Add a legend of round numbers of parameters."""
     from matplotlib.ticker import EngFormatter
 
@@ -213,27 +185,31 @@ def _add_sizes(ax: "Axes", largest: float, area_per_parameter: float) -> None:
         for n in (top, top / 4, top / 20)
         if n >= 1
     ]
-    ax.legend(
-        handles=handles,
-        title="Parameters",
-        loc="upper left",
-        bbox_to_anchor=(1, 1.02),
-        frameon=False,
-    )
+    place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
+    ax.legend(handles=handles, title="Parameters", frameon=False, **place)
 
 
-def _wrap(name: str) -> str:
-    return textwrap.fill(plain(name, _NAME_WIDTH), _LINE_WIDTH, break_long_words=False)
-
-
-def _write_beside(ax: "Axes", place: float, text: str, *, side: int = 1) -> None:
-    """Write on the line of a row, right of the frame or, for side 0, within it at the left."""
-    ax.annotate(
-        text,
-        (side, place),
-        xycoords=ax.get_yaxis_transform(),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9 if side else 8,
+def _write_names(
+    ax: Axes, names: Sequence[str], points: NDArray[Any], intervals: NDArray[Any], markers: Any
+) -> None:
+    """Write each name near its point, where it hides neither another nor what is drawn."""
+    adjust_text = import_extra("adjustText", user="AccuracyAgainstTimeDisplay.plot").adjust_text
+    texts = [
+        ax.text(x, y, textwrap.fill(plain(name, 44), 22), fontsize=9, in_layout=False)
+        for name, (x, y) in zip(names, points, strict=True)
+    ]
+    settle(ax)
+    ax.autoscale(enable=False)  # else the lines to the names would move the axes under them
+    bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
+    adjust_text(
+        texts,
+        np.tile(points[:, 0], len(bars)),
+        bars.ravel(),
+        objects=markers,
+        ax=ax,
+        expand=(1.1, 1.4),
+        force_text=(0.2, 0.4),
+        min_arrow_len=12,
+        iter_lim=200,  # a limit of time would give another picture on another machine
+        arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6},
     )

@@ -1,22 +1,20 @@
-"""The confusion matrix of a report."""
+"""What a classifier, or each of several, mistakes for what."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from sklearn.metrics import ConfusionMatrixDisplay
+from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.displays._drawing import CHARACTER_INCHES, import_pyplot, plain, settle
-from tlclassify.evaluation import EvaluationReport
+from tlclassify.displays.accuracies import succeeded
+from tlclassify.displays.drawing import Axes, open_axes, plain, settle, text_inches
+from tlclassify.evaluation.comparison import Comparison
+from tlclassify.evaluation.report import EvaluationReport
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-MOST_SLANTED = 20  # names; more of them stand upright
-_CELLS_WITH_VALUES, _NAME_WIDTH, _SMALLEST_VALUE = 30, 40, 5
+_CELLS_WITH_VALUES, _SMALLEST_VALUE = 30, 5
+_NAME_WIDTH, _SHORT_NAME_WIDTH, _MOST_ACROSS = 40, 28, 3
 
 
 class ConfusionDisplay:
@@ -30,12 +28,6 @@ class ConfusionDisplay:
     confusion_matrix : array-like of shape (n_classes, n_classes)
         Integer counts, or floating point fractions in [0, 1].
     class_names : sequence of str, of length n_classes
-
-    Attributes
-    ----------
-    ax_, figure_ : matplotlib Axes and Figure
-    matrix_display_ : sklearn.metrics.ConfusionMatrixDisplay
-        What drew the cells.
 
     Examples
     --------
@@ -64,71 +56,145 @@ class ConfusionDisplay:
         check_choice("normalize", normalize, ["true"])
         return cls(report.confusion_matrix_normalized, class_names=report.class_names)
 
-    def plot(self, ax: "Axes | None" = None, *, colorbar: bool = True) -> "ConfusionDisplay":
-        """Draw on `ax`, or on a new figure; ImportError if matplotlib is missing."""
-        plt = import_pyplot("ConfusionDisplay")
+    def plot(self, ax: Axes | None = None, *, colorbar: bool = True) -> "ConfusionDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         names = [plain(name, _NAME_WIDTH) for name in self.class_names]
-        fractions = self.confusion_matrix.dtype.kind == "f"
-        top = 1 if fractions else max(self.confusion_matrix.max(), 1)
-        if ax is None:
-            side = _side_inches(len(names), len(f"{top}.00" if fractions else str(top)))
-            margin = max(map(len, names)) * 10 * CHARACTER_INCHES + 0.6
-            size = (side + margin + 1.1, side + 0.75 * margin)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
-        else:
-            side = min(ax.bbox.width, ax.bbox.height) / ax.figure.dpi
-        self.matrix_display_ = ConfusionMatrixDisplay(self.confusion_matrix).plot(
-            include_values=len(names) <= _CELLS_WITH_VALUES,
-            cmap="Blues",
-            values_format=".2f" if fractions else "d",
-            ax=ax,
-            colorbar=False,
-            im_kw={"vmin": 0, "vmax": top},
-            text_kw={"in_layout": False},  # hundreds of texts, none of which leaves its cell
-        )
-        if colorbar:
-            bar = ax.inset_axes((1.02 + 0.05 / side, 0, 0.2 / side, 1))  # as high as the matrix
-            label = "Fraction of the true class" if fractions else "Images"
-            ax.figure.colorbar(self.matrix_display_.im_, cax=bar, label=label)
-        _name_classes(ax, names, side / len(names))
-        if self.matrix_display_.text_ is not None:
-            _fit_values(self.matrix_display_, top)
-        self.ax_, self.figure_ = ax, ax.figure
+        cell = 0.2
+        if len(names) <= _CELLS_WITH_VALUES:
+            values = [f"{_write_value(value)} " for value in self.confusion_matrix.flat]
+            cell = text_inches(*values, fontsize=9)
+        side = min(max(len(names) * cell, 3.0), 17.0)
+        margin = text_inches(*names, fontsize=10) + 0.6
+        (panel,) = open_axes(self, ax, figsize=(side + margin + 1.1, side + 0.75 * margin))
+        _draw_matrix(panel, self.confusion_matrix, names, colorbar=colorbar, slant=len(names) <= 20)
+        settle(panel)
+        _write_values(panel, self.confusion_matrix)
+        self.ax_, self.figure_ = panel, panel.figure
         return self
 
 
-def _side_inches(n_classes: int, widest: int) -> float:
-    cell = (widest + 1) * 9 * CHARACTER_INCHES if n_classes <= _CELLS_WITH_VALUES else 0.2
-    return min(max(n_classes * cell, 3.0), 17.0)
+class ConfusionMatricesDisplay:
+    """Confusion matrices side by side, as fractions of the true class on one scale of colours.
 
+    Parameters
+    ----------
+    matrices : array-like of shape (n, n_classes, n_classes), floating point in [0, 1]
+    names : sequence of n str
+        What stands above each.
+    class_names : sequence of str, of length n_classes
 
-def _fit_values(display: ConfusionMatrixDisplay, top: float) -> None:
-    """Size the values by their cells, and set their colours against the whole colour scale.
-
-    Scikit-learn takes the scale to end at the largest value.
+    Examples
+    --------
+    >>> display = ConfusionMatricesDisplay(
+    ...     [[[0.8, 0.2], [0.1, 0.9]], [[1.0, 0.0], [0.4, 0.6]]],
+    ...     names=["small", "large"],
+    ...     class_names=["cat", "dog"],
+    ... )
+    >>> [ax.get_title() for ax in display.plot().ax_]
+    ['small', 'large']
     """
-    settle(display.ax_)
-    inches = display.ax_.get_window_extent().width / display.figure_.dpi
-    widest = max(len(text.get_text()) for text in display.text_.flat)
-    size = inches / len(display.text_) / (widest + 1) / CHARACTER_INCHES
-    for value, text in zip(display.confusion_matrix.flat, display.text_.flat, strict=True):
-        text.set(fontsize=min(size, 9), visible=size >= _SMALLEST_VALUE)
-        text.set_color("white" if value > 0.7 * top else "#202020")
-        if value == 0:
-            text.set_text("0")
+
+    def __init__(
+        self, matrices: ArrayLike, *, names: Sequence[str], class_names: Sequence[str]
+    ) -> None:
+        self.matrices = np.asarray(matrices, dtype=float)
+        self.names = tuple(names)
+        self.class_names = tuple(class_names)
+        shape = (len(self.names), len(self.class_names), len(self.class_names))
+        if self.matrices.shape != shape or 0 in shape:
+            raise ValueError(
+                "matrices must hold a square matrix of the class names for each of names; "
+                f"received shape {self.matrices.shape} for {shape[0]} names and {shape[1]} class "
+                "names."
+            )
+
+    @classmethod
+    def from_comparison(cls, comparison: Comparison) -> "ConfusionMatricesDisplay":
+        """Return the display of the rows that did not fail; ValueError if all did."""
+        done = succeeded(comparison.rows)
+        names = {report.class_names for _, report in done}
+        if len(names) > 1:
+            raise ValueError(
+                "comparison must hold reports on the same classes; received "
+                f"{len(names)} different lists of them. Evaluate all on one test set."
+            )
+        return cls(
+            [report.confusion_matrix_normalized for _, report in done],
+            names=[f"{row.name}\naccuracy {report.accuracy:.3f}" for row, report in done],
+            class_names=done[0][1].class_names,
+        )
+
+    def plot(self, ax: Sequence[Axes] | None = None) -> "ConfusionMatricesDisplay":
+        """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
+        n, names = len(self.names), [plain(name, _SHORT_NAME_WIDTH) for name in self.class_names]
+        across = math.ceil(n / math.ceil(n / _MOST_ACROSS))
+        down = math.ceil(n / across)
+        side = min(max(0.38 * len(names), 2.6), 5.5)
+        margin = text_inches(*names, fontsize=10) + 0.5
+        size = (across * (side + 0.2) + margin + 0.9, down * (side + 0.5) + margin)
+        grid = {"nrows": down, "ncols": across, "figsize": size, "layout": "compressed"}
+        self.ax_ = open_axes(self, ax, n_panels=n, **grid)
+        with_bar = across - 1 if ax is None else n - 1
+        for i, (panel, matrix) in enumerate(zip(self.ax_, self.matrices, strict=True)):
+            _draw_matrix(panel, matrix, names, colorbar=i == with_bar, slant=False)
+            width = int(side / text_inches("0", fontsize=10))
+            title = "\n".join(plain(line, width) for line in self.names[i].split("\n"))
+            panel.set_title(title, fontsize=10)
+            if ax is None and i % across:
+                panel.set(yticklabels=[], ylabel="")
+            if ax is None and i + across < n:
+                panel.set(xticklabels=[], xlabel="")
+            elif ax is None and i + across < across * down:
+                panel.xaxis.set_in_layout(False)  # the empty place below has room for the names
+        settle(self.ax_[0])
+        for panel, matrix in zip(self.ax_, self.matrices, strict=True):
+            _write_values(panel, matrix)
+        self.figure_ = self.ax_[0].figure
+        return self
 
 
-def _name_classes(ax: "Axes", names: list[str], cell: float) -> None:
+def _write_value(value: Any) -> str:
+    if value == 0:
+        return "0"
+    return f"{value:.2f}" if isinstance(value, np.floating) else f"{value:d}"
+
+
+def _draw_matrix(
+    ax: Axes, matrix: NDArray[Any], names: list[str], *, colorbar: bool, slant: bool
+) -> None:
+    """Draw cells, a bar of their colours, and names of classes as large as there is room for."""
+    fractions = matrix.dtype.kind == "f"
+    image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1 if fractions else max(matrix.max(), 1))
+    side = min(ax.bbox.width, ax.bbox.height) / ax.figure.dpi
+    if colorbar:
+        bar = ax.inset_axes((1.02 + 0.05 / side, 0, 0.2 / side, 1))  # as high as the matrix
+        label = "Fraction of the true class" if fractions else "Images"
+        ax.figure.colorbar(image, cax=bar, label=label)
+    cell = side / len(names)
     size = min(10.0, cell * 72 / 1.25)
     step = 1 if size >= 6 else math.ceil(10 / (72 * cell))
     size = size if step == 1 else 8.0
-    ticks = range(0, len(names), step)
-    ax.set_xticks(ticks, labels=names[::step], fontsize=size)
-    ax.set_yticks(ticks, labels=names[::step], fontsize=size)
-    if max(map(len, names)) * size * CHARACTER_INCHES > 0.95 * cell:
-        turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    turn: dict[str, Any] = {}
+    if text_inches(*names, fontsize=size) > 0.95 * cell:
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        turn = slanted if slant else {"rotation": 90}
         ax.tick_params(axis="x", pad=2)
-        for label in ax.get_xticklabels():
-            label.set(**turn if len(names) <= MOST_SLANTED else {"rotation": 90})
+    ticks = range(0, len(names), step)
+    ax.set_xticks(ticks, labels=names[::step], fontsize=size, **turn)
+    ax.set_yticks(ticks, labels=names[::step], fontsize=size)
     note = f" (one name in {step})" if step > 1 else ""
     ax.set(xlabel=f"Predicted class{note}", ylabel=f"True class{note}")
+
+
+def _write_values(ax: Axes, matrix: NDArray[Any]) -> None:
+    """Write the values in the size of their cells, where that can be read."""
+    texts = [_write_value(value) for value in matrix.flat]
+    cell = ax.get_window_extent().width / ax.figure.dpi / len(matrix)
+    size = min(9, cell / text_inches(*(f"{text} " for text in texts), fontsize=1))
+    if len(matrix) > _CELLS_WITH_VALUES or size < _SMALLEST_VALUE:
+        return
+    top = ax.images[0].get_clim()[1]
+    style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
+    for ((row, column), value), text in zip(np.ndenumerate(matrix), texts, strict=True):
+        color = "white" if value > 0.7 * top else "#202020"
+        ax.text(column, row, text, color=color, fontsize=size, **style)

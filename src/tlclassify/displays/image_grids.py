@@ -1,24 +1,22 @@
-"""Images in rows and columns, with their labels or with what was predicted for them."""
+"""Images in rows and columns: with labels, with what was predicted, or under maps of heat."""
 
-from typing import TYPE_CHECKING, Any
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from tlclassify._checks.images import check_images
+from tlclassify._checks.images import check_images, read_image
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
-from tlclassify.displays._drawing import VERMILION, plain
-from tlclassify.displays._grids import CAPTION_WIDTH, column, draw_grid
-from tlclassify.evaluation import EvaluationReport
-from tlclassify.evaluation.report import ORDERS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
+from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
+from tlclassify.evaluation.report import ORDERS, EvaluationReport
 
 _UNRANKED = ("first", "random")
+_CAPTION_WIDTH, _IMAGE_INCHES, _FILE_PIXELS = 25, 1.7, 256
+_LUMINANCE, _GRAYNESS, _STRONGEST = (0.299, 0.587, 0.114), 0.8, 0.8  # of images under heat
 
 
 class ImageGridDisplay:
@@ -31,10 +29,6 @@ class ImageGridDisplay:
     labels : array-like of shape (n,), default=None
     n_columns : int, default=6
 
-    Attributes
-    ----------
-    ax_, figure_ : ndarray of n matplotlib Axes, and their Figure
-
     Examples
     --------
     >>> images = np.zeros((10, 8, 8, 3), dtype="uint8")
@@ -45,8 +39,7 @@ class ImageGridDisplay:
 
     def __init__(self, images: Any, *, labels: ArrayLike | None = None, n_columns: int = 6) -> None:
         self.images = check_images(images, name="images")
-        no_labels = [""] * len(self.images)
-        self.labels = column(no_labels if labels is None else labels, self.images, "labels")
+        self.labels = _column(labels, len(self.images), "labels")
         self.n_columns = n_columns
 
     @classmethod
@@ -62,22 +55,20 @@ class ImageGridDisplay:
     ) -> "ImageGridDisplay":
         """Return the display of the "first" or of "random" images of a data set."""
         check_choice("select", select, _UNRANKED)
-        labels = None if y is None else column(y, X, "y")
-        rows = _select(np.arange(len(X)), (n_rows, n_columns), select, random_state)
-        return cls(
-            _take(X, rows), labels=y if labels is None else labels[rows], n_columns=n_columns
-        )
+        images = _open_images(X)
+        labels = _column(y, len(images), "y")
+        rows = _cut(np.arange(len(images)), n_rows, n_columns, select, random_state)
+        return cls(_take(images, rows), labels=labels[rows], n_columns=n_columns)
 
-    def plot(self, ax: "Sequence[Axes] | None" = None) -> "ImageGridDisplay":
-        """Draw on one Axes per image, or on a new figure; ImportError if matplotlib is missing."""
-        captions = [plain(str(label), 2 * CAPTION_WIDTH) for label in self.labels]
-        self.ax_ = draw_grid("ImageGridDisplay", ax, self.images, captions, self.n_columns)
+    def plot(self, ax: Sequence[Axes] | None = None) -> "ImageGridDisplay":
+        """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
+        self.ax_ = _draw_grid(self, ax, [plain(label, 40) for label in self.labels])
         self.figure_ = self.ax_[0].figure
         return self
 
 
 class PredictionGridDisplay:
-    """A grid of images with true label, predicted label and the probability of the latter.
+    r"""A grid of images with true label, predicted label and the probability of the latter.
 
     A wrong prediction has a thick dashed frame and the word "wrong" on its image.
 
@@ -90,9 +81,12 @@ class PredictionGridDisplay:
         Of the predicted labels.
     n_columns : int, default=6
 
-    Attributes
-    ----------
-    ax_, figure_ : ndarray of n matplotlib Axes, and their Figure
+    Examples
+    --------
+    >>> images = np.zeros((1, 8, 8, 3), dtype="uint8")
+    >>> one = {"y_true": ["cat"], "y_pred": ["dog"], "probabilities": [0.7]}
+    >>> PredictionGridDisplay(images, **one).plot().ax_[0].get_title()
+    'true: cat\npredicted: dog (0.70)'
     """
 
     def __init__(
@@ -105,9 +99,9 @@ class PredictionGridDisplay:
         n_columns: int = 6,
     ) -> None:
         self.images = check_images(images, name="images")
-        self.y_true = column(y_true, self.images, "y_true")
-        self.y_pred = column(y_pred, self.images, "y_pred")
-        self.probabilities = column(probabilities, self.images, "probabilities")
+        self.y_true = _column(y_true, len(self.images), "y_true")
+        self.y_pred = _column(y_pred, len(self.images), "y_pred")
+        self.probabilities = _column(probabilities, len(self.images), "probabilities")
         self.n_columns = n_columns
 
     @classmethod
@@ -121,84 +115,192 @@ class PredictionGridDisplay:
         n_columns: int = 6,
         random_state: int | None = None,
     ) -> "PredictionGridDisplay":
-        """Return the display of some of the images that a report is about.
+        """Return the display of some of the images `X` that a report is about.
 
-        Parameters
-        ----------
-        report : EvaluationReport
-        X : array-like
-            All the images that were evaluated.
-        select : {"first", "random", "wrong", "unlikely", "uncertain"} or array-like of int
-            Which come first: the last three as in `EvaluationReport.ranked_images`. Row numbers
-            choose images one by one, as those of `EvaluationReport.label_errors`.
-        n_rows, n_columns : int
-            Of the grid; images beyond it are left out.
-        random_state : int, optional
-            Seed of "random".
+        `select` says which come first: the "first", "random" ones, or "wrong", "unlikely" or
+        "uncertain" ones as in `EvaluationReport.ranked_images`; or it holds row numbers, as those
+        of `EvaluationReport.label_errors`. Images beyond the grid are left out.
         """
-        y_true = column(report.y_true, X, "y_true of the report")
-        rows = _select(_rank(report, select), (n_rows, n_columns), select, random_state)
+        images = _open_images(X)
+        y_true = _column(report.y_true, len(images), "y_true of the report")
+        rows = _cut(_rank(report, select), n_rows, n_columns, select, random_state)
         return cls(
-            _take(X, rows),
+            _take(images, rows),
             y_true=y_true[rows],
             y_pred=report.y_pred[rows],
             probabilities=report.probabilities[rows].max(axis=1),
             n_columns=n_columns,
         )
 
-    def plot(self, ax: "Sequence[Axes] | None" = None) -> "PredictionGridDisplay":
-        """Draw on one Axes per image, or on a new figure; ImportError if matplotlib is missing."""
+    def plot(self, ax: Sequence[Axes] | None = None) -> "PredictionGridDisplay":
+        """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
         columns = zip(self.y_true, self.y_pred, self.probabilities, strict=True)
         captions = [
-            f"true: {plain(str(true), 40)}\npredicted: {plain(str(pred), 40)} ({chance:.2f})"
-            for true, pred, chance in columns
+            f"true: {plain(true, 40)}\npredicted: {plain(predicted, 40)} ({probability:.2f})"
+            for true, predicted, probability in columns
         ]
-        self.ax_ = draw_grid("PredictionGridDisplay", ax, self.images, captions, self.n_columns)
+        self.ax_ = _draw_grid(self, ax, captions)
         self.figure_ = self.ax_[0].figure
-        for panel, wrong in zip(self.ax_, self.y_true != self.y_pred, strict=True):
-            if wrong:
-                panel.spines[:].set(
-                    color=VERMILION, linewidth=4, linestyle=(0, (2, 1)), capstyle="butt"
-                )
-                box = {"facecolor": VERMILION, "edgecolor": "none", "pad": 2}
-                style = {"fontsize": 9, "fontweight": "bold", "color": "white", "bbox": box}
-                panel.annotate(
-                    "wrong", (0, 1), (7, -7), "axes fraction", "offset points", va="top", **style
-                )
+        frame = {"color": VERMILION, "linewidth": 4, "linestyle": (0, (2, 1)), "capstyle": "butt"}
+        box = {"facecolor": VERMILION, "edgecolor": "none", "pad": 2}
+        style = {"fontsize": 9, "fontweight": "bold", "color": "white", "bbox": box, "va": "top"}
+        for panel in self.ax_[self.y_true != self.y_pred]:
+            panel.spines[:].set(**frame)
+            panel.annotate("wrong", (0, 1), (7, -7), "axes fraction", "offset points", **style)
         return self
+
+
+class HeatmapDisplay:
+    """A grid of images under their heat maps, as `grad_cam` makes them.
+
+    The images are shown nearly gray, so that colour means heat; the hotter a place, the more of it
+    is covered. Maps of another size than their images are stretched over them.
+
+    Parameters
+    ----------
+    images : array-like of n images or file paths
+        As in `ImageGridDisplay`.
+    heatmaps : array-like of shape (n, rows, columns), floating point in [0, 1]
+    captions : array-like of shape (n,), default=None
+        What stands above each image.
+    n_columns : int, default=6
+
+    Examples
+    --------
+    >>> images = np.zeros((2, 8, 8, 3), dtype="uint8")
+    >>> heatmaps = np.full((2, 4, 4), 0.5)
+    >>> display = HeatmapDisplay(images, heatmaps=heatmaps, captions=["cat", "dog"])
+    >>> [ax.get_title() for ax in display.plot().ax_]
+    ['cat', 'dog']
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        *,
+        heatmaps: ArrayLike,
+        captions: ArrayLike | None = None,
+        n_columns: int = 6,
+    ) -> None:
+        self.images = check_images(images, name="images")
+        self.captions = _column(captions, len(self.images), "captions")
+        self.n_columns = n_columns
+        self.heatmaps = heat = np.asarray(heatmaps)
+        if heat.ndim != 3 or len(heat) != len(self.images) or 0 in heat.shape:
+            raise ValueError(
+                "heatmaps must have shape (n, rows, columns) with one map for each of "
+                f"{len(self.images)} images; received shape {heat.shape}."
+            )
+        if heat.dtype.kind != "f" or not (heat.min() >= 0 and heat.max() <= 1):
+            raise ValueError(
+                f"heatmaps must be floating point in [0, 1]; received {heat.dtype} from "
+                f"{heat.min()} to {heat.max()}. Divide each map by its largest value."
+            )
+
+    def plot(self, ax: Sequence[Axes] | None = None) -> "HeatmapDisplay":
+        """Draw on an Axes each or, with a bar of colours, a new figure, `ax_` of `figure_`."""
+        self.ax_ = _draw_grid(self, ax, [plain(caption, 40) for caption in self.captions])
+        self.figure_ = self.ax_[0].figure
+        from matplotlib import colormaps
+        from matplotlib.colors import ListedColormap
+
+        colors = colormaps["viridis"](np.linspace(0, 1, 256))
+        colors[:, 3] = np.linspace(0, _STRONGEST, 256)
+        style = {"cmap": ListedColormap(colors), "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
+        for panel, heat in zip(self.ax_, self.heatmaps, strict=True):
+            (image,) = panel.images
+            pixels = image.get_array()
+            color = pixels / (255 if pixels.dtype == np.uint8 else 1)
+            image.set_data(color + _GRAYNESS * ((color @ _LUMINANCE)[..., None] - color))
+            drawn = panel.imshow(heat, extent=image.get_extent(), **style)
+        if ax is None:
+            width, height = self.figure_.get_size_inches()
+            self.figure_.set_figwidth(width + 0.6)
+            length = min(1, 3 / height)
+            shape = {"shrink": length, "aspect": 8 * length * height, "pad": 0.2 / width}
+            places = {"ax": self.ax_.tolist(), "anchor": (0, 1), "ticks": [0, 1]}
+            bar = self.figure_.colorbar(drawn, **shape, **places)
+            bar.set_label("Heat", fontsize=8)
+            bar.ax.tick_params(labelsize=8)
+        return self
+
+
+def _column(values: ArrayLike | None, n: int, name: str) -> NDArray[Any]:
+    """Return one value an image, empty texts for none."""
+    found = np.asarray([""] * n if values is None else values)
+    if found.shape != (n,):
+        raise ValueError(
+            f"{name} must have one value per image; received shape {found.shape} for {n} images."
+        )
+    return found
+
+
+def _open_images(X: Any) -> NDArray[Any]:
+    """Return an array as it is, which may lie on disk, and anything else checked."""
+    return X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)
+
+
+def _take(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the chosen images, checked."""
+    chosen = check_images(images[rows])
+    # Dark images alone do not tell in what range their values lie; all of them do.
+    if chosen.dtype.kind == "f" and chosen.max() <= 1 < images.max():
+        chosen = np.rint(chosen).astype(np.uint8)
+    return chosen
 
 
 def _rank(report: EvaluationReport, select: Any) -> NDArray[np.intp]:
     """Return row numbers in the order in which images are shown."""
-    n_samples = report.n_samples
     if isinstance(select, str):
         check_choice("select", select, [*_UNRANKED, *ORDERS])
-        return report.ranked_images(select) if select in ORDERS else np.arange(n_samples)
+        return report.ranked_images(select) if select in ORDERS else np.arange(report.n_samples)
     rows = np.asarray(select)
-    if rows.ndim == 1 and len(rows) == 0:
-        return np.arange(0)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n_samples:
-        orders = ", ".join(repr(order) for order in (*_UNRANKED, *ORDERS))
-        raise ValueError(
-            f"select must be one of {orders}, or row numbers in [0, {n_samples}); received "
-            f"{select!r}. Turn a mask into row numbers with numpy.flatnonzero."
-        )
-    return rows.astype(np.intp)
+    if rows.ndim == 1 and rows.dtype.kind in "iu" and np.isin(rows, range(report.n_samples)).all():
+        return rows.astype(np.intp)
+    orders = ", ".join(repr(order) for order in (*_UNRANKED, *ORDERS))
+    raise ValueError(
+        f"select must be one of {orders}, or row numbers in [0, {report.n_samples}); received "
+        f"{select!r}. Turn a mask into row numbers with numpy.flatnonzero."
+    )
 
 
-def _select(
-    rows: NDArray[np.intp], shape: tuple[int, int], select: Any, random_state: int | None
+def _cut(
+    rows: NDArray[np.intp], n_rows: int, n_columns: int, select: Any, random_state: int | None
 ) -> NDArray[np.intp]:
-    names = zip(("n_rows", "n_columns"), shape, strict=True)
-    raise_problems([number_problem(name, n, integer=True, low=1) for name, n in names])
+    """Return the rows that the grid has place for."""
+    sizes = {"n_rows": n_rows, "n_columns": n_columns}.items()
+    raise_problems([number_problem(name, n, integer=True, low=1) for name, n in sizes])
     if len(rows) == 0:
         raise ValueError(f"select={select!r} must leave at least one image; received none.")
     if isinstance(select, str) and select == "random":
         rows = check_random_state(random_state).permutation(rows)
-    return rows[: shape[0] * shape[1]]
+    return rows[: n_rows * n_columns]
 
 
-def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Check the chosen images only, where the others can be left on disk."""
-    images = X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)
-    return check_images(images[rows])
+def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> NDArray[Any]:
+    """Draw each image under its caption, as the network saw it; return the panels."""
+    raise_problems([number_problem("n_columns", display.n_columns, integer=True, low=1)])
+    images = display.images
+    top = 1 if images.dtype.kind == "f" and images.max() <= 1 else 255
+    pictures = []
+    for row in images:
+        image = row if isinstance(row, np.ndarray) else read_image(row, max_side=_FILE_PIXELS)
+        color = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
+        pictures.append(color if color.dtype == np.uint8 else color.astype(float) / top)
+    texts = [
+        "\n".join(textwrap.fill(line, _CAPTION_WIDTH) for line in caption.split("\n"))
+        for caption in captions
+    ]
+    across = min(display.n_columns, len(images))
+    down = math.ceil(len(images) / across)
+    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    lines = max(text.count("\n") + 1 for text in texts)
+    height = _IMAGE_INCHES * min(tallest, 3) + 0.15 * lines + 0.15
+    grid = {"nrows": down, "ncols": across}
+    size = (across * (_IMAGE_INCHES + 0.15), down * height)
+    axes = open_axes(display, ax, n_panels=len(images), figsize=size, **grid)
+    for panel, picture, text in zip(axes, pictures, texts, strict=True):
+        panel.imshow(picture)
+        panel.set(xticks=[], yticks=[])
+        panel.set_title(text, fontsize=8)
+    return axes

@@ -107,7 +107,7 @@ class Comparison:
         left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read this.
-        from tlclassify.displays.comparison_page import build_comparison_page
+        from tlclassify.displays.pages import build_comparison_page
 
         return build_comparison_page(self, path=path)
 

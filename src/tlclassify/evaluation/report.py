@@ -255,7 +255,7 @@ class EvaluationReport:
         OSError if `path` cannot be written, and no half page is left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read reports.
-        from tlclassify.displays.report_page import build_report_page
+        from tlclassify.displays.pages import build_report_page
 
         return build_report_page(self, path=path)
 

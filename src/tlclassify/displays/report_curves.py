@@ -1,0 +1,244 @@
+"""Curves of a report: class by class, and how far its probabilities can be believed."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+from tlclassify.displays.drawing import (
+    BLUE,
+    COLORS,
+    LINES,
+    MARKERS,
+    VERMILION,
+    Axes,
+    open_axes,
+    plain,
+    text_inches,
+)
+from tlclassify.evaluation.diagnosis import N_BINS, ClassCurve, CoverageCurve, Reliability
+from tlclassify.evaluation.report import EvaluationReport
+
+_AREAS = {"roc": "Area under the curve", "precision_recall": "Average precision"}
+_DIAGONAL = {"color": "0.5", "linewidth": 1, "linestyle": ":", "zorder": 1}
+_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "alignment": "left"}
+_MARKED_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
+_LEAST_SPAN = 0.1  # of accuracies, lest a flat curve fill the frame with noise
+_BINS_WITH_NUMBERS, _LARGEST_NUMBER, _LIMITS = 20, 10_000, (-0.02, 1.02)
+
+
+class ClassCurvesDisplay:
+    """A curve for each class against all others, its area in the legend right of the frame.
+
+    Parameters
+    ----------
+    curves : mapping of str to ClassCurve
+        By class name, as `EvaluationReport.roc_curve` or `precision_recall_curve` returns them.
+    kind : {"roc", "precision_recall"}, default="roc"
+        Which of the two they are.
+    n_classes : int, optional
+        How many classes the curves were chosen from, the lowest areas first. By default these are
+        all.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from tlclassify import evaluate
+    >>> X, y = [[0], [1]], ["cat", "dog"]
+    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
+    >>> list(ClassCurvesDisplay.from_report(report).curves)
+    ['cat', 'dog']
+    """
+
+    def __init__(
+        self, curves: Mapping[str, ClassCurve], *, kind: str = "roc", n_classes: int | None = None
+    ) -> None:
+        self.curves = dict(curves)
+        self.kind = check_choice("kind", kind, list(_AREAS))
+        self.n_classes = len(self.curves) if n_classes is None else n_classes
+        if not self.curves:
+            raise ValueError("curves must hold at least one curve; received none.")
+
+    @classmethod
+    def from_report(
+        cls, report: EvaluationReport, *, kind: str = "roc", n_curves: int = 10
+    ) -> "ClassCurvesDisplay":
+        """Return the display of the `n_curves` classes with the lowest area, in their order.
+
+        A class without images has no curve; ValueError if the images are all of one class.
+        """
+        check_choice("kind", kind, list(_AREAS))
+        raise_problems([number_problem("n_curves", n_curves, integer=True, low=1)])
+        drawable = np.flatnonzero((report.support > 0) & (report.support < report.n_samples))
+        if len(drawable) == 0:
+            only = report.class_names[int(report.support.argmax())]
+            raise ValueError(
+                f"report must have images of two classes or more for these curves; all "
+                f"{report.n_samples} are of {only!r}. Evaluate on images of more classes."
+            )
+        measure = report.roc_curve if kind == "roc" else report.precision_recall_curve
+        labels = report.classes.tolist()
+        # Only the chosen curves are kept: each has up to one point for every image.
+        areas = [measure(labels[i]).area for i in drawable]
+        lowest = np.sort(drawable[np.argsort(areas, kind="stable")[:n_curves]])
+        curves = {report.class_names[i]: measure(labels[i]) for i in lowest}
+        return cls(curves, kind=kind, n_classes=len(drawable))
+
+    def plot(self, ax: Axes | None = None) -> "ClassCurvesDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        names = [plain(name, 30) for name in self.curves]
+        title = _AREAS[self.kind]
+        if len(names) < self.n_classes:
+            title += f",\nthe {len(names)} lowest of {self.n_classes:,} classes"
+        labels = [
+            f"{curve.area:.3f}  {name}"
+            for name, curve in zip(names, self.curves.values(), strict=True)
+        ]
+        width = text_inches(*labels, *title.split("\n"), fontsize=9)
+        (panel,) = open_axes(self, ax, figsize=(5.1 + width, 4.4))
+        if ax is None:
+            panel.set_anchor("W")  # the curves are square, the figure is not
+        roc = self.kind == "roc"
+        for i, (label, curve) in enumerate(zip(labels, self.curves.values(), strict=True)):
+            style = {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
+            steps = "default" if roc else "steps-post"
+            panel.plot(curve.x, curve.y, label=label, drawstyle=steps, **style)
+        if roc:
+            panel.plot([0, 1], [0, 1], **_DIAGONAL)
+        axes = ("False positive rate", "True positive rate") if roc else ("Recall", "Precision")
+        panel.set(xlabel=axes[0], ylabel=axes[1], xlim=_LIMITS, ylim=_LIMITS, aspect="equal")
+        panel.grid(alpha=0.3)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "alignment": "left"}
+        panel.legend(title=title, frameon=False, fontsize=9, title_fontsize=9, **place)
+        self.ax_, self.figure_ = panel, panel.figure
+        return self
+
+
+class CoverageDisplay:
+    """Accuracy against the share of images answered, when the least sure ones are left out.
+
+    At about every fifth of the images the threshold is written: the probability at or above which
+    a prediction is given.
+
+    Parameters
+    ----------
+    curve : CoverageCurve
+        As `EvaluationReport.coverage_curve` returns it.
+
+    Examples
+    --------
+    >>> curve = CoverageCurve(np.array([0.5, 1]), np.array([1, 0.5]), np.array([0.9, 0.6]))
+    >>> [text.get_text() for text in CoverageDisplay(curve).plot().ax_.texts]
+    ['0.90', '0.60']
+    """
+
+    def __init__(self, curve: CoverageCurve) -> None:
+        self.curve = curve
+
+    @classmethod
+    def from_report(cls, report: EvaluationReport) -> "CoverageDisplay":
+        """Return the display of a report."""
+        return cls(report.coverage_curve())
+
+    def plot(self, ax: Axes | None = None) -> "CoverageDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        (panel,) = open_axes(self, ax, figsize=(6.0, 4.0))
+        coverage, accuracy, thresholds = self.curve
+        panel.plot(coverage, accuracy, color=BLUE)
+        marked = np.unique(np.searchsorted(coverage, _MARKED_SHARES).clip(max=len(coverage) - 1))
+        label = "lowest probability that is answered"
+        panel.plot(coverage[marked], accuracy[marked], "o", color=VERMILION, label=label)
+        for i in marked:
+            text = f"{thresholds[i]:.{2 if thresholds[i] < 0.99 else 4}f}"
+            point = (coverage[i], accuracy[i])
+            panel.annotate(text, point, (4, 4), textcoords="offset points", fontsize=9)
+        low = min(accuracy.min(), max(accuracy.max() - _LEAST_SPAN, 0))
+        high = max(accuracy.max(), low + _LEAST_SPAN)
+        span = high - low
+        panel.set(xlim=(0, 1.12), ylim=(low - 0.05 * span, high + 0.12 * span))
+        panel.set(xlabel="Share of images answered", ylabel="Accuracy")
+        panel.grid(alpha=0.3)
+        panel.legend(**_ABOVE)
+        self.ax_, self.figure_ = panel, panel.figure
+        return self
+
+
+class ReliabilityDisplay:
+    """Accuracy by confidence, with intervals, above the number of images in each bin.
+
+    On the diagonal a classifier is right as often as it says; below, it is too sure. Bins without
+    images are left out. The legend gives the expected calibration error.
+
+    Parameters
+    ----------
+    reliabilities : mapping of str to Reliability
+        By name, as `EvaluationReport.reliability` returns them; a single one may be called "".
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from tlclassify import evaluate
+    >>> X, y = [[0], [1]], ["cat", "dog"]
+    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
+    >>> ReliabilityDisplay.from_report(report).plot().ax_[0].get_ylabel()
+    'Accuracy'
+    """
+
+    def __init__(self, reliabilities: Mapping[str, Reliability]) -> None:
+        self.reliabilities = dict(reliabilities)
+        if not self.reliabilities:
+            raise ValueError("reliabilities must hold at least one Reliability; received none.")
+
+    @classmethod
+    def from_report(cls, report: EvaluationReport, *, n_bins: int = N_BINS) -> "ReliabilityDisplay":
+        """Return the display of one report."""
+        return cls({"": report.reliability(n_bins)})
+
+    @classmethod
+    def from_reports(
+        cls, reports: Mapping[str, EvaluationReport], *, n_bins: int = N_BINS
+    ) -> "ReliabilityDisplay":
+        """Return the display of several reports by name, as before and after a calibration."""
+        return cls({name: report.reliability(n_bins) for name, report in reports.items()})
+
+    def plot(self, ax: Sequence[Axes] | None = None) -> "ReliabilityDisplay":
+        """Draw on two Axes or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        self.ax_ = open_axes(
+            self, ax, n_panels=2, nrows=2, figsize=(5.0, 6.4), height_ratios=(3.6, 1)
+        )
+        above, below = self.ax_
+        above.plot([0, 1], [0, 1], **_DIAGONAL)
+        for i, (name, bins) in enumerate(self.reliabilities.items()):
+            style = {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
+            full = bins.n_images > 0
+            accuracy = bins.accuracy[full]
+            low, high = bins.accuracy_intervals[full].T
+            above.errorbar(
+                bins.confidence[full],
+                accuracy,
+                # Ends may miss 0 and 1 by a rounding error, and no bar has a length below 0.
+                yerr=np.maximum([accuracy - low, high - accuracy], 0),
+                label=f"{bins.error:.3f}  {plain(name, 30)}".rstrip(),
+                marker=MARKERS[i % len(MARKERS)],
+                elinewidth=1,
+                capsize=3,
+                markersize=5,
+                **style,
+            )
+            below.stairs(bins.n_images, bins.edges, fill=True, alpha=0.25, **style)
+            below.stairs(bins.n_images, bins.edges, **style)
+        above.legend(title="Expected calibration error", **_ABOVE)
+        above.set(ylabel="Accuracy", xlim=_LIMITS, ylim=_LIMITS, xticklabels=[])
+        above.grid(alpha=0.3)
+        below.set(xlabel="Probability of the predicted label", ylabel="Images", xlim=_LIMITS)
+        below.get_yaxis().get_major_locator().set_params(integer=True, nbins=4)
+        if len(self.reliabilities) == 1 and len(bins.n_images) <= _BINS_WITH_NUMBERS:
+            below.margins(y=0.2)
+            centers = (bins.edges[:-1] + bins.edges[1:]) / 2
+            place = {"textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+            for j in np.flatnonzero(bins.n_images):
+                number = int(bins.n_images[j])
+                text = f"{number / 1000:.0f}k" if number >= _LARGEST_NUMBER else f"{number:d}"
+                below.annotate(text, (centers[j], number), (0, 1), **place)
+        self.figure_ = above.figure
+        return self

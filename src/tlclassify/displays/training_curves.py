@@ -1,0 +1,121 @@
+"""Curves of a training: loss and accuracy by epoch, loss by learning rate."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from tlclassify.displays.drawing import BLUE, VERMILION, Axes, open_axes, plain, text_inches
+
+
+class LearningCurvesDisplay:
+    """Loss and accuracy by epoch, training and validation, with the stages marked.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        One per epoch, as in `TransferClassifier.history_`: `loss`, `accuracy`, and where there are
+        any `val_loss`, `val_accuracy` and `stage`. Epochs are numbered on through all stages.
+
+    Examples
+    --------
+    >>> history = [{"stage": "head", "loss": 1.0, "accuracy": 0.5, "val_loss": 0.8}]
+    >>> LearningCurvesDisplay(history).plot().ax_[0].get_ylabel()
+    'Loss'
+    """
+
+    def __init__(self, history: Sequence[Mapping[str, Any]]) -> None:
+        self.history = [dict(row) for row in history]
+        bad = [row for row in self.history if not {"loss", "accuracy"} <= set(row)]
+        if bad or not self.history:
+            received = f"an epoch with {list(bad[0])}" if bad else "no epoch"
+            raise ValueError(
+                f"history must hold loss and accuracy for each epoch; received {received}."
+            )
+
+    @classmethod
+    def from_estimator(cls, clf: Any) -> "LearningCurvesDisplay":
+        """Return the display of a fitted classifier's `history_`."""
+        check_is_fitted(clf, "history_")
+        return cls(clf.history_)
+
+    def plot(self, ax: Sequence[Axes] | None = None) -> "LearningCurvesDisplay":
+        """Draw on two Axes or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        self.ax_ = open_axes(self, ax, n_panels=2, ncols=2, figsize=(10.0, 4.0))
+        epochs = np.arange(1, len(self.history) + 1)
+        size = 4 if len(epochs) <= 40 else 0
+        looks = (("", "Training", BLUE, "-o"), ("val_", "Validation", VERMILION, "--s"))
+        for panel, key in zip(self.ax_, ("loss", "accuracy"), strict=True):
+            for prefix, label, color, style in looks:
+                values = np.array([row.get(prefix + key) for row in self.history], dtype=float)
+                if np.isfinite(values).any():
+                    panel.plot(epochs, values, style, color=color, label=label, markersize=size)
+            panel.set(xlabel="Epoch", ylabel=key.capitalize())
+            panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            panel.grid(alpha=0.3)
+            panel.legend()
+            _mark_stages(panel, [str(row.get("stage", "")) for row in self.history])
+        self.figure_ = self.ax_[0].figure
+        return self
+
+
+class LearningRateDisplay:
+    """Loss by learning rate, with the suggested one marked.
+
+    Parameters
+    ----------
+    learning_rates, losses : array-like of shape (n_steps,)
+    suggestion : float
+        The learning rate to be marked.
+
+    Examples
+    --------
+    >>> display = LearningRateDisplay([1e-3, 1e-2], losses=[2.0, 1.0], suggestion=1e-3)
+    >>> display.plot().ax_.get_xlabel()
+    'Learning rate'
+    """
+
+    def __init__(self, learning_rates: ArrayLike, *, losses: ArrayLike, suggestion: float) -> None:
+        self.learning_rates = np.asarray(learning_rates, dtype=float)
+        self.losses = np.asarray(losses, dtype=float)
+        self.suggestion = suggestion
+        if self.losses.shape != self.learning_rates.shape or self.losses.ndim != 1:
+            raise ValueError(
+                "losses must have one number for each of learning_rates; received shapes "
+                f"{self.losses.shape} and {self.learning_rates.shape}."
+            )
+
+    @classmethod
+    def from_search(cls, search: Any) -> "LearningRateDisplay":
+        """Return the display of what `find_learning_rate` found."""
+        return cls(search.learning_rates, losses=search.losses, suggestion=search.suggestion)
+
+    def plot(self, ax: Axes | None = None) -> "LearningRateDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        (panel,) = open_axes(self, ax, figsize=(6.0, 4.0))
+        panel.plot(self.learning_rates, self.losses, color=BLUE)
+        panel.axvline(self.suggestion, color=VERMILION, linestyle="--")
+        label = f"suggestion: {self.suggestion:.1e}"
+        panel.set(xscale="log", xlabel="Learning rate", ylabel="Loss (smoothed)", title=label)
+        panel.grid(alpha=0.3)
+        self.ax_, self.figure_ = panel, panel.figure
+        return self
+
+
+def _mark_stages(ax: Axes, stages: list[str]) -> None:
+    """Draw a line where a stage begins, and write its name above the frame, clear of the others."""
+    ax.set_xlim(0.5, len(stages) + 0.5)
+    per_inch = len(stages) / (ax.bbox.width / ax.figure.dpi)
+    style: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+    ends: list[float] = []  # where the last name of each line of names ends, in epochs
+    for start, stage in enumerate(stages):
+        if start and stage == stages[start - 1]:
+            continue
+        if start:
+            ax.axvline(start + 0.5, color="0.35", linewidth=1, linestyle=":")
+        name = plain(stage, 20)
+        line = next((i for i, end in enumerate(ends) if end <= start), len(ends))
+        ends[line : line + 1] = [start + text_inches(f"{name} ", fontsize=9) * per_inch]
+        ax.annotate(name, (start + 0.5, 1), (1, 2 + 11 * line), fontsize=9, **style)

@@ -32,7 +32,7 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
     if path.is_dir():
         raise IsADirectoryError(f"path must name a file; received the folder {str(path)!r}.")
     # Not by tempfile, whose files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("x+b") as file:
             yield file

@@ -340,6 +340,5 @@ def test_an_output_too_large_for_float16_is_an_error(source, cached, tmp_path):
     runner, running = Runner(model, KERAS), Running(cache_dir=tmp_path if cached else None)
     with pytest.raises(OverflowError, match=r"cut is 2\.\d*e\+08, and float16 ends at 65504"):
         run_once([Pass(runner, source, running, half=True)])
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     (kept,) = run_once([Pass(runner, source, running)])
     np.testing.assert_allclose(kept, source.images * 1e6, rtol=1e-6)

@@ -4,10 +4,11 @@ import errno
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,9 @@ def store_images(
     held_out = [] if validation is None else [validation]
     runners = [plain, *[viewed] * (len(views) - 1), *[plain] * len(held_out)]
     key = None if running.cache_dir is None else plain.fingerprint()
-    sources = [*views, *held_out]
-    outputs = _run_up_to(network, cut, zip(runners, sources, strict=True), running, key)
+    half, sources = _keeps_half(network, cut), [*views, *held_out]
+    pairs = zip(runners, sources, strict=True)
+    outputs = run_once([Pass(*pair, running, key, half) for pair in pairs])
     return Stored(outputs[: len(views)], outputs[len(views) :], sources, plain.engine)
 
 
@@ -113,22 +115,15 @@ def store_further(
         whole, below = map(fingerprint_model, ends)
         # What is run on was the engine's, though this part is Keras's.
         key = key_of_engine(f"{whole}-from-{below[:16]}", stored.engine)
-    pairs = zip([*stored.views, *stored.validation], stored.sources, strict=True)
-    work = [(Runner(part, KERAS), StoredSource(*pair)) for pair in pairs]
-    outputs, n_views = _run_up_to(network, cut, work, running, key), len(stored.views)
+    runner, half, n_views = Runner(part, KERAS), _keeps_half(network, cut), len(stored.views)
+    sources = map(StoredSource, [*stored.views, *stored.validation], stored.sources)
+    outputs = run_once([Pass(runner, source, running, key, half) for source in sources])
     return Stored(outputs[:n_views], outputs[n_views:], stored.sources, stored.engine)
 
 
-def _run_up_to(
-    network: keras.Model,
-    cut: str,
-    work: Iterable[tuple[Runner, Source]],
-    running: Running,
-    key: str | None,
-) -> list[Any]:
-    # What lies below the features takes much room, and half as much as float16.
-    half = cut != cut_points(network)[-1]
-    return run_once([Pass(*pair, running, key, half=half) for pair in work], may_stay=True)
+def _keeps_half(network: keras.Model, cut: str) -> bool:
+    """Return whether outputs at a cut are kept as float16: maps are, features are not."""
+    return cut != cut_points(network)[-1]
 
 
 @dataclass
@@ -170,9 +165,11 @@ class Pass:
         if self.running.cache_dir is None:
             yield from self._compute(self.source, progress)
             return
+        if write and self.n_missing:
+            # Whether that can be done is seen before the work.
+            self.store.write(self.digests[:0], np.empty((0, *self.shape[1:]), self.dtype))
         batch_size = self.running.batch_size
-        n_batches = min(PART_ROWS, _PART_BYTES // self.row_bytes) // batch_size
-        n_rows = batch_size * max(1, n_batches)
+        n_rows = max(1, min(PART_ROWS, _PART_BYTES // self.row_bytes) // batch_size) * batch_size
         for start in range(0, len(self.source), n_rows):
             digests = self.digests[start : start + n_rows]
             part = np.empty((len(digests), *self.shape[1:]), self.dtype)
@@ -190,39 +187,35 @@ class Pass:
             yield part
 
     def _compute(self, source: Source, progress: Any) -> Iterator[NDArray[Any]]:
-        batch_size, largest = self.running.batch_size, np.finfo(self.dtype).max
+        batch_size, limit = self.running.batch_size, np.finfo(self.dtype).max
         for output in run_batches(self.runner, source, batch_size=batch_size, progress=progress):
-            if self.half and np.abs(output).max() > largest:
+            if self.half and (largest := max(output.max(), -output.min())) > limit:
                 raise OverflowError(
-                    f"an output at the cut is {np.abs(output).max():g}, and float16 ends at "
-                    f"{largest:g}. Pass unfreeze='all', which stores nothing, or cut elsewhere."
+                    f"an output at the cut is {largest:g}, and float16 ends at {limit:g}. Pass "
+                    "unfreeze='all', which stores nothing, or cut elsewhere."
                 )
             yield output.astype(self.dtype, copy=False)
 
 
-def run_once(passes: Sequence[Pass], *, may_stay: bool = False) -> list[Any]:
+def run_once(passes: Sequence[Pass]) -> list[Any]:
     """Run what is not stored yet, and return the outputs of each pass.
 
-    Up to 512 MiB of them are arrays in memory. Past that they are temporary memory-mapped files,
-    or stay in the `cache_dir` if they may, to be read from there. Room for all of them is looked
-    for before the work.
+    Up to 512 MiB of them are arrays in memory. Past that they stay in the `cache_dir` as
+    `StoredOutputs`, or are temporary memory-mapped files. There is an OSError before the work if
+    the room for all of them is not there.
     """
     running, n_missing = passes[0].running, sum(item.n_missing for item in passes)
     n_bytes = sum(len(item.source) * item.row_bytes for item in passes)
     in_memory = n_bytes <= MEMORY_LIMIT_BYTES
-    may_stay = may_stay and running.cache_dir is not None and not in_memory
     if running.cache_dir is not None:
         n_written = n_missing * (passes[0].row_bytes + _OVERHEAD_BYTES)
         _check_room(Path(running.cache_dir), n_written, passes, "choose another cache_dir")
-    if not in_memory and not may_stay:
+    elif not in_memory:
         folder = Path(tempfile.gettempdir())
         _check_room(folder, n_bytes, passes, "point TMPDIR to a larger disk")
     label, verbose = f"{passes[0].runner.network.name}: activations", running.verbose
     with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
-        return [
-            _collect(item, item.run(progress=progress), in_memory=in_memory, may_stay=may_stay)
-            for item in passes
-        ]
+        return [_collect(item, item.run(progress=progress), in_memory) for item in passes]
 
 
 def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str) -> None:
@@ -240,17 +233,16 @@ def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str)
         )
 
 
-def _collect(item: Pass, parts: Iterator[NDArray[Any]], *, in_memory: bool, may_stay: bool) -> Any:
-    if may_stay:
-        for _ in parts:
-            pass
-        return StoredOutputs(item.store, item.digests)
+def _collect(item: Pass, parts: Iterator[NDArray[Any]], in_memory: bool) -> Any:  # noqa: FBT001
     if in_memory:
         array, start = np.empty(item.shape, item.dtype), 0
         for part in parts:
             array[start : start + len(part)] = part
             start += len(part)
         return array
+    if item.running.cache_dir is not None:
+        deque(parts, maxlen=0)
+        return StoredOutputs(item.store, item.digests)
     with tempfile.TemporaryFile() as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data)
@@ -272,13 +264,10 @@ def run_batches(
         n = len(keras.tree.flatten(batch)[0])
         n_filled = min(batch_size, 1 << (n - 1).bit_length())
         if n < n_filled:
-            batch = keras.tree.map_structure(partial(_fill_up, n=n_filled), batch)  # noqa: PLW2901
+            fill_up = itemgetter(np.arange(n_filled) % n)
+            batch = keras.tree.map_structure(fill_up, batch)  # noqa: PLW2901
         with without_retracing_notes():
             output = model.predict_on_batch(batch)
         yield np.asarray(output[:n], dtype=np.float32)
         if progress is not None:
             progress.update(n)
-
-
-def _fill_up(array: NDArray[Any], n: int) -> NDArray[Any]:
-    return np.concatenate([array, np.zeros((n - len(array), *array.shape[1:]), array.dtype)])

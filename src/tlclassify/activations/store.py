@@ -74,14 +74,13 @@ class Store:
             # OSError picks the subclass by the number, so PermissionError stays one.
             raise OSError(
                 getattr(error, "errno", number),
-                f"{getattr(error, 'strerror', error)}. Stored activations of "
-                f"{outputs.nbytes / 2**20:,.1f} MiB could not be written to {self.folder}; what "
-                "was there is whole. Free some room, or choose another cache_dir (None keeps them "
-                "in memory)",
+                f"{getattr(error, 'strerror', error)}. {outputs.nbytes / 2**20:,.1f} MiB of stored "
+                f"activations could not be written to {self.folder}; what was there is whole. Free "
+                "some room, or choose another cache_dir (None keeps them in memory)",
             ) from error
         except sqlite3.DatabaseError:
             # Damaged, and so absent; its journal must not be taken for the next one's.
-            self.own.unlink()
+            self.own.unlink(missing_ok=True)
             Path(f"{self.own}-journal").unlink(missing_ok=True)
             self.write(digests, outputs)
 

@@ -137,14 +137,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         ndarray of shape (n, n_features_), float32
-            Past 512 MiB a memory-mapped temporary file.
+            Past 512 MiB, and without a `cache_dir`, a memory-mapped temporary file.
         """
         if not hasattr(self, "model_"):
             self.fit(X)
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
         running = Running(self.batch_size, self.cache_dir, self.verbose)
         (embeddings,) = run_once([Pass(reopen_runner(self, self.model_), source, running)])
-        return embeddings  # type: ignore[no-any-return]
+        return embeddings[:]  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: all but the engine, which is opened again."""

@@ -33,11 +33,8 @@ class ViewSource:
 
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
-        pairs = zip(self.image_digests, self.numbers, strict=True)
-        joined = b"".join(
-            sha256(image.tobytes() + view.tobytes()).digest() for image, view in pairs
-        )
-        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+        pairs = np.concatenate([self.image_digests, self.numbers.view(np.uint8)], axis=1)
+        return np.stack([np.frombuffer(sha256(pair).digest(), np.uint8) for pair in pairs])
 
 
 def open_views(

@@ -21,11 +21,16 @@ def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path, mask, mode):
 
 def test_what_fails_leaves_the_file_as_it_was(tmp_path):
     write_whole(tmp_path / "a.bin", b"before")
-    with pytest.raises(KeyboardInterrupt, match="now"), open_whole(tmp_path / "a.bin") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt("now")
+
+    def fail():
+        with open_whole(tmp_path / "a.bin") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt("now")
+
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        fail()
     assert (tmp_path / "a.bin").read_bytes() == b"before"
-    assert os.listdir(tmp_path) == ["a.bin"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
 
 
 def test_what_is_written_can_be_read_before_it_has_its_name(tmp_path):

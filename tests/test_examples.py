@@ -5,7 +5,7 @@ import pytest
 
 from tlclassify.inputs.augmentation import Augmentation, no_views
 from tlclassify.inputs.images import open_images
-from tlclassify.training.batches import Examples, ImageInputs, StoredInputs
+from tlclassify.training.loop import Examples, ImageInputs, StoredInputs
 
 TARGETS = np.arange(50) % 3
 SIZE = (64, 64)

@@ -2,9 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.training import loop as training
-from tlclassify.training.batches import Examples, StoredInputs
-from tlclassify.training.loop import run_stage
+from tlclassify._checks import files
+from tlclassify.training.loop import Examples, Prepared, StoredInputs, run_stage
 from tlclassify.training.stages import Stage
 
 
@@ -29,9 +28,9 @@ def make(X, y, rows, seed=None, weight=None):
     return Examples(StoredInputs([X[rows]]), y[rows], **options)
 
 
-def run(model, stage, **options):
+def run(model, stage, *, training, validation=None, **options):
     history = []
-    run_stage(model, stage, history=history, **options)
+    run_stage(Prepared(model, stage, training, validation), history=history, **options)
     return history
 
 
@@ -189,7 +188,7 @@ class Spoil(keras.callbacks.Callback):
 
 def test_a_loss_that_is_not_finite_ends_the_stage_with_the_best_epoch(data):
     model = linear()
-    with pytest.warns(UserWarning, match="loss was not finite.*Lower its learning_rate"):
+    with pytest.warns(UserWarning, match="was not finite.*Lower its learning_rate"):
         history = run(
             model,
             Stage(epochs=5),
@@ -231,7 +230,7 @@ def test_callbacks_are_told(data):
 
 
 def test_progress_is_silent_unless_asked(data, capsys, monkeypatch):
-    monkeypatch.setattr(training, "_PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", 0)
     model = linear()
     run(model, Stage(epochs=1), name="x", training=make(*data, range(60)))
     captured = capsys.readouterr()

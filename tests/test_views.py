@@ -23,7 +23,7 @@ from tlclassify.inputs.views import ViewSource, open_views
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.cuts import image_size
 from tlclassify.networks.views import add_table, add_views
-from tlclassify.training.batches import ImageInputs, StoredInputs, StoredRows
+from tlclassify.training.loop import ImageInputs, StoredInputs, StoredRows
 
 SIZE = (8, 8)
 FLIP = Augmentation(horizontal_flip=True)

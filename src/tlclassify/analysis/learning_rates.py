@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,8 +12,7 @@ from sklearn.base import clone
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.training.batches import Examples
-from tlclassify.training.loop import run_stage
+from tlclassify.training.loop import Examples, run_stage
 from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import resolve_stage
 
@@ -128,10 +127,10 @@ def find_learning_rate(
             number_problem("n_steps", n_steps, integer=True, low=_N_STEPS_AT_LEAST),
         ]
     )
-    fit, _ = prepare_fit(clone(clf), X, y)
+    fit = prepare_fit(clone(clf), X, y)
     name = check_choice("stage", stage or list(fit.stages)[-1], tuple(fit.stages))
     for earlier in list(fit.stages)[: list(fit.stages).index(name)]:
-        fit.run_stage(earlier)
+        fit.train(earlier, fit.prepare(earlier))
     prepared = fit.prepare(name)
     rates = np.geomspace(low, high, n_steps)
     ramp = _Ramp(rates, prepared.training)
@@ -145,14 +144,10 @@ def find_learning_rate(
         # A loss that is no longer finite is one of the ways in which a search ends.
         warnings.filterwarnings("ignore", message="stage .* ended", category=UserWarning)
         run_stage(
-            prepared.model,
-            ramped,
+            replace(prepared, stage=ramped, validation=None, steps_per_execution=1),
             name=name,
-            variables=prepared.variables,
-            training=prepared.training,
             history=[],
             trained_before=True,
-            rate_factors=prepared.rate_factors,
             callbacks=[ramp],
         )
     losses = np.array(ramp.losses)

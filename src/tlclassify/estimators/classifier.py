@@ -1,7 +1,6 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.backbones import Backbone
-from tlclassify.networks.blueprints import draw_blueprint
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit
-from tlclassify.training.preparation import LastFit, prepare_fit
+from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage, get_stage
 
 __all__ = ["TransferClassifier"]
@@ -211,31 +209,17 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         OSError
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
-        last = None
-        if self.warm_start and hasattr(self, "model_"):
-            last = LastFit(
-                self.backbone_,
-                self.head_,
-                self.history_,
-                self.classes_,
-                self.image_shape_,
-                self.pixel_range_,
-            )
-        fit, classes = prepare_fit(self, X, y, sample_weight, validation_data, last=last)
+        fit = prepare_fit(self, X, y, sample_weight, validation_data)
         n_before = len(fit.history)
         try:
             fit.run()
         except BaseException as error:
             # A warm start has changed the last fit's network in place: there is no way back.
-            worth_keeping = last is not None or isinstance(error, KeyboardInterrupt)
+            worth_keeping = n_before > 0 or isinstance(error, KeyboardInterrupt)
             if worth_keeping and len(fit.history) > n_before:
-                self._keep(fit, classes)
+                self._keep(fit)
             raise
-        else:
-            self._keep(fit, classes)
-        finally:
-            # An engine would keep the last fit's networks alive.
-            self._runner: Runner | None = None
+        self._keep(fit)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
@@ -288,30 +272,19 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
-    def _keep(self, fit: Fit, classes: NDArray[Any]) -> None:
+    def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.
-        # A warm start goes on with networks that other parameters may have built.
-        is_new = fit.top is not self.__dict__.get("head_")
-        source, top = fit.training.images, fit.top
-        assert top is not None
-        if is_new:
-            blueprint = draw_blueprint(self.backbone, self.weights, fit.head, fit.network)
-        else:
-            blueprint = self.blueprint_
-        self.backbone_, self.head_ = fit.network, top
-        self.temperature_ = 1.0
-        self.model_ = keras.Model(fit.network.input, top(fit.network.output), name="classifier")
+        source = fit.training.images
+        self.model_, self.backbone_, self.head_ = fit.build_whole(), fit.network, fit.top
+        self.blueprint_ = fit.blueprint
         self.history_ = fit.history
-        self.classes_ = classes
+        self.classes_ = fit.classes
         self.image_shape_ = (*source.shape, 3)
         self.n_features_ = int(fit.network.output.shape[-1])
         self.pixel_range_ = source.pixel_range
-        counts = [
-            np.bincount(part.targets, minlength=len(classes)).tolist()
-            for part in (fit.training, fit.validation)
-            if part is not None
-        ]
-        self.blueprint_ = replace(blueprint, class_counts=counts)
+        self.temperature_ = 1.0
+        # An engine would keep the last fit's networks alive.
+        self._runner: Runner | None = None
 
     @property
     def _is_tuned(self) -> bool:

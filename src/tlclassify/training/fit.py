@@ -1,4 +1,4 @@
-"""One fit in progress: cut, store, train what is above, stage by stage."""
+"""One fit: everything checked, then stage by stage what is cut, stored, and trained above."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,9 @@ from tlclassify.activations.run import Running, Stored, store_further, store_ima
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
+from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.cuts import (
+    SCALING,
     cut_points,
     find_cut,
     freeze,
@@ -23,86 +25,58 @@ from tlclassify.networks.cuts import (
     trains_on_images,
     unfreeze_above,
 )
-from tlclassify.networks.graphs import output_at
+from tlclassify.networks.graphs import inputs_of, output_at
 from tlclassify.networks.heads import Head, HeadBuilder, build_head, measure_features
 from tlclassify.networks.views import add_table, add_views
-from tlclassify.training.batches import Examples, ImageInputs, Inputs, StoredInputs, StoredRows
-from tlclassify.training.loop import run_stage
+from tlclassify.training.callbacks import WholeFit
+from tlclassify.training.loop import (
+    Examples,
+    ImageInputs,
+    Inputs,
+    Prepared,
+    StoredInputs,
+    StoredRows,
+    run_stage,
+)
 from tlclassify.training.stages import Stage, resolve_stage
 
 _ROWS_MEASURED = 10_000
 _MAX_VALIDATION_BATCH = 1024
 _VALIDATION_BATCH_BYTES = 64 * 2**20
 _STEPS_PER_EXECUTION = 10
-# While it is built, a table lies in memory up to three times.
 _TABLE_LIMIT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with the numbers of their classes.
-
-    Parameters
-    ----------
-    images : ImageSource
-    targets : ndarray of shape (n,), int
-    weights : ndarray of shape (n,), float32, optional
-    """
+    """Images, the numbers of their classes, and their weights unless all weigh the same."""
 
     images: ImageSource
     targets: NDArray[np.intp]
     weights: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What `run_stage` takes, for one stage."""
-
-    model: keras.Model
-    variables: list[keras.Variable]
-    training: Examples
-    validation: Examples | None
-    rate_factors: list[float] | None
-    steps_per_execution: int
-
-
 @dataclass
 class Fit:
-    """A network, what it is trained on, and what is stored of it.
+    """A network from raw images to the head's features, what it is trained on, and how.
 
-    Parameters
-    ----------
-    network : keras.Model
-        From raw images to the features that the head reads.
-    head : Head or callable
-    n_classes : int
-    training : Labelled
-    validation : Labelled or None
-    augmentation : Augmentation or None
-    stages : mapping of str to Stage
-        By name, in their order.
-    seed : int
-        Of the head's weights, the order of images and the views drawn.
-    running : Running
-        How the frozen part is run over images.
-    callbacks : sequence of keras.callbacks.Callback
-    top : keras.Model, optional
-        The head's layers, where they are there already.
-    history : list of dict
-        Grows by a row an epoch.
+    `top` is the head's part with weights, None until its features are known; `history` grows by a
+    row an epoch; `seed` is that of the head's weights, the order of images and the views drawn.
     """
 
     network: keras.Model
     head: Head | HeadBuilder
-    n_classes: int
+    blueprint: Blueprint
+    classes: NDArray[Any]
     training: Labelled
     validation: Labelled | None
     augmentation: Augmentation | None
+    layers: Sequence[keras.layers.Layer]
     stages: Mapping[str, Stage]
     seed: int
     running: Running
     callbacks: Sequence[keras.callbacks.Callback]
-    top: keras.Model | None = None
+    top: keras.Model = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -111,75 +85,80 @@ class Fit:
             for name, stage in self.stages.items()
         }
         points = cut_points(self.network)
-        self._features = points[-1]
+        self.features = points[-1]
         stored = [cut for cut in self.cuts.values() if not trains_on_images(self.network, cut)]
-        self._lowest = min(stored, key=points.index, default=self._features)
+        self._lowest = min(stored, key=points.index, default=self.features)
         self._at_lowest: Stored | None = None
 
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
-        for name in self.stages:
-            self.run_stage(name)
+        told: WholeFit | None = None
+        try:
+            for name in self.stages:
+                prepared = self.prepare(name)
+                if self.callbacks and told is None:
+                    n_epochs = sum(stage.epochs for stage in self.stages.values())
+                    told = WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)
+                self.train(name, prepared, callbacks=[] if told is None else [told])
+        finally:
+            if told is not None:
+                told.close()
 
-    def run_stage(self, name: str) -> None:
-        """Run one stage."""
-        prepared = self.prepare(name)
+    def train(
+        self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
+    ) -> None:
+        """Train what was prepared for a stage."""
         try:
             run_stage(
-                prepared.model,
-                self.stages[name],
+                prepared,
                 name=name,
-                variables=prepared.variables,
-                training=prepared.training,
-                validation=prepared.validation,
                 history=self.history,
                 trained_before=len(self.history) > 0,
-                rate_factors=prepared.rate_factors,
-                steps_per_execution=prepared.steps_per_execution,
-                callbacks=self.callbacks,
+                callbacks=callbacks,
                 verbose=self.running.verbose,
             )
         finally:
             freeze(self.network)
+            for examples in (prepared.training, prepared.validation):
+                if examples is not None:
+                    examples.release()
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""
         cut, stage = self.cuts[name], resolve_stage(self.stages[name])
         stored = self.store(name)
         if self.top is None:
-            self.top = self._build_top(stored.views[0] if cut == self._features else None)  # type: ignore[union-attr]
+            self.top = self._build_top(stored.views[0] if cut == self.features else None)  # type: ignore[union-attr]
         unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
-        model, inputs, held_out = self._trained_part(cut, stored)
+        model, inputs, held_out = self._build_trained(cut, stored)
         training = Examples(
             inputs,
             self.training.targets,
-            n_classes=self.n_classes,
+            n_classes=len(self.classes),
             batch_size=stage.batch_size,  # type: ignore[arg-type]
             sample_weight=self.training.weights,
+            label_smoothing=stage.label_smoothing,
             mixing=self.augmentation if stored is None else None,
             seed=self.seed + list(self.stages).index(name),
         )
         validation = None
         if self.validation is not None:
+            n_bytes = 4 * largest_output(self.network, cut)
             validation = Examples(
                 held_out,
                 self.validation.targets,
-                n_classes=self.n_classes,
-                batch_size=self._validation_batch(cut),
+                n_classes=len(self.classes),
+                batch_size=max(1, min(_MAX_VALIDATION_BATCH, _VALIDATION_BATCH_BYTES // n_bytes)),
             )
         factors = None
         if stage.layer_decay < 1:
             factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
         is_table = isinstance(inputs, StoredRows)
-        return Prepared(
-            model,
-            self.top.variables if is_table else model.variables,
-            training,
-            validation,
-            factors,
-            # The user's own callbacks are told of every batch.
-            min(_STEPS_PER_EXECUTION, len(training)) if is_table and not self.callbacks else 1,
-        )
+        variables = self.top.variables if is_table else model.variables
+        # The user's own callbacks are told of every batch.
+        n_steps = min(_STEPS_PER_EXECUTION, len(training)) if not self.callbacks else 1
+        n_steps = n_steps if is_table else 1
+        return Prepared(model, stage, training, validation, variables, factors, n_steps)
 
     def store(self, name: str) -> Stored | None:
         """Run what lies below a stage's cut, where that was not done yet; None: nothing does."""
@@ -207,45 +186,56 @@ class Fit:
         shape = self.network.output.shape[1:]
         with seeded(self.seed):
             return build_head(
-                self.head, self.n_classes, features_shape=shape, statistics=statistics
+                self.head, len(self.classes), features_shape=shape, statistics=statistics
             )
 
-    def _trained_part(self, cut: str, stored: Stored | None) -> tuple[keras.Model, Inputs, Inputs]:
-        """Return what a stage trains, and what it reads in training and validation."""
-        if stored is None:
-            return self._on_images()
-        held_out = stored.validation
-        if cut == self._features and _fits_a_table([*stored.views, *held_out]):
-            n, n_views = len(stored.views[0]), len(stored.views)
-            model = add_table(self.top, [*stored.views, *held_out])
-            return model, StoredRows(n, n_views), StoredRows(0, first=n * n_views)
-        return self.part_above(cut), StoredInputs(stored.views), StoredInputs(held_out)
+    def build_whole(self) -> keras.Model:
+        """Return the way from raw images to probabilities."""
+        return keras.Model(
+            self.network.input,
+            self.top(self.network.output),
+            name="classifier",
+        )
 
     def part_above(self, cut: str) -> keras.Model:
         """Return what lies above a cut: from its output to class probabilities."""
-        return keras.Model(output_at(self.network, cut), self.top(self.network.output))  # type: ignore[misc]
+        return keras.Model(output_at(self.network, cut), self.top(self.network.output))
 
-    def _on_images(self) -> tuple[keras.Model, Inputs, Inputs]:
-        probabilities = self.top(self.network.output)  # type: ignore[misc]
-        if self.augmentation is None:
-            model = keras.Model(self.network.input, probabilities)
-        else:
-            model = add_views(self.network, probabilities)
-        size = image_size(self.network)
-        held_out = self.training if self.validation is None else self.validation
-        return (
-            model,
-            ImageInputs(self.training.images, self.augmentation, size),
-            ImageInputs(held_out.images, self.augmentation, size),
-        )
+    def _build_trained(self, cut: str, stored: Stored | None) -> tuple[keras.Model, Inputs, Inputs]:
+        """Return what a stage trains, and what it reads in training and validation."""
+        if stored is None:
+            size = image_size(self.network)
+            validation = self.training if self.validation is None else self.validation
+            parts = (self.training.images, validation.images)
+            training, held_out = (ImageInputs(x, self.augmentation, size) for x in parts)
+            return self._build_on_images(), training, held_out
+        outputs = [*stored.views, *stored.validation]
+        vectors = cut == self.features and outputs[0].ndim == 2
+        # A table lies in memory up to three times while it is built.
+        in_memory = all(type(part) is np.ndarray for part in outputs)
+        n_bytes = sum(part.nbytes for part in outputs)
+        if vectors and in_memory and n_bytes <= _TABLE_LIMIT_BYTES:
+            n, n_views = len(stored.views[0]), len(stored.views)
+            model = add_table(self.top, outputs)
+            return model, StoredRows(n, n_views), StoredRows(0, first=n * n_views)
+        return self.part_above(cut), StoredInputs(stored.views), StoredInputs(stored.validation)
 
-    def _validation_batch(self, cut: str) -> int:
-        n_bytes = 4 * largest_output(self.network, cut)
-        return max(1, min(_MAX_VALIDATION_BATCH, _VALIDATION_BATCH_BYTES // n_bytes))
-
-
-def _fits_a_table(outputs: Sequence[NDArray[Any]]) -> bool:
-    """Return whether features are vectors, in memory and not too many of them."""
-    if any(part.ndim != 2 or type(part) is not np.ndarray for part in outputs):
-        return False
-    return sum(part.nbytes for part in outputs) <= _TABLE_LIMIT_BYTES
+    def _build_on_images(self) -> keras.Model:
+        probabilities = self.top(self.network.output)
+        if self.augmentation is not None:
+            return add_views(self.network, probabilities)
+        if not self.layers:
+            return keras.Model(self.network.input, probabilities)
+        (resized,) = inputs_of(self.network.get_layer(SCALING))
+        x = resized
+        # Copies, so that the user's own stay as they are and `random_state` decides their seeds.
+        with seeded(self.seed):
+            for layer in self.layers:
+                x = type(layer).from_config(layer.get_config())(x)
+        if x.shape != resized.shape:
+            raise ValueError(
+                f"augmentation must leave images of shape {resized.shape[1:]}; received layers "
+                f"that make {x.shape[1:]} of them."
+            )
+        above = keras.Model(resized, probabilities, name=self.network.name)
+        return keras.Model(self.network.input, above(x))

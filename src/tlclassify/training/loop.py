@@ -1,228 +1,329 @@
-"""The one function that trains."""
+"""What an epoch of training reads, and the one function that trains."""
 
+import math
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
+from numpy.typing import NDArray
 
+from tlclassify._checks.files import show_progress
+from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
+from tlclassify.inputs.images import ImageSource
 from tlclassify.networks.fingerprints import note_training
 from tlclassify.networks.graphs import without_retracing_notes
-from tlclassify.training.batches import Examples
 from tlclassify.training.optimizers import build_optimizer
 from tlclassify.training.stages import Stage, resolve_stage
 
+LOSS = "categorical_crossentropy"
 _PLATEAU = {"patience": 2, "factor": 0.2}
 _N_LOWER_RATES = 2
 _IMPROVEMENT = 1e-3
-_PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
-_PROGRESS_DELAY_SECONDS = 1.0
+PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
 
 
-class _Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keep a row of history per epoch and show the progress."""
+@dataclass(frozen=True)
+class StoredInputs:
+    """What an epoch reads at a cut: one of each image's stored views, arrays of shape (n, ...)."""
 
-    def __init__(self, history: list[dict[str, Any]], name: str, epochs: int, verbose: int) -> None:
+    views: Sequence[NDArray[Any]]
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> NDArray[Any]:
+        """Return the outputs of the given images in a view drawn for each; without rng, view 0."""
+        if rng is None or len(self.views) == 1:
+            return self.views[0][rows]
+        drawn = rng.integers(len(self.views), size=len(rows))
+        first = self.views[0]
+        batch = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        for number, view in enumerate(self.views):
+            batch[drawn == number] = view[rows[drawn == number]]
+        return batch
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Row numbers of stored views that lie in the network itself: `first` + view * n + image."""
+
+    n_images: int
+    n_views: int = 1
+    first: int = 0
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> NDArray[np.int32]:
+        """Return the row of each image in a view drawn for it; without rng, in view 0."""
+        views = 0 if rng is None else self.n_images * rng.integers(self.n_views, size=len(rows))
+        return (self.first + views + rows).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Images, in fresh views of the given (height, width) unless `augmentation` is None."""
+
+    images: ImageSource
+    augmentation: Augmentation | None
+    image_size: Sequence[int]
+
+    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Any:
+        """Return images and a fresh view for each; without rng, view 0."""
+        images = self.images.take(rows).read(0, len(rows))
+        if self.augmentation is None:
+            return images
+        if rng is None:
+            return images, no_views(len(rows))
+        views = fresh_views(self.augmentation, rng, len(rows), image_size=self.image_size)
+        return images, views
+
+
+Inputs = StoredInputs | StoredRows | ImageInputs
+
+
+class Examples(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of inputs, probabilities to be learnt and weights; with a seed, shuffled anew.
+
+    Without one, the order stays as it is, and every image is in its view 0. `label_smoothing` is
+    the share of a target that goes to all classes alike; `mixing` has MixUp and CutMix.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        targets: NDArray[np.intp],
+        *,
+        n_classes: int,
+        batch_size: int,
+        sample_weight: NDArray[np.float32] | None = None,
+        label_smoothing: float = 0.0,
+        mixing: Augmentation | None = None,
+        seed: int | None = None,
+    ) -> None:
         super().__init__()
-        self._history = history
-        self._name = name
-        self._bar = tqdm(
-            total=epochs,
-            desc=f"training: {name}",
-            unit="epoch",
-            disable=not verbose,
-            delay=_PROGRESS_DELAY_SECONDS,
-        )
+        self.inputs = inputs
+        self.targets = targets
+        self.n_classes = n_classes
+        self.batch_size = batch_size
+        self.sample_weight = sample_weight
+        self.label_smoothing = label_smoothing
+        self.mixing = mixing
+        self.seed = seed
+        self.rows = np.arange(len(targets))
+        self._epoch = -1
+        self.on_epoch_end()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._start = time.perf_counter()
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.rows) / self.batch_size)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {"stage": self._name, "epoch": epoch + 1}
-        row |= {key: float(value) for key, value in (logs or {}).items()}
-        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        row |= {"learning_rate": float(rate), "seconds": time.perf_counter() - self._start}
-        self._history.append(row)
-        shown = {key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}
-        self._bar.set_postfix(shown, refresh=False)
-        self._bar.update()
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        """Return one batch."""
+        rows = self.rows[number * self.batch_size : (number + 1) * self.batch_size]
+        rng = None
+        if self.seed is not None:
+            # Of its own, so that a batch is the same whenever and however often it is asked for.
+            rng = np.random.default_rng((self.seed, self._epoch, number))
+        inputs = self.inputs.draw(rows, rng)
+        of_each = self.label_smoothing / self.n_classes
+        targets = np.full((len(rows), self.n_classes), of_each, dtype=np.float32)
+        targets[np.arange(len(rows)), self.targets[rows]] += 1 - self.label_smoothing
+        if self.mixing is not None and rng is not None:
+            inputs, targets = _mix(self.mixing, rng, inputs, targets)
+        batch = (inputs, targets)
+        return batch if self.sample_weight is None else (*batch, self.sample_weight[rows])
 
-    def close(self) -> None:
-        """End the progress bar."""
-        self._bar.close()
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next epoch."""
+        self._epoch += 1
+        if self.seed is not None:
+            rng = np.random.default_rng((self.seed, self._epoch))
+            self.rows = rng.permutation(len(self.rows))
 
-
-class _StopAtNaN(keras.callbacks.Callback):  # type: ignore[misc]
-    """End the stage once a loss is not finite; Keras's own prints about it."""
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        if not np.isfinite((logs or {}).get("loss", 0.0)):
-            self.model.stop_training = True
-
-
-class _Announcer(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tell engines that weights are others by now: another callback may predict with them."""
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        note_training()
+    def release(self) -> None:
+        """Let go of what is read: TensorFlow keeps every data set that was ever iterated over."""
+        self.inputs = StoredInputs([])
 
 
-class _BestEpoch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keep the weights of the best epoch so far; before the first, those that there were.
+def _mix(
+    mixing: Augmentation, rng: np.random.Generator, inputs: Any, targets: NDArray[np.float32]
+) -> tuple[Any, NDArray[np.float32]]:
+    """Return images and targets after Keras's MixUp and CutMix, where they are on."""
+    images, *views = inputs if isinstance(inputs, tuple) else (inputs,)
+    mixup_seed, cutmix_seed = rng.integers(2**31, size=2).tolist()
+    mixers = []
+    if mixing.mixup_alpha:
+        mixers.append(keras.layers.MixUp(mixing.mixup_alpha, seed=mixup_seed))
+    if mixing.cutmix_factor:
+        mixers.append(keras.layers.CutMix(mixing.cutmix_factor, seed=cutmix_seed))
+    for mixer in mixers:
+        with warnings.catch_warnings():
+            # Keras up to 3.15 asks JAX for 64-bit indices, which it does not need.
+            warnings.filterwarnings("ignore", message="(?s).*Explicitly requested dtype")
+            mixed = mixer({"images": images.astype(np.float32), "labels": targets}, training=True)
+        images = np.rint(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
+        targets = keras.ops.convert_to_numpy(mixed["labels"])
+    return (images, *views) if views else images, targets
+
+
+class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keep a row of history an epoch and the best epoch's weights; stop at what is not finite.
 
     Variables rather than weights: with JAX, a `fit` that is interrupted leaves none of them behind,
     the states of dropout included.
     """
 
-    def __init__(self, variables: Sequence[keras.Variable], watched: str) -> None:
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        history: list[dict[str, Any]],
+        *,
+        name: str,
+        watched: str,
+        progress: Any,
+    ) -> None:
         super().__init__()
         self._variables = variables
+        self._history = history
+        self._name = name
         self._watched = watched
+        self._progress = progress
         self.lowest = np.inf
-        self._values = self._copy()
+        self.broken_epoch: int | None = None
+        self._best = self._copy()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Asking for the model brings its variables up to date with JAX.
+        model = self.model
+        row: dict[str, Any] = {"stage": self._name, "epoch": epoch + 1}
+        row |= {key: float(value) for key, value in (logs or {}).items()}
+        rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
+        row |= {"learning_rate": float(rate), "seconds": time.perf_counter() - self._start}
+        self._history.append(row)
+        shown = {key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}
+        self._progress.set_postfix(shown, refresh=False)
+        self._progress.update()
+        finite = bool(np.isfinite(row["loss"] + row.get("val_loss", 0.0)))
+        if finite and row[self._watched] < self.lowest:
+            values = self._copy()
+            # The loss of an epoch was measured before its last step.
+            finite = all(np.isfinite(value).all() for value in values)
+            if finite:
+                self.lowest, self._best = row[self._watched], values
+        if not finite:
+            self.broken_epoch = epoch + 1
+            model.stop_training = True
 
     def _copy(self) -> list[Any]:
         return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self._variables]
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        value = (logs or {}).get(self._watched, np.inf)
-        if value < self.lowest:
-            # Asking for the model brings its variables up to date.
-            assert self.model is not None
-            self.lowest, self._values = value, self._copy()
-
     def restore(self) -> None:
-        """Put the values back."""
-        for variable, value in zip(self._variables, self._values, strict=True):
+        """Put the best values back."""
+        for variable, value in zip(self._variables, self._best, strict=True):
             variable.assign(value)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A stage, its model, and on what it is trained; `variables` (all) make up the best epoch."""
+
+    model: keras.Model
+    stage: Stage
+    training: Examples
+    validation: Examples | None = None
+    variables: Sequence[keras.Variable] | None = None
+    rate_factors: Sequence[float] | None = None
+    steps_per_execution: int = 1
+
+
 def run_stage(
-    model: keras.Model,
-    stage: Stage,
+    prepared: Prepared,
     *,
     name: str,
-    training: Examples,
-    validation: Examples | None = None,
     history: list[dict[str, Any]],
-    variables: Sequence[keras.Variable] | None = None,
     trained_before: bool = False,
-    rate_factors: Sequence[float] | None = None,
-    steps_per_execution: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> None:
-    """Train a model in place and leave it with the weights of its best epoch.
+    """Train a model in place and leave it with its best epoch, also when it is interrupted.
 
-    Interrupted by Ctrl-C, it is left so too.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From what `training` holds to class probabilities.
-    stage : Stage
-    name : str
-        The stage's name in the history.
-    training, validation : Examples
-    history : list of dict
-        Gets one row an epoch: stage, epoch (from 1), loss, accuracy, val_loss, val_accuracy,
-        learning_rate, seconds; the val_ entries only where there is validation.
-    variables : sequence of keras.Variable, optional
-        What the best epoch is made of; by default all variables of the model.
-    trained_before : bool, default False
-        Whether the model's weights are worth keeping. With validation, its loss is then measured
-        first, and they are kept if no epoch has a lower one.
-    rate_factors : sequence of float, optional
-        What the learning rate of each trainable variable is multiplied by.
-    steps_per_execution : int, default 1
-        Steps that Keras takes at once; more than 1 pays where a step is short.
-    callbacks : sequence of keras.callbacks.Callback
-        The user's own.
-    verbose : int, default 0
-        1 shows a progress bar for work of more than a second.
-
-    Raises
-    ------
-    FloatingPointError
-        If the loss was not finite in the first epoch of a model that had not been trained.
-
-    Warns
-    -----
-    UserWarning
-        If it was not finite later: the best weights before that are kept.
+    Where it was `trained_before` and there is validation, what it was before counts as an epoch.
     """
-    stage = resolve_stage(stage)
+    model, stage = prepared.model, resolve_stage(prepared.stage)
+    training, validation = prepared.training, prepared.validation
     optimizer = build_optimizer(
         stage,
         model.trainable_variables,
         n_steps=stage.epochs * len(training),
-        rate_factors=rate_factors,
+        rate_factors=prepared.rate_factors,
     )
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing)
+    # Built inside a compiled step, its variables would be kept by TensorFlow for ever.
+    optimizer.build(model.trainable_variables)
     model.compile(
-        optimizer, loss=loss, metrics=["accuracy"], steps_per_execution=steps_per_execution
+        optimizer,
+        loss=LOSS,
+        metrics=["accuracy"],
+        steps_per_execution=prepared.steps_per_execution,
     )
-    recorder = _Recorder(history, name, stage.epochs, verbose)
-    n_before = len(history)
-    watched = "loss" if validation is None else "val_loss"
-    best = _BestEpoch(model.variables if variables is None else variables, watched)
-    # The recorder comes before what changes the rate or takes time of its own.
-    own = [_Announcer(), _StopAtNaN(), recorder, best]
+    progress = show_progress(stage.epochs, f"training: {name}", unit="epoch", verbose=verbose)
+    epochs = _Epochs(
+        prepared.variables or model.variables,
+        history,
+        name=name,
+        watched="loss" if validation is None else "val_loss",
+        progress=progress,
+    )
     try:
         with without_retracing_notes():
             if trained_before and validation is not None:
-                best.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+                epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
             model.fit(
                 training,
                 validation_data=validation,
                 epochs=stage.epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[*own, *callbacks, *_watchers(stage, validation)],
+                # Epochs come before what changes the rate or takes time of its own.
+                callbacks=[epochs, *callbacks, *_watchers(stage, validation)],
             )
     finally:
-        recorder.close()
-        best.restore()
+        progress.close()
+        epochs.restore()
         note_training()
-    _check_losses(history[n_before:], name, trained_before=trained_before)
+    _report_break(epochs.broken_epoch, name, trained_before=trained_before)
 
 
 def _watchers(stage: Stage, validation: Examples | None) -> list[keras.callbacks.Callback]:
     """Return what ends the stage and what lowers the learning rate."""
     prefix = "" if validation is None else "val_"
-    options: dict[str, Any] = {
-        "monitor": f"{prefix}loss",
-        "mode": "min",
-        "min_delta": _IMPROVEMENT,
-    }
-    watchers = []
+    options = {"monitor": f"{prefix}loss", "mode": "min", "min_delta": _IMPROVEMENT}
+    plateau, watchers = keras.callbacks.ReduceLROnPlateau, []
     if stage.patience is not None:
         watchers.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
     if stage.schedule == "plateau":
         lowest = stage.learning_rate * _PLATEAU["factor"] ** _N_LOWER_RATES  # type: ignore[operator]
-        watchers.append(keras.callbacks.ReduceLROnPlateau(**options, **_PLATEAU, min_lr=lowest))
+        watchers.append(plateau(**options, **_PLATEAU, min_lr=lowest))
     elif stage.schedule == "plateau_article":
-        monitor = f"{prefix}accuracy"
-        watchers.append(
-            keras.callbacks.ReduceLROnPlateau(monitor=monitor, mode="max", **_PLATEAU_ARTICLE)
-        )
+        watchers.append(plateau(monitor=f"{prefix}accuracy", mode="max", **PLATEAU_ARTICLE))
     return watchers
 
 
-def _check_losses(history: list[dict[str, Any]], name: str, *, trained_before: bool) -> None:
-    finite = [np.isfinite(row["loss"] + row.get("val_loss", 0.0)) for row in history]
-    if all(finite):
-        return
-    if not finite[0] and not trained_before:
+def _report_break(epoch: int | None, name: str, *, trained_before: bool) -> None:
+    """Raise FloatingPointError where there is no good epoch, warn where there is one."""
+    if epoch == 1 and not trained_before:
         raise FloatingPointError(
-            f"stage {name!r} diverged in its first epoch: its loss was not finite. Lower its "
-            "learning_rate."
+            f"stage {name!r} diverged in its first epoch: its loss or a weight was not finite. "
+            "Lower its learning_rate."
         )
-    warnings.warn(
-        f"stage {name!r} ended in epoch {len(history)} because its loss was not finite; the best "
-        "weights before that are kept. Lower its learning_rate.",
-        stacklevel=2,
-    )
+    if epoch is not None:
+        warnings.warn(
+            f"stage {name!r} ended in epoch {epoch} because its loss or a weight was not finite; "
+            "the best weights before that are kept. Lower its learning_rate.",
+            stacklevel=2,
+        )

@@ -22,44 +22,29 @@ def build_optimizer(
     n_steps: int,
     rate_factors: Sequence[float] | None = None,
 ) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a stage.
-
-    Parameters
-    ----------
-    stage : Stage
-        Without None: as `resolve_stage` leaves it.
-    variables : sequence of keras.Variable
-        What is trained.
-    n_steps : int
-        Steps of the whole stage, for the cosine.
-    rate_factors : sequence of float, optional
-        What each variable's learning rate is multiplied by.
-    """
-    rate = _learning_rate(stage, n_steps)
+    """Return the optimizer of a resolved stage of `n_steps` for the variables that it trains."""
+    rate: Any = stage.learning_rate
+    if stage.schedule == "cosine":
+        n_warmup = round(_WARMUP_FRACTION * n_steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if n_warmup else stage.learning_rate,
+            decay_steps=n_steps - n_warmup,
+            warmup_target=stage.learning_rate if n_warmup else None,
+            warmup_steps=n_warmup,
+        )
     options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
     if rate_factors is not None:
         decays = [stage.weight_decay * (len(variable.shape) > 1) for variable in variables]  # type: ignore[operator]
-        return _with_rate_factors(stage.optimizer, list(rate_factors), decays)(rate, **options)
-    # AdamW demands a number; the others pay for a decay of 0.0 in every step.
-    if stage.weight_decay or stage.optimizer == "adamw":
-        options["weight_decay"] = stage.weight_decay
-    optimizer = _OPTIMIZERS[stage.optimizer](rate, **options)
-    if stage.weight_decay:
-        vectors = [variable for variable in variables if len(variable.shape) < 2]
-        optimizer.exclude_from_weight_decay(var_list=vectors)
+        optimizer = _with_rate_factors(stage.optimizer, list(rate_factors), decays)(rate, **options)
+    else:
+        # AdamW demands a number; the others pay for a decay of 0.0 in every step.
+        if stage.weight_decay or stage.optimizer == "adamw":
+            options["weight_decay"] = stage.weight_decay
+        optimizer = _OPTIMIZERS[stage.optimizer](rate, **options)
+        if stage.weight_decay:
+            vectors = [variable for variable in variables if len(variable.shape) < 2]
+            optimizer.exclude_from_weight_decay(var_list=vectors)
     return optimizer
-
-
-def _learning_rate(stage: Stage, n_steps: int) -> Any:
-    if stage.schedule != "cosine":
-        return stage.learning_rate
-    n_warmup = round(_WARMUP_FRACTION * n_steps)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if n_warmup else stage.learning_rate,
-        decay_steps=n_steps - n_warmup,
-        warmup_target=stage.learning_rate if n_warmup else None,
-        warmup_steps=n_warmup,
-    )
 
 
 def _with_rate_factors(name: str, factors: list[float], decays: list[float]) -> Any:
@@ -78,4 +63,6 @@ def _with_rate_factors(name: str, factors: list[float], decays: list[float]) -> 
                 self.assign_sub(variable, variable * (rate * decays[number]))
             super().update_step(gradient, variable, rate)
 
+    # A file that a callback writes is read with Keras's own.
+    WithRateFactors.__name__, WithRateFactors.__module__ = kind.__name__, "keras.optimizers"
     return WithRateFactors

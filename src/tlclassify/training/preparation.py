@@ -1,6 +1,9 @@
 """From a classifier's parameters, images and labels to a fit that is ready to run."""
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -11,26 +14,16 @@ from tlclassify._checks.labels import check_labels
 from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import check_engine
-from tlclassify.inputs.augmentation import get_augmentation
+from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import get_backbone
-from tlclassify.networks.blueprints import build_frozen, open_for_backbone
-from tlclassify.networks.heads import get_head
+from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
+from tlclassify.networks.cuts import trains_on_images
+from tlclassify.networks.heads import Head, get_head
+from tlclassify.training.callbacks import check_callbacks
 from tlclassify.training.fit import Fit, Labelled
-from tlclassify.training.stages import Stage, check_stage, get_stage
-
-
-@dataclass(frozen=True)
-class LastFit:
-    """What a warm start goes on from."""
-
-    network: keras.Model
-    top: keras.Model
-    history: list[dict[str, Any]]
-    classes: NDArray[Any]
-    image_shape: tuple[int, int, int]
-    pixel_range: int
+from tlclassify.training.stages import Stage, get_stage
 
 
 def prepare_fit(
@@ -39,42 +32,39 @@ def prepare_fit(
     y: ArrayLike,
     sample_weight: ArrayLike | None = None,
     validation_data: tuple[Any, ArrayLike] | None = None,
-    *,
-    last: LastFit | None = None,
-) -> tuple[Fit, NDArray[Any]]:
+) -> Fit:
     """Check everything, split the images, and build the network or take the last fit's.
 
-    Parameters
-    ----------
-    clf : TransferClassifier
-        For its parameters.
-    X, y, sample_weight, validation_data
-        As in `TransferClassifier.fit`.
-    last : LastFit, optional
-        What is gone on from.
-
-    Returns
-    -------
-    fit : Fit
-    classes : ndarray of shape (n_classes,)
+    `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
-    stages = _check_stages(clf)
-    fraction = number_problem(
-        "validation_fraction", clf.validation_fraction, low=0, high=1, high_included=False
-    )
-    raise_problems([*run_problems(clf.image_size, clf.batch_size), fraction])
-    check_engine(clf.engine)
-    augmentation = None if clf.augmentation is None else get_augmentation(clf.augmentation)
+    stages, augmentation, layers = _check_settings(clf)
     head, row = get_head(clf.head), get_backbone(clf.backbone)
-    if last is None:
-        source = open_for_backbone(X, row, clf.image_size)
+    goes_on = clf.warm_start and hasattr(clf, "model_")
+    if goes_on:
+        source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
     else:
-        source = reopen_images(X, last.image_shape, last.pixel_range)
+        source = open_for_backbone(X, row, clf.image_size)
+    labels = check_labels(y, n_samples=len(source))
+    seen = clf.classes_ if goes_on else None
+    classes, targets = check_targets(labels, classes=seen, source="seen in the last fit")
+    weights = check_weights(sample_weight, clf.class_weight, labels, classes)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
-    classes, training, validation = _split(
-        clf, source, y, sample_weight, validation_data, last=last, seed=split_seed
+    fraction = clf.validation_fraction if validation_data is None else 0.0
+    rows, held_out = split_rows(targets, classes, fraction, split_seed)
+    training = Labelled(
+        source.take(rows), targets[rows], None if weights is None else weights[rows]
     )
-    if last is None:
+    validation = Labelled(source.take(held_out), targets[held_out]) if len(held_out) else None
+    if validation_data is not None:
+        validation = _open_validation(validation_data, source, classes)
+    counts = [
+        np.bincount(part.targets, minlength=len(classes)).tolist()
+        for part in (training, validation)
+        if part is not None
+    ]
+    if goes_on:
+        network, blueprint = clf.backbone_, clf.blueprint_
+    else:
         network = build_frozen(
             row,
             head,
@@ -83,27 +73,56 @@ def prepare_fit(
             weights=clf.weights,
             random_state=weights_seed,
         )
+        blueprint = draw_blueprint(clf.backbone, clf.weights, head, network)
     fit = Fit(
-        network=network if last is None else last.network,
+        network=network,
         head=head,
-        n_classes=len(classes),
+        blueprint=replace(blueprint, class_counts=counts),
+        classes=classes,
         training=training,
         validation=validation,
         augmentation=augmentation,
+        layers=layers,
         stages=stages,
         seed=seed,
         running=Running(clf.batch_size, clf.cache_dir, clf.verbose, clf.engine),
         callbacks=clf.callbacks or (),
-        top=None if last is None else last.top,
-        history=[] if last is None else list(last.history),
+        top=clf.head_ if goes_on else None,
+        history=list(clf.history_) if goes_on else [],
     )
-    return fit, classes
+    _check_effects(fit)
+    return fit
 
 
-def _check_stages(clf: Any) -> dict[str, Stage]:
+def _open_validation(validation_data: Any, source: ImageSource, classes: NDArray[Any]) -> Labelled:
+    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+        given = type(validation_data).__name__
+        if isinstance(validation_data, tuple | list):
+            given = f"{len(validation_data)} parts"
+        raise ValueError(
+            f"validation_data must be a pair, images and labels; received {given}. Weights of "
+            "validation images are not taken."
+        )
+    X, y = validation_data
+    name = "validation_data[0]"
+    images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
+    labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
+    _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
+    return Labelled(images, targets)
+
+
+def _check_settings(
+    clf: Any,
+) -> tuple[Mapping[str, Stage], Augmentation | None, list[keras.layers.Layer]]:
+    """Check all parameters that can be checked before an image is read."""
+    if not isinstance(clf.warm_start, bool | np.bool_):
+        raise TypeError(f"warm_start must be True or False; received {clf.warm_start!r}.")
+    if not isinstance(clf.verbose, Integral):
+        raise TypeError(f"verbose must be 0 or 1; received {clf.verbose!r}.")
+    check_callbacks(clf.callbacks)
     stages = {}
     if clf.head_stage is not None:
-        stages["head"] = check_stage(clf.head_stage, name="head_stage")
+        stages["head"] = get_stage(clf.head_stage, name="head_stage")
         if stages["head"].unfreeze != 0:
             raise ValueError(
                 "head_stage__unfreeze must be 0, because the head comes first and alone; "
@@ -116,40 +135,52 @@ def _check_stages(clf: Any) -> dict[str, Stage]:
             "head_stage and fine_tune_stage must not both be None; received None twice. Pass a "
             "Stage as one of them."
         )
-    return stages
+    fraction = number_problem(
+        "validation_fraction", clf.validation_fraction, low=0, high=1, high_included=False
+    )
+    raise_problems([*run_problems(clf.image_size, clf.batch_size), fraction])
+    check_engine(clf.engine)
+    given = clf.augmentation
+    layers = list(given) if isinstance(given, tuple | list) else [given]
+    if layers and all(isinstance(layer, keras.layers.Layer) for layer in layers):
+        return stages, None, layers
+    return stages, None if given is None else get_augmentation(given), []
 
 
-def _split(
-    clf: Any,
-    source: ImageSource,
-    y: ArrayLike,
-    sample_weight: ArrayLike | None,
-    validation_data: tuple[Any, ArrayLike] | None,
-    *,
-    last: LastFit | None,
-    seed: int,
-) -> tuple[NDArray[Any], Labelled, Labelled | None]:
-    labels = check_labels(y, n_samples=len(source))
-    seen = None if last is None else last.classes
-    classes, targets = check_targets(labels, classes=seen, source="seen in the last fit")
-    weights = check_weights(sample_weight, clf.class_weight, labels, classes)
-    share = 0.0 if validation_data is not None else clf.validation_fraction
-    rows, held_out = split_rows(targets, classes, share, seed)
-    validation = None
-    if len(held_out):
-        validation = Labelled(source.take(held_out), targets[held_out])
-    if validation_data is not None:
-        validation = _open_validation(validation_data, source, classes)
-    weights = None if weights is None else weights[rows]
-    return classes, Labelled(source.take(rows), targets[rows], weights), validation
-
-
-def _open_validation(
-    validation_data: tuple[Any, ArrayLike], source: ImageSource, classes: NDArray[np.generic]
-) -> Labelled:
-    X, y = validation_data
-    name = "validation_data[0]"
-    images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
-    labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
-    _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
-    return Labelled(images, targets)
+def _check_effects(fit: Fit) -> None:
+    """Refuse settings that would change nothing; warn of those that a grid may bring together."""
+    for name in ("activation", "batch_norm"):
+        linear = isinstance(fit.head, Head) and not fit.head.hidden_units
+        if linear and getattr(fit.head, name) != getattr(Head(), name):
+            warnings.warn(
+                f"head__{name}={getattr(fit.head, name)!r} has no effect on a head without hidden "
+                "layers. Set head__hidden_units.",
+                stacklevel=4,
+            )
+    for name, cut in fit.cuts.items():
+        for setting, neutral in (("layer_decay", 1), ("batch_norm", "frozen")):
+            value = getattr(fit.stages[name], setting)
+            if cut == fit.features and value != neutral:
+                raise ValueError(
+                    f"{name}_stage__{setting} must be {neutral!r} where a stage unfreezes nothing "
+                    f"under the head; received {value!r}, which would have no effect. Set "
+                    f"{name}_stage__unfreeze."
+                )
+    if any(trains_on_images(fit.network, cut) for cut in fit.cuts.values()):
+        return
+    settings = fit.augmentation
+    for name, value in (
+        ("augmentation of Keras layers", fit.layers),
+        ("augmentation__mixup_alpha", getattr(settings, "mixup_alpha", 0)),
+        ("augmentation__cutmix_factor", getattr(settings, "cutmix_factor", 0)),
+    ):
+        if value:
+            raise ValueError(
+                f"{name} needs a stage that trains the whole network; received {value!r} without "
+                "one, which would have no effect. Pass fine_tune_stage='all', or leave it out."
+            )
+    if settings is not None and settings.n_views == 1:
+        raise ValueError(
+            "augmentation__n_views must be at least 2 where no stage trains the whole network; "
+            "received 1, the image itself, so that no change would have an effect."
+        )

@@ -12,11 +12,13 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.networks.cuts import unfreeze_problem
 
-__all__ = ["Stage", "check_stage", "get_stage", "list_stages"]
+__all__ = ["Stage", "get_stage"]
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("plateau", "plateau_article", "cosine", "constant")
-BATCH_NORMS = ("frozen", "train")
+_CHOICES = {
+    "optimizer": ("adamw", "adam", "sgd"),
+    "schedule": ("plateau", "plateau_article", "cosine", "constant"),
+    "batch_norm": ("frozen", "train"),
+}
 
 
 class Stage(BaseEstimator):  # type: ignore[misc]
@@ -52,12 +54,14 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         validation) lower by more than 0.001.
     batch_norm : {"frozen", "train"}, default "frozen"
         Whether the backbone's batch normalisation stays as it was trained, or follows the
-        images: its statistics, scale and offset. The head's own is always trained.
+        images: its statistics, scale and offset. The head's own is always trained. "train" is an
+        error where nothing is unfrozen, as is a `layer_decay` below 1.
     layer_decay : float in (0, 1], default 1.0
         Each block's learning rate over that of the block above it; the head has the full one.
         Weight decay, a share of the learning rate, is lowered with it.
     label_smoothing : float in [0, 1), default 0.0
-        Probability that the loss takes from the true class and gives to all alike.
+        Probability that training targets take from the true class and give to all alike; the
+        validation loss is of the labels as they are.
 
     Examples
     --------
@@ -104,28 +108,8 @@ _HEAD_ALONE = {"learning_rate": 2e-3, "batch_size": 512, "weight_decay": 1.0}
 _FINE_TUNING = {"learning_rate": 3e-4, "batch_size": 64, "weight_decay": 0.05}
 
 
-def list_stages() -> list[str]:
-    """Return the names of the presets for `fine_tune_stage`.
-
-    Examples
-    --------
-    >>> from tlclassify.training.stages import list_stages
-    >>> list_stages()
-    ['top', 'all']
-    """
-    return list(_PRESETS)
-
-
-def get_stage(stage: str | Stage, *, name: str) -> Stage:
-    """Return a checked stage; a preset's name gives a copy of the preset.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or parameters are not valid; all of them are listed.
-    TypeError
-        If it is neither a name nor a Stage.
-    """
+def get_stage(stage: Any, *, name: str) -> Stage:
+    """Return a checked stage, for a preset's name a copy; all its problems are raised together."""
     if isinstance(stage, str):
         return clone(_PRESETS[check_choice(name, stage, tuple(_PRESETS))])  # type: ignore[no-any-return]
     if not isinstance(stage, Stage):
@@ -133,21 +117,6 @@ def get_stage(stage: str | Stage, *, name: str) -> Stage:
         raise TypeError(
             f"{name} must be a Stage, {names} or None; received {type(stage).__name__}."
         )
-    return check_stage(stage, name=name)
-
-
-def check_stage(stage: Any, *, name: str) -> Stage:
-    """Return a stage whose parameters are valid.
-
-    Raises
-    ------
-    TypeError
-        If it is no Stage.
-    ValueError
-        If parameters are not valid; all of them are listed.
-    """
-    if not isinstance(stage, Stage):
-        raise TypeError(f"{name} must be a Stage; received {type(stage).__name__}.")
     problems = [number_problem(f"{name}__epochs", stage.epochs, integer=True, low=1)]
     for parameter, limits in {
         "learning_rate": {"low": 0, "low_included": False},
@@ -161,12 +130,9 @@ def check_stage(stage: Any, *, name: str) -> Stage:
         if value is not None or parameter in {"layer_decay", "label_smoothing"}:
             problems.append(number_problem(f"{name}__{parameter}", value, **limits))  # type: ignore[arg-type]
     problems.append(unfreeze_problem(f"{name}__unfreeze", stage.unfreeze))
-    for choice, allowed in (
-        ("optimizer", OPTIMIZERS),
-        ("schedule", SCHEDULES),
-        ("batch_norm", BATCH_NORMS),
-    ):
-        problems.append(choice_problem(f"{name}__{choice}", getattr(stage, choice), allowed))
+    for parameter, allowed in _CHOICES.items():
+        value = getattr(stage, parameter)
+        problems.append(choice_problem(f"{name}__{parameter}", value, allowed))
     raise_problems(problems)
     return stage
 

@@ -1,0 +1,134 @@
+"""A user's callbacks, told of all stages as of one training of the whole model."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlclassify.networks.fingerprints import note_training
+from tlclassify.training.loop import LOSS
+
+_PARTS_OF_A_MODEL = (keras.layers.Layer, keras.Variable, keras.optimizers.Optimizer)
+
+
+def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Return the callbacks as a list, or raise TypeError or ValueError."""
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Sequence):
+        kind = type(callbacks).__name__
+        raise TypeError(
+            f"callbacks must be a list of keras.callbacks.Callback, or None; received {kind}."
+        )
+    for number, callback in enumerate(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "callbacks must hold keras.callbacks.Callback objects only; received "
+                f"{callback!r} at place {number}."
+            )
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(  # noqa: TRY004 - it is a callback, of the wrong kind
+                "callbacks must not hold BackupAndRestore, which puts back one run of Keras's fit, "
+                "and this one has several stages. With cache_dir a fit that was killed reads what "
+                "it has stored, and with warm_start=True one that was interrupted goes on."
+            )
+    return list(callbacks)
+
+
+class WholeFit(keras.callbacks.CallbackList):  # type: ignore[misc]
+    """Tell callbacks of every stage with the whole model, images to probabilities, as theirs.
+
+    Its optimizer is the stage's own. Training begins with the first stage and ends when `close`
+    is called, and epochs are numbered through.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], whole: keras.Model, *, n_epochs: int
+    ) -> None:
+        self._before = [dict(vars(callback)) for callback in callbacks]
+        self._whole = whole
+        self._part = keras.callbacks.Callback()
+        self._n_epochs, self._n_done = n_epochs, 0
+        self._has_begun = False
+        self._logs: dict[str, Any] | None = None
+        super().__init__(callbacks)
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Tell how many epochs all stages have, instead of this one."""
+        super().set_params(params | {"epochs": self._n_epochs} if params else params)
+
+    def set_model(self, model: keras.Model | None) -> None:
+        """Compile the whole as the part that a stage trains, and make it the callbacks' model."""
+        if model is None:
+            return
+        self._part.set_model(model)
+        # The optimizer scales the loss already, where the policy of precision asks for it.
+        self._whole.compile(model.optimizer, loss=LOSS, metrics=["accuracy"], auto_scale_loss=False)
+        if not self._has_begun:
+            super().set_model(self._whole)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Tell of the first stage's beginning alone."""
+        if not self._has_begun:
+            super().on_train_begin(logs)
+        self._has_begun = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Tell nothing, because another stage may follow."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Tell the epoch's number over all stages."""
+        super().on_epoch_begin(self._n_done, logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Tell the epoch's number over all stages, and end the stage where a callback says so."""
+        part = self._part.model
+        super().on_epoch_end(self._n_done, logs)
+        part.stop_training |= self._whole.stop_training
+        self._logs = logs
+        self._n_done += 1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tell of the batch, and end the stage where a callback says so."""
+        # With JAX, asking for the part brings the variables up to date that both share.
+        part = self._part.model
+        note_training()
+        super().on_train_batch_end(batch, logs)
+        part.stop_training |= self._whole.stop_training
+
+    def close(self) -> None:
+        """Say that training has ended, and leave no files, writers and models in the callbacks."""
+        try:
+            if self._has_begun:
+                super().on_train_end(self._logs)
+        finally:
+            for callback, before in zip(self.callbacks, self._before, strict=True):
+                self._clean(callback, before)
+
+    def _clean(self, callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:
+        """Put back what cannot be copied, and what is a model or its weights."""
+        attributes = vars(callback)
+        for name, value in list(attributes.items()):
+            if name in before and value is before[name]:
+                continue
+            if self._can_stay(value):
+                continue
+            if name in before:
+                attributes[name] = before[name]
+            else:
+                del attributes[name]
+
+    def _can_stay(self, value: Any) -> bool:
+        parts = keras.tree.flatten(value)
+        if any(isinstance(p, _PARTS_OF_A_MODEL) or keras.ops.is_tensor(p) for p in parts):
+            return False
+        shapes = [tuple(weight.shape) for weight in self._whole.weights]
+        if [np.shape(part) for part in parts if isinstance(part, np.ndarray)] == shapes:
+            return False
+        try:
+            copy.deepcopy(value)
+        except Exception:  # noqa: BLE001 - objects refuse by whatever they like
+            return False
+        return True

@@ -10,7 +10,7 @@ from tlclassify._checks.files import digest_file
 from tlclassify._checks.labels import check_labels, check_sample_weight
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
-from tlclassify.engines.rows import AUTO, Engine, choose_engine, open_engine
+from tlclassify.engines.rows import AUTO, Engine, open_engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
 _SUFFIXES = (".onnx", ".xml")
@@ -182,7 +182,6 @@ def load_exported(
             f"path must end in {' or '.join(_SUFFIXES)}; received {str(path)!r}. LiteRT files and "
             "SavedModel folders are run by their own runtimes."
         )
-    choose_engine(engine, suffix=path.suffix)
     *_, last = files = list_files(path)
     for file in files:
         if not file.is_file():

@@ -4,13 +4,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tlclassify
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.parameters import check_choice
-from tlclassify.engines.converters import FORMATS, Batches, Format, check_keras, check_packages
+from tlclassify.engines.converters import FORMATS, Format, check_keras, check_packages
 from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata
 from tlclassify.engines.portable import build_portable
 from tlclassify.estimators.classifier import TransferClassifier
@@ -34,10 +35,9 @@ def export(
     """Write a fitted classifier for other runtimes: raw uint8 images to probabilities.
 
     The file holds the class names and the image size too, so `load_exported` needs nothing else.
-    It appears under its name only when it is whole, and replaces an older export only then. A
-    process that is killed while it replaces a folder, or one pair of ``.xml`` and ``.bin`` by
-    another, leaves no mixture of the two: what it had moved aside is in a folder beside them whose
-    name begins with a dot and ends in ``.tmp``.
+    It appears under its name only when it is whole, and replaces an older export only then. What a
+    process that is killed at that moment had moved aside is in a folder beside it whose name begins
+    with a dot and ends in ``.tmp``.
 
     Parameters
     ----------
@@ -59,14 +59,12 @@ def export(
     Returns
     -------
     Path
-        Of what was written.
+        The same path.
 
     Raises
     ------
-    TypeError
-        If `clf` is no TransferClassifier.
-    sklearn.exceptions.NotFittedError
-        If it has not been fitted.
+    TypeError, sklearn.exceptions.NotFittedError
+        If `clf` is no fitted TransferClassifier.
     ValueError
         If a parameter is not as above; or the network computes in less than float32, crops or pads
         while it resizes, or has nothing that ONNX would compute in int8.
@@ -87,14 +85,24 @@ def export(
     'shapes.onnx'
     """
     check_fitted(clf)
-    path = Path(path)
+    path, X = Path(path), calibration_images
     chosen = _choose_format(format, path)
     check_choice("precision", precision, chosen.precisions)
     # ONNX Runtime is what measures the ranges and writes the quantized graph.
     quantizer = ("onnxruntime",) if (chosen.name, precision) == ("onnx", "int8") else ()
     check_packages((*chosen.packages, *quantizer), f"format={chosen.name!r}")
     check_keras(chosen, f"format={chosen.name!r}")
-    images = _open_calibration(clf, calibration_images, precision)
+    if (X is None) == (precision == "int8"):
+        raise ValueError(
+            "calibration_images must be images for precision='int8', a hundred or more of those "
+            f"that clf was fitted on, and None for any other; received {type(X).__name__} for "
+            f"precision={precision!r}."
+        )
+    images = None
+    if X is not None:
+        name = "calibration_images"
+        source = reopen_images(X, clf.image_shape_, clf.pixel_range_, name=name)
+        images = partial(read_batches, source, _BATCH_SIZE)
     metadata = ExportMetadata(
         classes=clf.classes_,
         image_shape=clf.image_shape_,
@@ -111,35 +119,24 @@ def export(
 
 
 def _choose_format(name: str | None, path: Path) -> Format:
-    rows = {row.name: row for row in FORMATS}
+    """Return the format of this name, or the one whose files end as the path does."""
     if name is None:
-        name = next((row.name for row in FORMATS if row.suffix == path.suffix), None)
-        if name is None:
-            raise ValueError(
-                f"path must end in {', '.join(row.suffix for row in FORMATS if row.suffix)}, or in "
-                f"nothing for the folder of a SavedModel; received {str(path)!r}. Or pass format=."
-            )
-    row = rows[check_choice("format", name, tuple(rows))]
-    if row.suffix and path.suffix != row.suffix:
+        for row in FORMATS:
+            if row.suffix == path.suffix:
+                return row
+        suffixes = ", ".join(row.suffix for row in FORMATS if row.suffix)
         raise ValueError(
-            f"path must end in {row.suffix} for format={name!r}; received {str(path)!r}. Pass "
-            f"{path.with_suffix(row.suffix).name!r}."
+            f"path must end in {suffixes}, or in nothing for the folder of a SavedModel; received "
+            f"{str(path)!r}. Or pass format=."
         )
-    return row
-
-
-def _open_calibration(clf: TransferClassifier, X: Any, precision: str) -> Batches | None:
-    if (X is None) == (precision == "int8"):
+    check_choice("format", name, [row.name for row in FORMATS])
+    chosen = next(row for row in FORMATS if row.name == name)
+    if chosen.suffix not in {"", path.suffix}:
         raise ValueError(
-            "calibration_images must be images for precision='int8', a hundred or more of those "
-            f"that clf was fitted on, and None for any other; received {type(X).__name__} for "
-            f"precision={precision!r}."
+            f"path must end in {chosen.suffix} for format={name!r}; received {str(path)!r}. Pass "
+            f"{path.with_suffix(chosen.suffix).name!r}."
         )
-    if X is None:
-        return None
-    name = "calibration_images"
-    source = reopen_images(X, clf.image_shape_, clf.pixel_range_, name=name)
-    return lambda: read_batches(source, _BATCH_SIZE)
+    return chosen
 
 
 @contextmanager

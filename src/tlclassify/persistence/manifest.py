@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from tlclassify.analysis.evaluate import list_versions
-from tlclassify.engines.metadata import encode_labels_as_json
+from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import get_backbone, list_backbones
@@ -92,6 +92,8 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
             raise ValueError(f"its dtype_policy is {self.dtype_policy[:50]!r}")
         if math.prod(self.image_shape[:2]) > _MAX_PIXELS:
             raise ValueError(f"its images have more than {_MAX_PIXELS:,} pixels")
+        decode_labels_from_json(self.classes.labels, self.classes.dtype)
+        TransferClassifier(**from_value(self.parameters))
         if not all(map(math.isfinite, self.probe)):
             raise ValueError("its probe image has probabilities that are not finite")
         if isinstance(self.head, Part):
@@ -135,9 +137,8 @@ def encode_manifest(clf: TransferClassifier) -> str:
 
 def _name_backbone(backbone: Any, name: str) -> str | Function:
     """Return a name that is in the registry of `load` too, or say that there is none."""
-    if isinstance(backbone, str) or (name in list_backbones() and get_backbone(name) == backbone):
-        return name
-    return Function(name)
+    is_known = name in list_backbones() and get_backbone(name) == get_backbone(backbone)
+    return name if isinstance(backbone, str) or is_known else Function(name)
 
 
 def _to_value(value: Any, name: str) -> Any:

@@ -19,8 +19,8 @@ def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
         return
     if not isinstance(report, EvaluationReport):
         raise TypeError(
-            "report must be an EvaluationReport or None; received "
-            f"{type(report).__name__}. Make one with evaluate(clf, X_test, y_test)."
+            f"report must be an EvaluationReport or None; received {type(report).__name__}. Make "
+            "one with evaluate(clf, X_test, y_test)."
         )
     if not card:
         raise ValueError("report must be None without a card; received one. Pass card=True too.")

@@ -1,7 +1,7 @@
 """Classifiers as files that hold numbers and text, and nothing that runs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,7 @@ __all__ = ["load", "save"]
 _BACKBONE, _STANDARDIZATION, _HEAD = "backbone", "standardization", "head"
 # Room for convolutions that a GPU computes in 19 bits; half precision gets more.
 _TOLERANCES = {"float32": 0.01, "float64": 0.01}
-_DAMAGE = (
-    *(SafetensorError, MsgspecError),
-    *(ValueError, TypeError, OverflowError, RecursionError),
-)
+_DAMAGE = (SafetensorError, MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 def save(
@@ -73,10 +70,8 @@ def save(
 
     Raises
     ------
-    TypeError
-        If `clf` is no TransferClassifier, or has parameters that no file holds.
-    sklearn.exceptions.NotFittedError
-        If `clf` has not been fitted.
+    TypeError, sklearn.exceptions.NotFittedError
+        If `clf` is no fitted TransferClassifier, or has parameters that no file holds.
     ValueError
         If `clf` is beyond the limits of a file or answers with NaN, or if `report` is of other
         classes or comes without a card.
@@ -96,8 +91,7 @@ def save(
     >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    advice = "Pass the fitted classifier itself, not its model_ nor a pipeline around it."
-    check_fitted(clf, advice=advice)
+    check_fitted(clf)
     check_report(report, clf, card=card)
     try:
         text = encode_manifest(clf)
@@ -115,21 +109,20 @@ def save(
 def load(
     path: str | Path,
     *,
-    backbone: Backbone | keras.Model | None = None,
-    head: HeadBuilder | keras.Layer | None = None,
+    backbone: Backbone | Callable[[Any], Any] | None = None,
+    head: HeadBuilder | None = None,
 ) -> TransferClassifier:
     """Read a classifier that `save` wrote, and hold it against what it answered then.
 
     The networks are built from the registry of backbones and filled with the file's numbers.
-    Nothing in the file is run, unpickled or written anywhere, and no more memory is taken than
-    for the backbone that it names, for the file itself, and for classifying one image. What your
-    own `backbone` or `head` takes is its own affair: it is built with the file's image size and
-    number of classes, and its weights are then compared with the file's.
+    Nothing in the file is run, and no more memory is taken than for the backbone that it names, for
+    the file itself, and for classifying one image; what your own `backbone` or `head` takes is its
+    own affair.
 
     Parameters
     ----------
     path : path
-    backbone : Backbone or keras.Model, optional
+    backbone : Backbone, keras.Model or callable, optional
         What the fit was given, where that was not the name of a registered backbone.
     head : callable or keras.Layer, optional
         What the fit was given, where that was neither a `Head` nor a preset's name.
@@ -149,13 +142,7 @@ def load(
         missing, or is not asked for; or the classifier answers differently.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"path must name a file; received the folder {str(path)!r}.")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"path must name a file that save wrote; there is none at {str(path)!r}."
-        )
-    with _refusing(path):
+    with _refusing(path, _DAMAGE):
         file = SavedFile(path)
     manifest = file.manifest
     blueprint = Blueprint(
@@ -172,7 +159,7 @@ def load(
             f"{str(path)!r} was saved with the backbone {name!r}, which is not registered here. "
             f"Call register_backbone(..., name={name!r}) with the same network first."
         )
-    with _refusing(path):
+    with _refusing(path, (ValueError,)):
         clf = _assemble(manifest, blueprint, *_build(file, blueprint))
         answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
         difference = np.abs(answer - manifest.probe).max()
@@ -203,11 +190,11 @@ def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turn all that a bad file can cause into one kind of error."""
     try:
         yield
-    except _DAMAGE as error:
+    except errors as error:
         raise ValueError(
             f"path must name a whole file that save wrote; {str(path)!r} is none: "
             f"{str(error).rstrip('.')}. Copy it again from where it is whole, or save it again."

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from tlclassify._checks import images
 from tlclassify._checks.images import check_images
 from tlclassify._checks.labels import check_labels, check_sample_weight
 from tlclassify._checks.parameters import (
@@ -10,7 +9,6 @@ from tlclassify._checks.parameters import (
     number_problem,
     raise_problems,
 )
-from tlclassify.inputs.images import open_images
 
 GOOD = np.zeros((2, 4, 5, 3), np.uint8)
 
@@ -45,14 +43,6 @@ def test_images_are_not_copied(tmp_path):
     np.save(tmp_path / "a.npy", GOOD)
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
     assert np.shares_memory(check_images(mapped), mapped)
-
-
-def test_values_are_looked_at_once(monkeypatch):
-    """A pass over floating-point images in a file reads them all."""
-    seen = []
-    monkeypatch.setattr(images, "pixel_limits", lambda part: seen.append(part) or (0.0, 0.5))
-    assert open_images(np.full((1500, 2, 2), 200.0)).pixel_range == 1
-    assert [len(part) for part in seen] == [1024, 476]
 
 
 @pytest.mark.parametrize(

@@ -58,17 +58,14 @@ def measure_image(path: str | PathLike[str]) -> int:
 
 def read_files(read: Callable[[Any], _T], paths: Iterable[Any]) -> tuple[list[_T], list[OSError]]:
     """Return what `read` makes of files, in threads, and the errors where it cannot."""
-
-    def attempt(path: Any) -> _T | OSError:
-        try:
-            return read(path)
-        except OSError as error:
-            return error
-
+    found, errors = [], []
     with ThreadPoolExecutor(_N_READERS) as pool:
-        found = list(pool.map(attempt, paths))
-    errors = [item for item in found if isinstance(item, OSError)]
-    return [item for item in found if not isinstance(item, OSError)], errors
+        for running in [pool.submit(read, path) for path in paths]:
+            try:
+                found.append(running.result())
+            except OSError as error:
+                errors.append(error)
+    return found, errors
 
 
 def raise_unreadable(errors: Sequence[OSError], *, checked: str = "") -> None:
@@ -189,7 +186,7 @@ def _largest_value(images: NDArray[Any], name: str) -> float:
     largest = 0.0
     for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
         part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
-        low, high = pixel_limits(part)
+        low, high = float(part.min()), float(part.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(
                 f"{name} must be finite; received NaN or infinity among images {start} to "
@@ -202,8 +199,3 @@ def _largest_value(images: NDArray[Any], name: str) -> float:
             )
         largest = max(largest, high)
     return largest
-
-
-def pixel_limits(images: NDArray[Any]) -> tuple[float, float]:
-    """Return the smallest and the largest value; NaN wherever one occurs."""
-    return float(images.min()), float(images.max())

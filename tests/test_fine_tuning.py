@@ -405,7 +405,7 @@ def test_predictions_of_a_tuned_backbone_are_not_kept(clf, images, runs, tmp_pat
 
 
 def test_a_part_that_is_none_has_no_parameters():
-    with pytest.raises(ValueError, match="fine_tune_stage is None and has no parameters to set"):
+    with pytest.raises(ValueError, match="fine_tune_stage must be an object with parameters.*None"):
         TransferClassifier(fine_tune_stage=None).set_params(fine_tune_stage__epochs=2)
     with pytest.raises(TypeError, match="fine_tune_stage must be a Stage, 'top' or 'all' or None"):
         TransferClassifier(fine_tune_stage=3).fit(np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1])

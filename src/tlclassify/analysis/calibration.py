@@ -12,8 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 
 from tlclassify._checks.labels import check_labels, encode_labels
-from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.estimators.fitted import check_fitted
+from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 
 __all__ = ["calibrate"]

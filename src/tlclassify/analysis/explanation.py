@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.activations.run import run_batches
-from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.estimators.fitted import check_fitted
+from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.cuts import SCALING, cut_points
 from tlclassify.networks.graphs import inputs_of, output_at, outputs_of, without_retracing_notes

@@ -1,6 +1,7 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tlclassify.training.stages import Stage, get_stage
 
 __all__ = ["TransferClassifier"]
 
+_OUT_OF_A_PIPELINE = "Pass the last step of a pipeline, or best_estimator_ of a search."
 _REBUILT = {"model_", "backbone_", "head_", "_runner"}
 # So many are run sooner than it is found out what the network computes.
 _FEW_IMAGES = 16
@@ -34,6 +36,7 @@ _PRESETS: dict[str, Callable[[str], Any]] = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classify images with a head trained on a pretrained backbone.
 
@@ -115,42 +118,23 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     True
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "mobilenet",
-        *,
-        weights: str | Path | None = "pretrained",
-        image_size: int | None = None,
-        head: str | Head | HeadBuilder = Head(),
-        augmentation: str | Augmentation | None = None,
-        head_stage: Stage | None = Stage(),
-        fine_tune_stage: str | Stage | None = None,
-        validation_fraction: float = 0.1,
-        class_weight: str | Mapping[Any, float] | None = None,
-        batch_size: int = 64,
-        cache_dir: str | Path | None = None,
-        engine: str = KERAS,
-        callbacks: Sequence[keras.callbacks.Callback] | None = None,
-        warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 1,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.head = head
-        self.augmentation = augmentation
-        self.head_stage = head_stage
-        self.fine_tune_stage = fine_tune_stage
-        self.validation_fraction = validation_fraction
-        self.class_weight = class_weight
-        self.batch_size = batch_size
-        self.cache_dir = cache_dir
-        self.engine = engine
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
+    backbone: str | Backbone | keras.Model = "mobilenet"
+    _: KW_ONLY
+    weights: str | Path | None = "pretrained"
+    image_size: int | None = None
+    head: str | Head | HeadBuilder | keras.layers.Layer = Head()
+    augmentation: str | Augmentation | keras.layers.Layer | Sequence[Any] | None = None
+    head_stage: Stage | None = Stage()
+    fine_tune_stage: str | Stage | None = None
+    validation_fraction: float = 0.1
+    class_weight: str | Mapping[Any, float] | None = None
+    batch_size: int = 64
+    cache_dir: str | Path | None = None
+    engine: str = KERAS
+    callbacks: Sequence[keras.callbacks.Callback] | None = None
+    warm_start: bool = False
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 1
 
     def set_params(self, **params: Any) -> "TransferClassifier":
         """Set parameters, ``head__dropout`` and the like included.
@@ -158,18 +142,19 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         A part that is reached into is replaced by a copy first: it may be a shared default, or
         belong to another classifier. A preset's name becomes the preset.
         """
-        for name in {key.partition("__")[0] for key in params if "__" in key}:
-            part = params.get(name, getattr(self, name, None))
+        own = self.get_params(deep=False)
+        # Names that there are none of are left to scikit-learn, which lists those that there are.
+        for name in {key.partition("__")[0] for key in params if "__" in key} & own.keys():
+            part = params.pop(name, own[name])
             if isinstance(part, str) and name in _PRESETS:
                 part = _PRESETS[name](part)
-            if part is None:
-                raise ValueError(
-                    f"{name} is None and has no parameters to set; received {name}__... Pass a "
-                    f"preset's name or an object as {name} first."
+            if not isinstance(part, BaseEstimator):
+                nested = next(key for key in params if key.startswith(f"{name}__"))
+                raise ValueError(  # noqa: TRY004 - as for names that there are none of
+                    f"{name} must be an object with parameters, or a preset's name, where {nested} "
+                    f"is set; received {part!r}."
                 )
-            if isinstance(part, BaseEstimator):
-                setattr(self, name, clone(part))
-                params.pop(name, None)
+            setattr(self, name, clone(part))
         super().set_params(**params)
         return self
 
@@ -332,3 +317,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         return tags
+
+
+def check_fitted(clf: Any, *, advice: str = _OUT_OF_A_PIPELINE) -> None:
+    """Check that `clf` is a fitted classifier; `advice` is for whoever passed something else."""
+    if not isinstance(clf, TransferClassifier):
+        raise TypeError(
+            f"clf must be a TransferClassifier; received {type(clf).__name__}. {advice}"
+        )
+    check_is_fitted(clf, "model_")

@@ -1,8 +1,10 @@
 """Images to embeddings: the frozen part of a classifier, alone and as a transformer."""
 
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -18,6 +20,7 @@ from tlclassify.networks.blueprints import build_frozen, open_for_backbone
 from tlclassify.networks.heads import Head
 
 
+@dataclass(eq=False, repr=False)
 class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turn images into embeddings with a frozen backbone.
 
@@ -68,28 +71,16 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     (20, 512)
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "mobilenet",
-        *,
-        weights: str | Path | None = "pretrained",
-        image_size: int | None = None,
-        pooling: str = "avg",
-        batch_size: int = 64,
-        cache_dir: str | Path | None = None,
-        engine: str = KERAS,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 1,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.pooling = pooling
-        self.batch_size = batch_size
-        self.cache_dir = cache_dir
-        self.engine = engine
-        self.random_state = random_state
-        self.verbose = verbose
+    backbone: str | Backbone | keras.Model = "mobilenet"
+    _: KW_ONLY
+    weights: str | Path | None = "pretrained"
+    image_size: int | None = None
+    pooling: str = "avg"
+    batch_size: int = 64
+    cache_dir: str | Path | None = None
+    engine: str = KERAS
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 1
 
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":  # noqa: ARG002 - scikit-learn's signature
         """Build the network for images such as these.

@@ -14,8 +14,7 @@ from tlclassify._checks.parameters import check_choice
 from tlclassify.engines.converters import FORMATS, Format, check_keras, check_packages
 from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata
 from tlclassify.engines.portable import build_portable
-from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.estimators.fitted import check_fitted
+from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
 from tlclassify.persistence.exported import list_files
 

@@ -15,8 +15,7 @@ from safetensors import SafetensorError
 from tlclassify._checks.files import write_whole
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import decode_labels_from_json
-from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.estimators.fitted import check_fitted
+from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.networks.backbones import Backbone, get_backbone, list_backbones
 from tlclassify.networks.blueprints import (

@@ -35,34 +35,40 @@ def build_optimizer(
     options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
     if rate_factors is not None:
         decays = [stage.weight_decay * (len(variable.shape) > 1) for variable in variables]  # type: ignore[operator]
-        optimizer = _with_rate_factors(stage.optimizer, list(rate_factors), decays)(rate, **options)
-    else:
-        # AdamW demands a number; the others pay for a decay of 0.0 in every step.
-        if stage.weight_decay or stage.optimizer == "adamw":
-            options["weight_decay"] = stage.weight_decay
-        optimizer = _OPTIMIZERS[stage.optimizer](rate, **options)
-        if stage.weight_decay:
-            vectors = [variable for variable in variables if len(variable.shape) < 2]
-            optimizer.exclude_from_weight_decay(var_list=vectors)
+        # Adam with a decay of its own is AdamW.
+        kind = _OPTIMIZERS["adam" if stage.optimizer == "adamw" else stage.optimizer]
+        return _modify(kind, list(rate_factors), decays)(rate, **options)
+    # AdamW demands a number; the others pay for a decay of 0.0 in every step.
+    if stage.weight_decay or stage.optimizer == "adamw":
+        options["weight_decay"] = stage.weight_decay
+    optimizer = _modify(_OPTIMIZERS[stage.optimizer])(rate, **options)
+    if stage.weight_decay:
+        vectors = [variable for variable in variables if len(variable.shape) < 2]
+        optimizer.exclude_from_weight_decay(var_list=vectors)
     return optimizer
 
 
-def _with_rate_factors(name: str, factors: list[float], decays: list[float]) -> Any:
-    """Return a Keras optimizer whose steps and weight decay are scaled variable by variable.
+def _modify(kind: Any, factors: Sequence[float] = (), decays: Sequence[float] = ()) -> Any:
+    """Return a kind of optimizer that scales steps and weight decay variable by variable.
 
     Scaled gradients would change nothing with Adam, which divides each by its own size.
     """
-    # Adam with a decay of its own here is AdamW.
-    kind = _OPTIMIZERS["adam" if name == "adamw" else name]
 
-    class WithRateFactors(kind):  # type: ignore[misc, valid-type]
+    class Modified(kind):  # type: ignore[misc]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            number = self._get_variable_index(variable)
-            rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
-            if decays[number]:
-                self.assign_sub(variable, variable * (rate * decays[number]))
-            super().update_step(gradient, variable, rate)
+            if factors:
+                number = self._get_variable_index(variable)
+                learning_rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
+                if decays[number]:
+                    self.assign_sub(variable, variable * (learning_rate * decays[number]))
+            super().update_step(gradient, variable, learning_rate)
+
+        def _all_reduce_sum_gradients(self, pairs: Any) -> Any:
+            # TensorFlow never frees the graph in which it sums gradients over replicas.
+            if self._distribution_strategy.num_replicas_in_sync == 1:
+                return list(pairs)
+            return super()._all_reduce_sum_gradients(pairs)
 
     # A file that a callback writes is read with Keras's own.
-    WithRateFactors.__name__, WithRateFactors.__module__ = kind.__name__, "keras.optimizers"
-    return WithRateFactors
+    Modified.__name__, Modified.__module__ = kind.__name__, "keras.optimizers"
+    return Modified

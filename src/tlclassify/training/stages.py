@@ -1,5 +1,6 @@
 """A stage of training as parameters: which part of the network, how long, how fast."""
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
@@ -21,6 +22,7 @@ _CHOICES = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class Stage(BaseEstimator):  # type: ignore[misc]
     """One training run: which part of the network, how long and how fast.
 
@@ -72,32 +74,18 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     Stage(epochs=6, schedule='cosine', unfreeze=2)
     """
 
-    def __init__(
-        self,
-        epochs: int = 100,
-        *,
-        unfreeze: float | str = 0,
-        learning_rate: float | None = None,
-        schedule: str = "plateau",
-        batch_size: int | None = None,
-        optimizer: str = "adamw",
-        weight_decay: float | None = None,
-        patience: int | None = 5,
-        batch_norm: str = "frozen",
-        layer_decay: float = 1.0,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        self.epochs = epochs
-        self.unfreeze = unfreeze
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.weight_decay = weight_decay
-        self.patience = patience
-        self.batch_norm = batch_norm
-        self.layer_decay = layer_decay
-        self.label_smoothing = label_smoothing
+    epochs: int = 100
+    _: KW_ONLY
+    unfreeze: float | str = 0
+    learning_rate: float | None = None
+    schedule: str = "plateau"
+    batch_size: int | None = None
+    optimizer: str = "adamw"
+    weight_decay: float | None = None
+    patience: int | None = 5
+    batch_norm: str = "frozen"
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
 
 
 _PRESETS = {

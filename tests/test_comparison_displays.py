@@ -1,6 +1,7 @@
 """Pictures of a comparison show every row, its own numbers, and names that can be read."""
 
 import itertools
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -117,6 +118,12 @@ def test_names_lie_inside_and_apart(kind):
         assert frame.contains(box.x0, box.y0)
         assert frame.contains(box.x1, box.y1)
         assert not box.contains(*point)
+
+
+def test_without_adjust_text_the_way_on_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "adjustText", None)
+    with pytest.raises(ImportError, match=r'needs adjustText. Install.* "tlclassify\[plot\]"'):
+        AccuracyAgainstTimeDisplay([made_row("one", 0.5)]).plot()
 
 
 def test_bars_stand_in_order_with_the_failed_ones_below():
@@ -236,7 +243,3 @@ def test_comparison_displays_bad_input():
         ConfusionMatricesDisplay([np.eye(2)], names=["a", "b"], class_names=["c", "d"])
     with pytest.raises(ValueError, match="ax must hold 2 Axes for ConfusionMatricesDisplay"):
         ConfusionMatricesDisplay.from_comparison(made_comparison(2)).plot(plt.figure().subplots())
-    rows = (made_row("a", 0.5, classes=["x", "y"]), made_row("b", 0.5, classes=["x", "z"]))
-    other = compare_reports(rows, confidence_level=0.95)
-    with pytest.raises(ValueError, match="same classes; received 2 different lists"):
-        ConfusionMatricesDisplay.from_comparison(other)

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import scipy.sparse
 from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
@@ -13,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from pictures import LONG, made_report, overlapping, texts_outside
 from tlclassify.displays import (
     ConfusionDisplay,
+    HeatmapDisplay,
     ImageGridDisplay,
     LearningCurvesDisplay,
     LearningRateDisplay,
@@ -190,6 +192,49 @@ def test_images_look_the_same_however_they_come(kind, tmp_path):
     assert [ax.get_title() for ax in display.ax_] == ["a", "b", "c"]
 
 
+def test_files_are_shown_as_the_network_sees_them(tmp_path):
+    noted = Image.Exif()
+    noted[0x0112] = 6  # to be turned by a quarter
+    paths = [tmp_path / name for name in ("turned.png", "deep.png", "clear.png")]
+    Image.new("L", (8, 4), 128).save(paths[0], exif=noted)
+    Image.fromarray(np.full((8, 4), 2**15, dtype=np.uint16)).save(paths[1])
+    Image.new("RGBA", (4, 8), (200, 0, 0, 0)).save(paths[2])
+    one = {"y_true": list("abc"), "y_pred": list("abc"), "probabilities": np.ones(3)}
+    for display in (
+        ImageGridDisplay(paths),
+        PredictionGridDisplay(paths, **one),
+        HeatmapDisplay(paths, heatmaps=np.zeros((3, 2, 2))),
+    ):
+        for ax, value in zip(display.plot().ax_, [128, 128, 255], strict=True):
+            shown = ax.images[0].get_array()
+            shown = shown / (255 if shown.dtype == np.uint8 else 1)
+            np.testing.assert_allclose(shown, np.full((8, 4, 3), value / 255), atol=0.01)
+
+
+def test_a_dark_image_of_a_bright_set_stays_dark():
+    X = np.zeros((3, 4, 4), dtype="float32")
+    X[0], X[1] = 255, 1
+    display = ImageGridDisplay.from_images(X, select=[1, 2]).plot()
+    assert [ax.images[0].get_array().max() for ax in display.ax_] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "words"),
+    [
+        (["a good film"] * 200, OSError, "image file.* cannot be read:\n  - a good film: no such"),
+        (scipy.sparse.eye_array(200, format="csr"), ValueError, "X must be.* list of file paths"),
+        (np.zeros((200, 4)), ValueError, r"X must have shape \(n, height, width\)"),
+        ([{"word": 1}] * 200, TypeError, "X must be an array of pixels or a list of file paths"),
+    ],
+    ids=["texts", "sparse", "table", "dicts"],
+)
+def test_what_is_no_image_is_said(X, error, words):
+    with pytest.raises(error, match=words):
+        ImageGridDisplay.from_images(X).plot()
+    with pytest.raises(error, match=words):
+        PredictionGridDisplay.from_report(made_report(), X).plot()
+
+
 def test_image_grid_chooses():
     X, y = made_images(), np.arange(200)
     first = ImageGridDisplay.from_images(X, y, n_rows=2, n_columns=3)
@@ -263,7 +308,7 @@ def test_grid_bad_input():
         PredictionGridDisplay.from_report(report, X[1:])
     with pytest.raises(ValueError, match="y must have one value per image"):
         ImageGridDisplay.from_images(X, report.y_true[1:])
-    with pytest.raises(ValueError, match="select must be one of 'first', 'random'; received"):
+    with pytest.raises(ValueError, match="select must be one of 'first', 'random'"):
         ImageGridDisplay.from_images(X, select="wrong")
     with pytest.raises(ValueError, match="2 parameters are not valid"):
         ImageGridDisplay.from_images(X, n_rows=0, n_columns=1.5)

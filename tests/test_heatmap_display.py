@@ -56,17 +56,8 @@ def test_images_lose_most_of_their_colour_and_keep_their_brightness(kind, tmp_pa
         np.testing.assert_allclose(shown @ brightness, image @ brightness, atol=1e-6)
 
 
-def test_a_file_is_shown_the_way_up_that_its_camera_noted(tmp_path):
-    image, heatmaps = made(1, (4, 8, 3), (8, 4))
-    noted = Image.Exif()
-    noted[0x0112] = 6  # to be turned by a quarter
-    Image.fromarray(image[0]).save(tmp_path / "turned.png", exif=noted)
-    display = HeatmapDisplay([tmp_path / "turned.png"], heatmaps=heatmaps).plot()
-    assert display.ax_[0].images[0].get_array().shape == (8, 4, 3)
-
-
 @pytest.mark.parametrize("shape", [(32, 32), (20, 30, 3), (6, 16, 1), (30, 10)])
-@pytest.mark.parametrize(("n", "n_columns"), [(1, 6), (12, 6), (5, 2)])
+@pytest.mark.parametrize(("n", "n_columns"), [(1, 6), (7, 6)])
 def test_texts_lie_inside_and_captions_apart(shape, n, n_columns):
     images, heatmaps = made(n, shape)
     display = HeatmapDisplay(

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -50,12 +51,18 @@ def make_report(classes=("ant", "bee", EVIL), n_samples=60, seed=0, accuracy=0.7
 
 
 @pytest.fixture(scope="module")
-def page():
-    return make_report().to_html()
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
 
 
 @pytest.fixture(scope="module")
-def comparison():
+def page(folder):
+    return make_report().to_html(folder / "deep" / "report.html")
+
+
+@pytest.fixture(scope="module")
+def comparison(folder):
+    """The page of a comparison."""
     rows = [
         ComparisonRow(
             EVIL if seed else "plain",
@@ -69,10 +76,9 @@ def comparison():
         )
         for seed in (0, 1)
     ]
-    for row in rows[1:]:
-        assert len(row.report.y_true) == len(rows[0].report.y_true)
     failed = ComparisonRow("gone", failure=f"OSError: {EVIL}")
-    return compare_reports([*rows, failed], confidence_level=0.9)
+    whole = compare_reports([*rows, failed], confidence_level=0.9)
+    return whole.to_html(folder / "comparison.html")
 
 
 class Reader(HTMLParser):
@@ -114,21 +120,21 @@ def test_a_report_has_all_its_parts(page):
 
 
 def test_a_page_loads_nothing_from_elsewhere(page, comparison):
-    for text in (page, comparison.to_html()):
+    for text in (page, comparison):
         assert all(link.startswith(("#", "data:")) for link in Reader(text).links)
         assert not re.search(r"@import|url\(\s*['\"]?(?!#|data:)", text)
         assert "//" not in re.sub(r"data:[^\"]*", "", text).replace("http://www.w3.org", "")
 
 
 def test_names_are_text_and_no_code(page, comparison):
-    for text in (page, comparison.to_html()):
+    for text in (page, comparison):
         reader = Reader(text)
         assert "script" not in reader.tags
         assert any(EVIL in words for words in reader.words)
 
 
 def test_a_comparison_has_all_its_parts(comparison):
-    reader = Reader(comparison.to_html())
+    reader = Reader(comparison)
     words = " ".join(reader.words)
     for part in (
         "Accuracy",
@@ -173,26 +179,31 @@ def test_what_is_no_image_has_no_gallery():
     assert "Gallery" not in Reader(report.to_html()).words
 
 
-def test_a_page_is_written(tmp_path, comparison):
-    report = make_report()
-    for record in (report, comparison):
-        path = tmp_path / "deep" / "page.html"
-        assert record.to_html(path) == path.read_text(encoding="utf-8") == record.to_html()
-        assert [file.name for file in path.parent.iterdir()] == ["page.html"]
+def test_a_page_is_written(folder, page, comparison):
+    for path, text in (("deep/report.html", page), ("comparison.html", comparison)):
+        assert (folder / path).read_text(encoding="utf-8") == text
+    assert {path.name for path in folder.iterdir()} == {"deep", "comparison.html"}
 
 
 def test_a_page_that_cannot_be_written(tmp_path, monkeypatch):
-    report = make_report()
+    record = compare_reports([ComparisonRow("a", failure="no")], confidence_level=0.9)
     (tmp_path / "page.html").write_text("before")
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(OSError, match=r"path: the page could not be written \(full\)"):
-            report.to_html(tmp_path / "page.html")
+            record.to_html(tmp_path / "page.html")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("page.html", "before")]
     with pytest.raises(OSError, match="path: the page could not be written"):
-        report.to_html(tmp_path / "page.html" / "x.html")
+        record.to_html(tmp_path / "page.html" / "x.html")
     with pytest.raises(OSError, match="path must name a file; received the folder"):
-        report.to_html(tmp_path)
+        record.to_html(tmp_path)
+
+
+def test_without_jinja_the_way_on_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    record = compare_reports([ComparisonRow("a", failure="no")], confidence_level=0.9)
+    with pytest.raises(ImportError, match=r'needs jinja2. Install.* "tlclassify\[plot\]"'):
+        record.to_html()
 
 
 def browse(path, *options):
@@ -209,24 +220,34 @@ def shown(tmp_path_factory, page, comparison):
     """A page of its own, to be opened by a browser, with what it reports about itself."""
     if BROWSER is None:
         pytest.skip("no Chromium in PATH")
-    folder = tmp_path_factory.mktemp("pages")
+    folder = tmp_path_factory.mktemp("shown")
     measure = """<script>
       const wide = document.documentElement.scrollWidth - innerWidth;
       const images = [...document.images].every(image => image.naturalWidth > 0);
       const heights = [...document.querySelectorAll("svg")].map(svg => svg.clientHeight);
       const ink = getComputedStyle(document.body).color;
-      document.body.dataset.seen = JSON.stringify({wide, images, heights, ink,
+      const blue = getComputedStyle(document.querySelector("nav a")).color;
+      const drawn = style => getComputedStyle(document.querySelector(`svg [style*="${style}"]`));
+      const lines = [drawn("stroke: #000000").stroke, drawn("stroke: #0072b2").stroke];
+      const texts = getComputedStyle(document.querySelector("svg text:not([fill])")).fill;
+      document.body.dataset.seen = JSON.stringify({wide, images, heights, ink, blue, lines, texts,
         titles: [...document.querySelectorAll("h2")].map(h => h.innerText)});
     </script></body>"""
-    for name, text in (("report", page), ("comparison", comparison.to_html())):
+    for name, text in (("report", page), ("comparison", comparison)):
         lazy = text.replace(' loading="lazy"', "")
         (folder / f"{name}.html").write_text(lazy.replace("</body>", measure), encoding="utf-8")
     return folder
 
 
-@pytest.mark.parametrize("name", ["report", "comparison"])
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(
+    ("name", "width", "dark"),
+    [
+        ("report", 1280, True),
+        ("report", 400, False),
+        ("comparison", 1280, False),
+        ("comparison", 400, True),
+    ],
+)
 def test_a_browser_shows_it(shown, name, width, dark):
     scheme = [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
     dom = browse(
@@ -241,4 +262,6 @@ def test_a_browser_shows_it(shown, name, width, dark):
     assert seen["images"]
     assert min(seen["heights"]) > 50
     assert seen["ink"] == ("rgb(230, 232, 235)" if dark else "rgb(28, 32, 36)")
+    assert seen["lines"] == [seen["ink"], seen["blue"]]
+    assert seen["texts"] == seen["ink"]
     assert ("Gallery" if name == "report" else "Differences") in seen["titles"]

@@ -45,7 +45,7 @@ class AccuracyAgainstTimeDisplay:
     >>> from tlclassify import evaluate
     >>> X, y = [[0], [1]], ["cat", "dog"]
     >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
-    >>> row = ComparisonRow("bayes", report=report, fit_seconds=0.1)
+    >>> row = ComparisonRow("dummy", report=report, fit_seconds=0.1)
     >>> AccuracyAgainstTimeDisplay([row]).plot().ax_.get_xlabel()
     'Time to fit (seconds)'
     """
@@ -109,9 +109,9 @@ class AccuracyBarsDisplay:
     >>> from tlclassify import evaluate
     >>> X, y = [[0], [1]], ["cat", "dog"]
     >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
-    >>> rows = [ComparisonRow("big", failure="no memory"), ComparisonRow("bayes", report=report)]
+    >>> rows = [ComparisonRow("big", failure="no memory"), ComparisonRow("small", report=report)]
     >>> [label.get_text() for label in AccuracyBarsDisplay(rows).plot().ax_.get_yticklabels()]
-    ['bayes', 'big']
+    ['small', 'big']
     """
 
     def __init__(self, rows: Sequence[ComparisonRow]) -> None:
@@ -147,9 +147,8 @@ class AccuracyBarsDisplay:
             settle(panel)
             width = int(panel.bbox.width / panel.figure.dpi / text_inches("0", fontsize=8))
             for place, row in enumerate(self.failed_rows, start=first):
-                panel.text(
-                    0.02, place, plain(f"failed: {row.failure}", width), fontsize=8, **beside
-                )
+                reason = plain(f"failed: {row.failure}", width)
+                panel.text(0.02, place, reason, fontsize=8, **beside)
         self.ax_, self.figure_ = panel, panel.figure
         return self
 

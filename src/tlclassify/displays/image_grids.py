@@ -3,13 +3,14 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from tlclassify._checks.images import check_images, read_image
+from tlclassify._checks.images import check_images, raise_unreadable, read_files, read_image
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
@@ -54,10 +55,9 @@ class ImageGridDisplay:
         random_state: int | None = None,
     ) -> "ImageGridDisplay":
         """Return the display of the "first" or of "random" images of a data set."""
-        check_choice("select", select, _UNRANKED)
         images = _open_images(X)
         labels = _column(y, len(images), "y")
-        rows = _cut(np.arange(len(images)), n_rows, n_columns, select, random_state)
+        rows = _choose(select, None, len(images), (n_rows, n_columns), random_state)
         return cls(_take(images, rows), labels=labels[rows], n_columns=n_columns)
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "ImageGridDisplay":
@@ -123,7 +123,7 @@ class PredictionGridDisplay:
         """
         images = _open_images(X)
         y_true = _column(report.y_true, len(images), "y_true of the report")
-        rows = _cut(_rank(report, select), n_rows, n_columns, select, random_state)
+        rows = _choose(select, report, len(images), (n_rows, n_columns), random_state)
         return cls(
             _take(images, rows),
             y_true=y_true[rows],
@@ -249,32 +249,28 @@ def _take(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     return chosen
 
 
-def _rank(report: EvaluationReport, select: Any) -> NDArray[np.intp]:
-    """Return row numbers in the order in which images are shown."""
-    if isinstance(select, str):
-        check_choice("select", select, [*_UNRANKED, *ORDERS])
-        return report.ranked_images(select) if select in ORDERS else np.arange(report.n_samples)
-    rows = np.asarray(select)
-    if rows.ndim == 1 and rows.dtype.kind in "iu" and np.isin(rows, range(report.n_samples)).all():
-        return rows.astype(np.intp)
-    orders = ", ".join(repr(order) for order in (*_UNRANKED, *ORDERS))
-    raise ValueError(
-        f"select must be one of {orders}, or row numbers in [0, {report.n_samples}); received "
-        f"{select!r}. Turn a mask into row numbers with numpy.flatnonzero."
-    )
-
-
-def _cut(
-    rows: NDArray[np.intp], n_rows: int, n_columns: int, select: Any, random_state: int | None
+def _choose(
+    select: Any, report: EvaluationReport | None, n: int, grid: tuple[int, int], seed: int | None
 ) -> NDArray[np.intp]:
-    """Return the rows that the grid has place for."""
-    sizes = {"n_rows": n_rows, "n_columns": n_columns}.items()
-    raise_problems([number_problem(name, n, integer=True, low=1) for name, n in sizes])
+    """Return as many row numbers as the grid has places, in the order that `select` says."""
+    sizes = zip(("n_rows", "n_columns"), grid, strict=True)
+    raise_problems([number_problem(name, size, integer=True, low=1) for name, size in sizes])
+    orders = [*_UNRANKED, *(ORDERS if report is not None else ())]
+    rows = np.arange(n) if isinstance(select, str) else np.asarray(select)
+    if isinstance(select, str):
+        check_choice("select", select, orders)
+        if report is not None and select in ORDERS:
+            rows = report.ranked_images(select)
+        elif select == "random":
+            rows = check_random_state(seed).permutation(rows)
+    elif rows.ndim != 1 or rows.dtype.kind not in "iu" or not np.isin(rows, range(n)).all():
+        raise ValueError(
+            f"select must be one of {', '.join(map(repr, orders))}, or row numbers in [0, {n}); "
+            f"received {select!r}. Turn a mask into row numbers with numpy.flatnonzero."
+        )
     if len(rows) == 0:
         raise ValueError(f"select={select!r} must leave at least one image; received none.")
-    if isinstance(select, str) and select == "random":
-        rows = check_random_state(random_state).permutation(rows)
-    return rows[: n_rows * n_columns]
+    return rows[: math.prod(grid)].astype(np.intp)
 
 
 def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> NDArray[Any]:
@@ -282,9 +278,11 @@ def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> NDArray[Any]:
     raise_problems([number_problem("n_columns", display.n_columns, integer=True, low=1)])
     images = display.images
     top = 1 if images.dtype.kind == "f" and images.max() <= 1 else 255
+    if images.dtype == object:
+        images, errors = read_files(partial(read_image, max_side=_FILE_PIXELS), images)
+        raise_unreadable(errors)
     pictures = []
-    for row in images:
-        image = row if isinstance(row, np.ndarray) else read_image(row, max_side=_FILE_PIXELS)
+    for image in images:
         color = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
         pictures.append(color if color.dtype == np.uint8 else color.astype(float) / top)
     texts = [

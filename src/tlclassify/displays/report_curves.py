@@ -37,8 +37,7 @@ class ClassCurvesDisplay:
     kind : {"roc", "precision_recall"}, default="roc"
         Which of the two they are.
     n_classes : int, optional
-        How many classes the curves were chosen from, the lowest areas first. By default these are
-        all.
+        How many classes the curves were chosen from, the lowest areas first; by default all.
 
     Examples
     --------

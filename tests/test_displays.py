@@ -214,8 +214,9 @@ def test_files_are_shown_as_the_network_sees_them(tmp_path):
 def test_a_dark_image_of_a_bright_set_stays_dark():
     X = np.zeros((3, 4, 4), dtype="float32")
     X[0], X[1] = 255, 1
-    display = ImageGridDisplay.from_images(X, select=[1, 2]).plot()
-    assert [ax.images[0].get_array().max() for ax in display.ax_] == [1, 0]
+    for ax in ImageGridDisplay.from_images(X, select=[1, 2]).plot().ax_:
+        shown = ax.images[0].get_array()
+        assert shown.max() / (255 if shown.dtype == np.uint8 else 1) < 0.01
 
 
 @pytest.mark.parametrize(

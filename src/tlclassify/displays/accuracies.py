@@ -198,7 +198,6 @@ def _write_names(
         for name, (x, y) in zip(names, points, strict=True)
     ]
     settle(ax)
-    ax.autoscale(enable=False)  # else the lines to the names would move the axes under them
     bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
     adjust_text(
         texts,

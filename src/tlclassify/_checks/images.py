@@ -127,7 +127,8 @@ def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
         raise ValueError(f"{name} must hold at least one image; received none.")
     if images.dtype == object:
         return images, 255
-    if images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}):
+    # Three grey columns are no images, but a single one in colour.
+    if images.ndim not in {3, 4} or (images.shape[-1] in {1, 3}) != (images.ndim == 4):
         raise ValueError(
             f"{name} must have shape (n, height, width), (n, height, width, 1) or "
             f"(n, height, width, 3); received {images.shape}. {_next_step(images, name)}"
@@ -156,9 +157,10 @@ def _as_array(X: Any, name: str) -> NDArray[Any]:
             "Resize them first, or pass file paths: files are resized while they are read."
         ) from None
     if images.ndim == 0:
+        step = f" Pass [{name}] for one image." if isinstance(X, str | PathLike) else ""
         raise ValueError(
             f"{name} must be an array of images or a list of file paths; received a single "
-            f"{type(X).__name__}. Pass [{name}] for one image."
+            f"{type(X).__name__}.{step}"
         )
     if images.dtype.kind not in "OSUT":
         return images

@@ -21,9 +21,10 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
+        step = f" Turn one-hot rows into labels with {name}.argmax(axis=1)."
         raise ValueError(
-            f"{name} must hold one label per image, shape (n_samples,); received shape "
-            f"{labels.shape}. Turn one-hot rows into labels with {name}.argmax(axis=1)."
+            f"{name} must hold one label per image, shape (n_samples,); received a "
+            f"{type(y).__name__} of shape {labels.shape}.{step if labels.ndim == 2 else ''}"
         )
     if len(labels) != n_samples:
         raise ValueError(
@@ -35,13 +36,16 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
         labels = np.asarray(y, dtype=object).reshape(-1)
     if labels.dtype.kind in "OT":
         labels = _one_type(labels.astype(object), name)
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.floor(labels)):
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
         raise ValueError(
-            f"{name} must hold class labels; received fractional or missing numbers "
+            f"{name} must hold class labels; received fractional, infinite or missing numbers "
             f"({labels.dtype}). Drop rows with NaN, or bin a continuous target first."
         )
     if labels.dtype.kind not in "iufbUS":
-        raise TypeError(f"{name} must hold strings or integers; received dtype {labels.dtype}.")
+        raise TypeError(
+            f"{name} must hold strings or integers; received dtype {labels.dtype}, the first a "
+            f"{type(labels[0]).__name__}. Convert them, for example by [str(k) for k in {name}]."
+        )
     return labels
 
 

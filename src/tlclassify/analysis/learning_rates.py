@@ -12,9 +12,8 @@ from sklearn.base import clone
 
 from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.training.loop import Examples, run_stage
+from tlclassify.training.loop import run_stage
 from tlclassify.training.preparation import prepare_fit
-from tlclassify.training.stages import resolve_stage
 
 __all__ = ["LearningRateSearch", "find_learning_rate"]
 
@@ -43,34 +42,28 @@ class LearningRateSearch:
 
 
 class _Ramp(keras.callbacks.Callback):  # type: ignore[misc]
-    """Raise the learning rate with every batch and note the loss."""
+    """Raise the learning rate with every batch and note the loss, smoothed exponentially."""
 
-    def __init__(self, rates: NDArray[np.float64], training: Examples) -> None:
+    def __init__(self, rates: NDArray[np.float64]) -> None:
         super().__init__()
-        self._rates = rates
-        self._training = training
-        self._mean = 0.0
         self.losses: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        self._sum, self._n_seen = 0.0, 0
+        self._rates = rates
+        self._mean = 0.0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        # Keras then tells the loss of this batch, not the mean of the epoch so far.
+        self.model.reset_metrics()
         self.model.optimizer.learning_rate = self._rates[len(self.losses)]
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # Keras tells the mean over the images of the epoch so far.
-        n_seen = min((batch + 1) * self._training.batch_size, len(self._training.rows))
-        total = float((logs or {})["loss"]) * n_seen
-        loss = (total - self._sum) / (n_seen - self._n_seen)
-        self._sum, self._n_seen = total, n_seen
-        if np.isfinite(loss):
-            self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
-            self.losses.append(self._mean / (1 - _SMOOTHING ** (len(self.losses) + 1)))
-        hopeless = len(self.losses) > _N_STEPS_AT_LEAST and (
-            self.losses[-1] > _HOPELESS * min(self.losses)
-        )
-        if len(self.losses) == len(self._rates) or hopeless or not np.isfinite(loss):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        loss = float((logs or {})["loss"])
+        if not np.isfinite(loss):
+            self.model.stop_training = True
+            return
+        self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
+        self.losses.append(self._mean / (1 - _SMOOTHING ** (len(self.losses) + 1)))
+        n_steps, hopeless = len(self.losses), self.losses[-1] > _HOPELESS * min(self.losses)
+        if n_steps == len(self._rates) or (n_steps > _N_STEPS_AT_LEAST and hopeless):
             self.model.stop_training = True
 
 
@@ -84,7 +77,7 @@ def find_learning_rate(
     high: float = 1.0,
     n_steps: int = 100,
 ) -> LearningRateSearch:
-    """Train a copy of a classifier at ever higher learning rates and see where the loss rises.
+    """Train a copy of a classifier at ever higher learning rates and see where the loss rises [1]_.
 
     The stages before the one in question are run as they are.
 
@@ -92,32 +85,33 @@ def find_learning_rate(
     ----------
     clf : TransferClassifier
         Never changed; whether it is fitted makes no difference.
-    X, y
-        As in `TransferClassifier.fit`.
+    X, y : array-like
+        Images and labels, as in `TransferClassifier.fit`.
     stage : {"head", "fine_tune"}, optional
         None: the classifier's last.
     low, high : float, default 1e-6 and 1.0
         The learning rates at the first step and at the last.
     n_steps : int, default 100
-        Steps at most; the search ends where the loss is four times its lowest.
+        Steps at most; the search ends where the loss is four times its lowest, or not finite.
 
-    Returns
-    -------
-    LearningRateSearch
+    Raises
+    ------
+    ValueError
+        If parameters, images or labels are not as above.
+    FloatingPointError
+        If the loss is not finite at the first step, before anything was learnt.
 
     References
     ----------
-    L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.
+    .. [1] L. N. Smith (2017), Cyclical learning rates for training neural networks, WACV.
 
     Examples
     --------
-    >>> from tlclassify import TransferClassifier
+    >>> from tlclassify import TransferClassifier, find_learning_rate
     >>> from tlclassify.datasets import make_shapes
-    >>> from tlclassify.analysis.learning_rates import find_learning_rate
     >>> X, y = make_shapes(120, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0)
-    >>> search = find_learning_rate(clf, X, y, n_steps=50)
-    >>> 1e-6 < search.suggestion < 1
+    >>> 1e-6 < find_learning_rate(clf, X, y, n_steps=50).suggestion < 1
     True
     """
     raise_problems(
@@ -128,13 +122,13 @@ def find_learning_rate(
         ]
     )
     fit = prepare_fit(clone(clf), X, y)
-    name = check_choice("stage", stage or list(fit.stages)[-1], tuple(fit.stages))
-    for earlier in list(fit.stages)[: list(fit.stages).index(name)]:
+    names = list(fit.stages)
+    name = check_choice("stage", stage or names[-1], names)
+    for earlier in names[: names.index(name)]:
         fit.train(earlier, fit.prepare(earlier))
     prepared = fit.prepare(name)
-    rates = np.geomspace(low, high, n_steps)
-    ramp = _Ramp(rates, prepared.training)
-    ramped = resolve_stage(fit.stages[name]).set_params(
+    ramp = _Ramp(np.geomspace(low, high, n_steps))
+    ramped = clone(prepared.stage).set_params(
         epochs=math.ceil(n_steps / len(prepared.training)),
         learning_rate=float(low),
         schedule="constant",
@@ -150,8 +144,14 @@ def find_learning_rate(
             trained_before=True,
             callbacks=[ramp],
         )
+    if not ramp.losses:
+        raise FloatingPointError(
+            f"the loss of stage {name!r} is not finite at the first step, before anything is "
+            "learnt, so no learning rate can help. See whether the head gives probabilities and "
+            "the weights are finite."
+        )
     losses = np.array(ramp.losses)
-    rates = rates[: len(losses)]
+    rates = np.geomspace(low, high, n_steps)[: len(losses)]
     # Not the lowest loss: after a trained head, that is an accident of some early batch.
-    highest = rates[losses <= np.median(losses)][-1]
-    return LearningRateSearch(rates, losses, float(highest) / 10)
+    highest = float(rates[losses <= np.median(losses)][-1])
+    return LearningRateSearch(rates, losses, highest / 10)

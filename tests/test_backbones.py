@@ -1,9 +1,11 @@
 """Every row is held against the network of ``keras.applications`` that it stands for."""
 
 import importlib
+import pickle
 import random
 import re
 from collections import deque
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -19,66 +21,56 @@ from tlclassify.networks.backbones import (
     register_backbone,
 )
 from tlclassify.networks.cuts import cut_points
+from tlclassify.networks.graphs import fingerprint_model
 from tlclassify.networks.rows import BUILT_IN, STANDARDIZED, Backbone, Scaling
 
-MODULES = {
-    "mobilenet": "mobilenet",
-    "mobilenet_050": "mobilenet",
-    "mobilenet_025": "mobilenet",
-    "mobilenet_v2": "mobilenet_v2",
-    "mobilenet_v3": "mobilenet_v3",
-    "resnet": "resnet",
-    "vgg16": "vgg16",
-    "vgg19": "vgg19",
-    "densenet": "densenet",
-    "inception_v3": "inception_v3",
-    "inception_resnet_v2": "inception_resnet_v2",
-    "xception": "xception",
-    "nasnet": "nasnet",
-    "efficientnet_b": "efficientnet",
-    "efficientnet_v2": "efficientnet_v2",
-    "convnext": "convnext",
-}
 FROM_KERAS = [row for row in BUILT_IN if isinstance(row.builder, str)]
+OF_A_FAMILY = {
+    "mobilenet_025",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet50",
+    "resnet50_v2",
+    "vgg16",
+    "densenet121",
+    "inception_v3",
+    "xception",
+    "nasnet_mobile",
+    "efficientnet_b0",
+    "efficientnet_v2_b0",
+    "convnext_tiny",
+}
+ROWS = [
+    pytest.param(row, id=row.name, marks=[] if row.name in OF_A_FAMILY else pytest.mark.slow)
+    for row in FROM_KERAS
+]
+PIXELS = np.random.default_rng(0).integers(0, 256, (1, 160, 160, 3), dtype=np.uint8)
 
 
-def keras_module(row):
-    name = row.name
-    if name.startswith("resnet") and name.endswith("_v2"):
-        return keras.applications.resnet_v2
-    longest = max((key for key in MODULES if name.startswith(key)), key=len)
-    return importlib.import_module(f"keras.applications.{MODULES[longest]}")
-
-
-@pytest.mark.parametrize("row", FROM_KERAS, ids=lambda row: row.name)
-def test_a_row_agrees_with_keras(row, monkeypatch):
-    """Function by name, width, parameter count, scaling and cut points."""
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_agrees_with_keras(row):
+    """Function by name, width, weights, cut points, and what becomes of raw RGB."""
     assert re.sub("_0..$|_", "", row.name) == row.builder.lower()
-    build, built = getattr(keras.applications, row.builder), []
-
-    def recording(**options):
-        assert options.get("alpha", 1.0) == row.width
-        built.append(build(**options))
-        return built[-1]
-
-    monkeypatch.setattr(keras.applications, row.builder, recording)
-    # Only shapes and graphs are looked at, so no weights are made: the largest have 1.4 GB.
+    build = getattr(keras.applications, row.builder)
+    options = {} if row.width == 1 else {"alpha": row.width}
+    # Only shapes, graphs and scaling are looked at: the largest have 1.4 GB of weights.
     with keras.StatelessScope(initialize_variables=False):
-        ours = build_backbone(row, image_shape=(224, 224), image_size=224, weights=None)
-    (theirs,) = built
-    assert ours.output_shape[-1] == theirs.output_shape[-1] == row.n_features
+        ours = build_backbone(row, image_shape=(160, 160), image_size=160, weights=None)
+        theirs = build(include_top=False, weights=None, input_shape=(160, 160, 3), **options)
+    assert ours.output_shape == theirs.output_shape
+    assert ours.output_shape[-1] == row.n_features
     assert ours.count_params() == theirs.count_params() == row.n_parameters
-    assert [w.path for w in ours.weights] == [w.path for w in theirs.weights]
-    assert_scaling_is_theirs(row, keras_module(row))
+    assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
+    module = importlib.import_module(getattr(keras.applications, row.builder).__module__)
+    expected = below_weights(theirs)(module.preprocess_input(PIXELS.astype(np.float32)))
+    np.testing.assert_allclose(below_weights(ours)(PIXELS), expected, atol=2e-4)
     assert_cut_points(ours)
 
 
-def assert_scaling_is_theirs(row, module):
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), dtype=np.uint8)
-    inputs = keras.Input((4, 4, 3), dtype="uint8")
-    model = keras.Model(inputs, backbones._resize_and_scale(inputs, row.scaling, 4))
-    expected = module.preprocess_input(pixels.astype(np.float32))
-    np.testing.assert_allclose(model.predict_on_batch(pixels), expected, atol=2e-4)
+def below_weights(model):
+    """What comes out below the first layer with weights."""
+    first = next(item for item in model.operations if getattr(item, "weights", None))
+    return keras.Model(model.input, first.input)
 
 
 def assert_cut_points(model):
@@ -140,6 +132,16 @@ def test_untrained_features_neither_vanish_nor_explode():
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     model = build_backbone("mobilenet_micro", image_shape=(32, 32), weights=None, random_state=0)
     assert 1e-3 < model.predict_on_batch(images).std() < 1e3
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 8), (8, 5), (5, 7), (40, 21), (300, 140), (9, 200)])
+def test_images_are_resized_as_by_keras(tiny, shape):
+    """Enlarged, shrunk, along one side only; with large images in several products."""
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
+    model = build_backbone(tiny, image_shape=shape, weights=None)
+    resized = keras.Model(model.input, model.get_layer("scaling").input)(images)
+    layer = keras.layers.Resizing(8, 8, interpolation="bicubic", antialias=max(shape) > 8)
+    np.testing.assert_allclose(resized, layer(images.astype(np.float32)), atol=1e-3)
 
 
 def test_raw_rgb_is_resized_and_scaled_inside(tiny):
@@ -215,6 +217,136 @@ def test_seeds_decide_random_weights_and_touch_nothing_else(tiny):
 
 
 @pytest.fixture
+def own():
+    """A model with weights of its own, on images of 8 pixels in [0, 1]."""
+    inputs = keras.Input((8, 8, 3), name="own_images")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    y = keras.layers.Conv2D(4, 3, padding="same", name="first")(x)
+    y = keras.layers.BatchNormalization(name="norm")(y)
+    return keras.Model(inputs, keras.layers.ReLU(name="relu")(y * 2), name="own")
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "row"])
+def test_a_model_is_a_backbone(own, kind):
+    """On raw RGB, laid out in one graph, with its own weights, as a copy."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    scaling = Scaling(0.5, 3.0, bgr=True) if kind == "row" else Scaling()
+    if kind == "sequential":
+        parts = [keras.layers.Conv2D(4, 3, name="first"), keras.layers.ReLU(name="relu")]
+        own = keras.Sequential([keras.Input((None, None, 3)), *parts])
+    backbone = replace(get_backbone(own), scaling=scaling, native_size=8, small_size=8)
+    network = build_backbone(backbone, image_shape=(16, 16))
+    pixels = keras.layers.Resizing(8, 8, interpolation="bicubic", antialias=True)(
+        images.astype(np.float32)
+    )
+    if kind == "row":
+        pixels = (pixels * 0.5 + 3.0)[..., ::-1]
+    expected = np.asarray(own(pixels))
+    np.testing.assert_allclose(network(images), expected, rtol=1e-4, atol=1e-4)
+    assert "first" in cut_points(network)
+    network.get_layer("first").set_weights(
+        [2 * weight for weight in network.get_layer("first").get_weights()]
+    )
+    np.testing.assert_array_equal(own(pixels), expected)
+
+
+def test_the_weights_of_a_model_are_its_pretrained_ones(own, tmp_path):
+    random_one = build_backbone(own, image_shape=(8, 8), weights=None, random_state=0)
+    assert get_backbone(own).native_size == 8
+    kernel = own.get_layer("first").get_weights()[0]
+    assert not np.array_equal(random_one.get_layer("first").get_weights()[0], kernel)
+    random_one.save_weights(tmp_path / "a.weights.h5")
+    loaded = build_backbone(own, image_shape=(8, 8), weights=tmp_path / "a.weights.h5")
+    np.testing.assert_array_equal(loaded.get_weights()[0], random_one.get_weights()[0])
+
+
+UNFIT = [
+    (lambda: keras.Sequential([keras.layers.Conv2D(4, 3)], name="unbuilt"), r"'unbuilt' from \[\]"),
+    (lambda: keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()]), r"\(None, 192\)"),
+    (lambda: keras.Sequential([keras.Input((8, 6, 3)), keras.layers.ReLU()]), r"\(None, 8, 6, 3\)"),
+    (lambda: keras.Sequential([keras.Input((8, 8, 1)), keras.layers.ReLU()]), r"\(None, 8, 8, 1\)"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), UNFIT)
+def test_a_model_that_is_no_backbone_is_refused(make, message):
+    with pytest.raises(ValueError, match=f"to a feature map .*received .*{message}.*Cut off"):
+        get_backbone(make())
+
+
+def test_a_function_is_a_backbone(tiny):
+    assert build_backbone(tiny.builder, image_shape=(8, 8), weights=None).output_shape[-1] == 12
+    with pytest.raises(TypeError, match="a keras.Model or a function; received int"):
+        get_backbone(3)
+
+
+@pytest.mark.parametrize("builder", [lambda x: keras.ops.mean(x, axis=(1, 2)), lambda x: None])
+def test_a_backbone_ends_in_a_feature_map(tiny, builder):
+    with pytest.raises(ValueError, match="'tiny' must end in a feature map of shape"):
+        build_backbone(replace(tiny, builder=builder), image_shape=(8, 8), weights=None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "before"),
+    [("image_data_format", "channels_first", "channels_last"), ("floatx", "float16", "float32")],
+)
+def test_settings_of_keras_that_change_networks_are_named(tiny, setting, value, before):
+    change = getattr(keras.config, f"set_{setting}")
+    change(value)
+    try:
+        with pytest.raises(
+            ValueError, match=rf"{setting}.* '{value}'. Call .*set_{setting}\('{before}"
+        ):
+            build_backbone(tiny, image_shape=(8, 8), weights=None)
+    finally:
+        change(before)
+
+
+def two_inside(number):
+    """A network with a graph inside, whose layers have names that Keras has numbered."""
+    for _ in range(number):
+        keras.layers.Dense(1)
+    inner = keras.Input((8, 8, 3))
+    inside = keras.Model(inner, keras.layers.Dense(2)(keras.layers.Dense(3)(inner)))
+    inputs = keras.Input((8, 8, 3))
+    x = keras.ops.matmul(keras.ops.take(inputs, [2, 1, 0], axis=-1), np.eye(3, dtype=np.float32))
+    model = keras.Model(inputs, inside(x * 0.5)[:, 1:5])
+    model.set_weights([np.full(weight.shape, 0.25) for weight in model.weights])
+    return model
+
+
+def test_equal_functions_have_equal_fingerprints(tmp_path):
+    """Whatever Keras has named their layers, and after saving and pickling."""
+    model = two_inside(0)
+    expected = fingerprint_model(model)
+    model.save(tmp_path / "a.keras")
+    assert fingerprint_model(two_inside(3)) == expected
+    assert fingerprint_model(keras.models.load_model(tmp_path / "a.keras")) == expected
+    assert fingerprint_model(pickle.loads(pickle.dumps(model))) == expected
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    assert fingerprint_model(model) != expected
+
+
+def test_a_fingerprint_knows_constants_and_precision(tiny):
+    inputs = keras.Input((8, 8, 3))
+
+    def fingerprint(operate):
+        return fingerprint_model(keras.Model(inputs, operate(inputs)))
+
+    found = {
+        fingerprint(lambda x: x * 2),
+        fingerprint(lambda x: x * 3),
+        fingerprint(lambda x: keras.ops.take(x, [2, 1, 0], axis=-1)),
+        fingerprint(lambda x: keras.ops.take(x, [1, 2, 0], axis=-1)),
+        fingerprint(lambda x: keras.ops.matmul(x, np.eye(3, dtype=np.float32))),
+        fingerprint(lambda x: keras.ops.matmul(x, 2 * np.eye(3, dtype=np.float32))),
+        fingerprint(keras.layers.ReLU()),
+        fingerprint(keras.layers.ReLU(dtype="mixed_bfloat16")),
+    }
+    assert len(found) == 8
+
+
+@pytest.fixture
 def registry(monkeypatch):
     monkeypatch.setattr(backbones, "_registry", dict(backbones._registry))
 
@@ -240,7 +372,7 @@ def test_bad_registrations(tiny):
     register_backbone(tiny)
     with pytest.raises(ValueError, match="'tiny' is already registered"):
         register_backbone(tiny)
-    with pytest.raises(ValueError, match="only with a function"):
+    with pytest.raises(ValueError, match="only with a function or model"):
         register_backbone(tiny, scaling=Scaling())
     with pytest.raises(ValueError, match=r"Python identifier; received '<lambda>'"):
         register_backbone(lambda x: x)

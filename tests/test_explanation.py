@@ -262,7 +262,7 @@ def test_mixed_precision(policy):
 def test_registered_backbones(backbone):
     images, labels = make_shapes(4, n_classes=2, random_state=0)
     clf = TransferClassifier(
-        backbone, weights=None, head_stage=Stage(1), random_state=0, verbose=0
+        backbone, weights=None, head_stage=Stage(1), random_state=1, verbose=0
     ).set_params(validation_fraction=0)
     heatmaps = grad_cam(clf.fit(images, labels), images)
     assert heatmaps.shape == (4, 32, 32)

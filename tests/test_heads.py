@@ -11,6 +11,7 @@ from tlclassify.networks.heads import (
     list_heads,
     measure_features,
 )
+from tlclassify.training.stages import Stage
 
 
 def build(head, n_classes, training):
@@ -101,6 +102,34 @@ def test_a_users_function_gets_the_feature_map():
     inputs = keras.Input((3, 3, 5))
     assert build_pooling(get_head(head), inputs) is inputs
     assert build(head, 4, features(3, 3, 5)).output_shape == (None, 4)
+
+
+def sequential_head():
+    parts = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dropout(0.5)]
+    return keras.Sequential([*parts, keras.layers.Dense(4, activation="softmax")], name="own")
+
+
+def test_a_keras_layer_is_a_head(make_clf, images):
+    """It gets the feature map; each fit has a copy, whose weights the seed decides."""
+    head = sequential_head()
+    head.layers[-1].units = 3
+    X, y = images
+    first, second = (
+        make_clf(head_stage=Stage(1)).set_params(head=head).fit(X, y) for _ in range(2)
+    )
+    assert head.built is False
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert first.head_.get_weights()[0].shape == (12, 3)
+    first.head_.set_weights([weight + 1 for weight in first.head_.get_weights()])
+    assert not np.array_equal(first.head_.get_weights()[0], second.head_.get_weights()[0])
+
+
+@pytest.mark.parametrize(
+    "head", [keras.layers.Dense(4, activation="softmax"), keras.layers.Flatten()]
+)
+def test_a_keras_layer_must_end_in_probabilities(head):
+    with pytest.raises(ValueError, match=r"shape \(None, 4\) .*begin with .*Pooling2D"):
+        build(head, 4, features(3, 3, 5))
 
 
 @pytest.mark.parametrize("result", [lambda x, n: x, lambda x, n: None])

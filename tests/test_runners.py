@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 
 from tlclassify.analysis.calibration import with_temperature
-from tlclassify.engines.rows import runners
+from tlclassify.engines import runners
 from tlclassify.engines.runners import Runner, check_engine
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import build_backbone
-from tlclassify.networks.graphs import without_retracing_notes
 from tlclassify.training.stages import Stage
 
 HEAD = Stage(3, learning_rate=0.05, batch_size=8)
@@ -239,23 +238,28 @@ def test_threads_open_an_engine_once(make_clf, images, opened):
     np.testing.assert_allclose(found, [expected] * 4, atol=1e-5)
 
 
-def test_notes_are_kept_away_until_the_last_thread_has_ended():
-    logger = logging.getLogger("tensorflow")
-    note = logging.makeLogRecord({"msg": "6 calls triggered tf.function retracing."})
-    first, second = without_retracing_notes(), without_retracing_notes()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert not logger.filter(note)
-    second.__exit__(None, None, None)
-    assert logger.filter(note)
+@pytest.mark.graphs
+@needs_engines
+def test_no_advice_comes_of_many_networks(tiny, images):
+    """Nor where the user runs a network by Keras alone."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logging.getLogger("tensorflow").addHandler(handler)
+    try:
+        for _ in range(7):
+            network = build_backbone(tiny, image_shape=(8, 8), weights=None)
+            network.predict(images[0], verbose=0)
+    finally:
+        logging.getLogger("tensorflow").removeHandler(handler)
+    assert [record.getMessage() for record in records] == []
 
 
 def hide(monkeypatch, *names):
     """Let packages look as if they were not installed."""
-    for module in ("engines", "converters"):
+    for module in ("rows", "converters"):
         monkeypatch.setattr(
-            f"tlclassify.{module}.find_spec",
+            f"tlclassify.engines.{module}.find_spec",
             lambda name: None if name in names else util.find_spec(name),
         )
 

@@ -23,8 +23,7 @@ from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource, read_batches
 from tlclassify.inputs.views import ViewSource, open_views
 from tlclassify.networks.cuts import cut_points, image_size
-from tlclassify.networks.fingerprints import fingerprint_model
-from tlclassify.networks.graphs import check_process, output_at, without_retracing_notes
+from tlclassify.networks.graphs import check_process, fingerprint_model, output_at
 from tlclassify.networks.views import add_views
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -266,8 +265,7 @@ def run_batches(
         if n < n_filled:
             fill_up = itemgetter(np.arange(n_filled) % n)
             batch = keras.tree.map_structure(fill_up, batch)  # noqa: PLW2901
-        with without_retracing_notes():
-            output = model.predict_on_batch(batch)
+        output = model.predict_on_batch(batch)
         yield np.asarray(output[:n], dtype=np.float32)
         if progress is not None:
             progress.update(n)

@@ -11,8 +11,8 @@ from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.activations.run import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.cuts import SCALING, cut_points
-from tlclassify.networks.graphs import inputs_of, output_at, outputs_of, without_retracing_notes
+from tlclassify.networks.cuts import cut_points
+from tlclassify.networks.graphs import SCALING, inputs_of, output_at, outputs_of
 
 __all__ = ["grad_cam"]
 
@@ -87,12 +87,11 @@ def grad_cam(
         rows = slice(start, start + len(features))
         # A short batch is filled up with its own images, so that all are compiled as one.
         filled = np.resize(features, (batch_size, *features.shape[1:]))
-        with without_retracing_notes():
-            if targets is None:
-                columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
-            else:
-                columns = np.resize(targets[rows], batch_size)
-            slopes = _find_slopes(probe, filled, columns)
+        if targets is None:
+            columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
+        else:
+            columns = np.resize(targets[rows], batch_size)
+        slopes = _find_slopes(probe, filled, columns)
         heat = _as_heat(filled @ slopes[:, None, :, None], source.shape)
         heatmaps[rows] = heat[: len(features)]
     return heatmaps

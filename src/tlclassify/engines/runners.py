@@ -14,7 +14,7 @@ from tlclassify._checks.parameters import check_choice
 from tlclassify.engines.converters import check_converter, compile_network
 from tlclassify.engines.portable import narrow_layers
 from tlclassify.engines.rows import AUTO, ENGINE_NAMES, list_engines
-from tlclassify.networks.fingerprints import fingerprint_model, last_training
+from tlclassify.networks.graphs import fingerprint_model, last_training
 
 KERAS = "keras"
 _REASON_LENGTH = 300

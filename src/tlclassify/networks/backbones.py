@@ -1,5 +1,6 @@
 """The registry of backbones, and the way from a row to a network on raw RGB images."""
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.graphs import check_process
+from tlclassify.networks.graphs import check_process, check_settings, silence_retracing_notes
 from tlclassify.networks.rows import BUILT_IN, Backbone, Scaling
-from tlclassify.networks.weight_files import load_weight_file
+from tlclassify.networks.views import build_resizing, build_scaling
 
 __all__ = [
     "Backbone",
@@ -40,13 +42,22 @@ def list_backbones() -> list[str]:
     return list(_registry)
 
 
-def get_backbone(name: str | Backbone) -> Backbone:
+def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:
     """Return the row of a registered backbone; a row is returned as it is.
+
+    Parameters
+    ----------
+    backbone : str, Backbone, keras.Model or callable
+        A model or a function gets a row of its own, on raw RGB in [0, 255]. See
+        `register_backbone`.
 
     Raises
     ------
     ValueError
-        If no backbone has this name; the nearest one is named.
+        If no backbone has this name; the nearest one is named. Or if a model does not go from
+        images to a feature map.
+    TypeError
+        If it is none of the four.
 
     Examples
     --------
@@ -54,15 +65,22 @@ def get_backbone(name: str | Backbone) -> Backbone:
     >>> get_backbone("resnet50").n_features
     2048
     """
-    if isinstance(name, Backbone):
-        return name
-    if name not in _registry:
-        hint = close_match_hint(name, _registry)
-        raise ValueError(
-            f"backbone must be a registered name or a Backbone; received {name!r}.{hint} "
-            "list_backbones() shows all names, register_backbone adds one."
+    if isinstance(backbone, Backbone):
+        return backbone
+    if callable(backbone):
+        return _make_row(backbone)
+    if not isinstance(backbone, str):
+        raise TypeError(
+            "backbone must be a name, a Backbone, a keras.Model or a function; "
+            f"received {type(backbone).__name__}."
         )
-    return _registry[name]
+    if backbone not in _registry:
+        hint = close_match_hint(backbone, _registry)
+        raise ValueError(
+            f"backbone must be a registered name or a Backbone; received {backbone!r}.{hint} "
+            "list_backbones() shows all names."
+        )
+    return _registry[backbone]
 
 
 def register_backbone(
@@ -77,17 +95,20 @@ def register_backbone(
 
     Parameters
     ----------
-    backbone : Backbone or callable
-        A whole row; or a function that maps a ``keras.KerasTensor`` of scaled images to a
-        feature map of shape (None, height, width, n_features).
+    backbone : Backbone, keras.Model or callable
+        A whole row; a functional model from images to a feature map of shape
+        (None, height, width, n_features), of which each network is a copy; or a function that
+        maps a ``keras.KerasTensor`` of scaled images to such a feature map.
     name : str, optional
-        The name for a function; by default the function's own.
+        The name for a model or function; by default its own.
     scaling : Scaling, optional
-        For a function: what raw RGB goes through first. By default nothing.
+        For a model or function: what raw RGB goes through first. By default nothing.
     native_size : int, optional
-        For a function: pixels a side at which it was trained. By default 224.
+        For a model or function: pixels a side at which it was trained. By default those of the
+        model's input, else 224.
     weights : path, optional
-        For a function: the file that ``weights="pretrained"`` loads.
+        For a model or function: the file that ``weights="pretrained"`` loads. By default a
+        model's own weights.
 
     Returns
     -------
@@ -108,29 +129,13 @@ def register_backbone(
     >>> register_backbone(two_filters, native_size=32).name
     'two_filters'
     """
-    if isinstance(backbone, Backbone):
-        if any(value is not None for value in (name, scaling, native_size, weights)):
-            raise ValueError(
-                "register_backbone takes name, scaling, native_size and weights only with a "
-                "function; received them with a Backbone. Use dataclasses.replace on the row."
-            )
-        row = backbone
-    elif callable(backbone):
-        own_name = str(name or getattr(backbone, "__name__", ""))
-        size = native_size or 224
-        row = Backbone(
-            own_name,
-            backbone,
-            scaling or Scaling(),
-            native_size=size,
-            small_size=min(size, 96),
-            min_size=1,
-            weights=weights,
+    options = (name, scaling, native_size, weights)
+    if isinstance(backbone, Backbone) and any(value is not None for value in options):
+        raise ValueError(
+            "register_backbone takes name, scaling, native_size and weights only with a function "
+            "or model; received them with a Backbone. Use dataclasses.replace on the row."
         )
-    else:
-        raise TypeError(
-            f"backbone must be a Backbone or a function; received {type(backbone).__name__}."
-        )
+    row = _make_row(backbone, *options) if callable(backbone) else get_backbone(backbone)
     if not row.name.isidentifier():
         raise ValueError(
             f"name must be a Python identifier; received {row.name!r}. Pass name='...'."
@@ -143,22 +148,52 @@ def register_backbone(
     return row
 
 
+def _make_row(
+    builder: Callable[[Any], Any],
+    name: str | None = None,
+    scaling: Scaling | None = None,
+    native_size: int | None = None,
+    weights: str | Path | None = None,
+) -> Backbone:
+    side = None
+    if isinstance(builder, keras.Model):
+        _check_model(builder)
+        side = builder.inputs[0].shape[1]
+    size = native_size or side or 224
+    return Backbone(
+        str(name or getattr(builder, "name", None) or getattr(builder, "__name__", "")),
+        builder,
+        scaling or Scaling(),
+        native_size=size,
+        small_size=side or min(size, 96),
+        min_size=1,
+        weights=weights,
+    )
+
+
+def _check_model(model: keras.Model) -> None:
+    """Check that a model goes from square images to one feature map."""
+    inputs, outputs = (
+        [tuple(tensor.shape) for tensor in getattr(model, end, None) or []]
+        for end in ("inputs", "outputs")
+    )
+    if [len(shape) for shape in inputs + outputs] == [4, 4] and len(inputs) == 1:
+        _, height, width, n_channels = inputs[0]
+        if height == width and n_channels == 3:
+            return
+    raise ValueError(
+        "backbone must be a functional or built Sequential keras.Model from square RGB images "
+        "(None, size, size, 3) to a feature map (None, rows, columns, n_features); received "
+        f"{model.name!r} from {inputs} to {outputs}. Cut off what lies above its feature map: "
+        "keras.Model(model.input, model.get_layer(...).output)."
+    )
+
+
 def choose_image_size(backbone: Backbone, longer_side: int) -> int:
-    """Return the size at which a backbone should see images, by its row's policy.
+    """Return the pixels a side at which a backbone should see images, by its row's policy.
 
     Images under the row's small size are enlarged to it; others are brought to the nearest
     multiple of 32 up to the native size.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    longer_side : int
-        Pixels of the images' longer side.
-
-    Returns
-    -------
-    int
-        Pixels a side.
     """
     if longer_side < backbone.small_size:
         return backbone.small_size
@@ -167,45 +202,14 @@ def choose_image_size(backbone: Backbone, longer_side: int) -> int:
 
 
 def build_backbone(
-    backbone: str | Backbone,
+    backbone: str | Backbone | Callable[[Any], Any],
     *,
     image_shape: tuple[int, int],
     image_size: int | None = None,
     weights: str | Path | None = "pretrained",
     random_state: int | None = None,
 ) -> keras.Model:
-    """Build the network from raw RGB images to its feature map, resizing and scaling inside.
-
-    Parameters
-    ----------
-    backbone : str or Backbone
-    image_shape : (height, width)
-        Pixels of the images as they come.
-    image_size : int, optional
-        Pixels a side at which the network sees them; by default the row's policy.
-    weights : {"pretrained"}, path or None, default "pretrained"
-        The row's published weights, a file in a Keras format, or random ones.
-    random_state : int, optional
-        Seed of random weights.
-
-    Returns
-    -------
-    keras.Model
-        uint8 RGB of shape (n, height, width, 3) to float32 (n, rows, columns, n_features).
-
-    Raises
-    ------
-    ValueError
-        If the size is too small for the network, or the file belongs to another one.
-    FileNotFoundError
-        If the weights file is not there.
-    ConnectionError
-        If weights are wanted that are neither here nor to be downloaded.
-
-    Warns
-    -----
-    UserWarning
-        If the feature map is smaller than 3x3, where little of the network's detail is left.
+    """Build the network from raw images, uint8, to its feature map; resizing and scaling inside.
 
     Examples
     --------
@@ -214,13 +218,16 @@ def build_backbone(
     (None, 4, 4, 512)
     """
     check_process()
+    check_settings()
+    silence_retracing_notes()
     row = get_backbone(backbone)
     size = image_size or choose_image_size(row, max(image_shape))
     if size < row.min_size:
         raise ValueError(
             f"image_size must be at least {row.min_size} for {row.name!r}; received {size}."
         )
-    if weights == "pretrained" and row.weights is None:
+    own = row.builder if isinstance(row.builder, keras.Model) else None
+    if weights == "pretrained" and row.weights is None and own is None:
         raise ValueError(
             f"weights='pretrained' is not possible for {row.name!r}, which has no public weights; "
             "pass a path, or weights=None to train from random weights."
@@ -228,40 +235,35 @@ def build_backbone(
     source = row.weights if weights == "pretrained" else weights
     with seeded(random_state):
         inputs = keras.Input((*image_shape, 3), dtype="uint8", name="images")
-        x = _resize_and_scale(inputs, row.scaling, size)
-        model = keras.Model(inputs, _feature_map(row, x, source), name=row.name)
+        x = build_scaling(build_resizing(inputs, size), row.scaling)
+        if isinstance(row.builder, str):
+            features = _build_application(row, x, published=source == "imagenet")
+        elif own is not None:
+            features = _copy_above(own, inputs, x)
+        else:
+            features = row.builder(x)
+    shape = getattr(features, "shape", None)
+    if shape is None or len(shape) != 4:
+        raise ValueError(
+            f"backbone {row.name!r} must end in a feature map of shape (None, rows, columns, "
+            f"n_features); received {shape or type(features).__name__}."
+        )
+    model = keras.Model(inputs, features, name=row.name)
     if source is not None and source != "imagenet":
-        load_weight_file(model, Path(source), row.name)
+        _load_weight_file(model, Path(source), row.name)
+    elif own is not None and weights == "pretrained":
+        model.set_weights(own.get_weights())
     _warn_if_small(model, row, size)
     return model
 
 
-def _resize_and_scale(inputs: keras.KerasTensor, scaling: Scaling, size: int) -> keras.KerasTensor:
-    # Resized as uint8, pixels would be rounded again by some of Keras's backends.
-    x, shape = keras.ops.cast(inputs, "float32"), inputs.shape[1:3]
-    if shape != (size, size):
-        # Enlarged bicubically, CIFAR-10 is classified 0.8 points better than bilinearly; when
-        # shrinking, pixels would be skipped without antialiasing.
-        x = keras.layers.Resizing(
-            size,
-            size,
-            interpolation="bicubic",
-            antialias=max(shape) > size,
-            dtype="float32",
-            name="resizing",
-        )(x)
-    x = keras.layers.Rescaling(scaling.scale, scaling.offset, dtype="float32", name="scaling")(x)
-    return keras.ops.flip(x, axis=-1) if scaling.bgr else x
-
-
-def _feature_map(
-    row: Backbone, x: keras.KerasTensor, source: str | Path | None
+def _build_application(
+    row: Backbone, x: keras.KerasTensor, *, published: bool
 ) -> keras.KerasTensor:
-    if not isinstance(row.builder, str):
-        return row.builder(x)
-    application = getattr(keras.applications, row.builder)
-    options = {"alpha": row.width} if row.width != 1.0 else {}
-    published = source == "imagenet"
+    application = getattr(keras.applications, str(row.builder))
+    options: dict[str, Any] = {"alpha": row.width} if row.width != 1.0 else {}
+    if "include_preprocessing" in inspect.signature(application).parameters:
+        options["include_preprocessing"] = False
     with warnings.catch_warnings():
         # Keras warns that MobileNet's weights were made at 224 px; the row says so.
         warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
@@ -276,17 +278,57 @@ def _feature_map(
             # Keras raises a bare Exception when a download fails.
             if not published or isinstance(error, ValueError):
                 raise
-            raise ConnectionError(_download_message(row, error)) from error
+            folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+            raise ConnectionError(
+                f"weights='pretrained': the ImageNet weights of {row.name!r} are neither in "
+                f"{folder} nor could they be downloaded ({error}). Three ways on: put the file "
+                "there or pass its path as weights=...; use backbone='mobilenet_micro', whose "
+                "weights come with the package; or pass weights=None to start from random weights."
+            ) from error
 
 
-def _download_message(row: Backbone, error: Exception) -> str:
-    folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-    return (
-        f"weights='pretrained': the ImageNet weights of {row.name!r} are neither in {folder} nor "
-        f"could they be downloaded ({error}). Three ways on: put the file there or pass its path "
-        "as weights=...; use backbone='mobilenet_micro', whose weights come with the package; "
-        "or pass weights=None to start from random weights."
-    )
+def _copy_above(
+    model: keras.Model, images: keras.KerasTensor, scaled: keras.KerasTensor
+) -> keras.KerasTensor:
+    """Return the output of a copy of a model's layers, put on scaled images in place of its input.
+
+    Laid out in one graph, and not a model inside another, it can be cut like any other network.
+    """
+    _check_model(model)
+
+    def call(operation: Any, *args: Any, **options: Any) -> Any:
+        args, options = keras.tree.map_structure(
+            lambda value: scaled if value is images else value, (args, options)
+        )
+        return operation(*args, **options)
+
+    # Of a Sequential, Keras copies layers in another way.
+    graph = keras.Model(model.inputs[0], model.outputs[0])
+    return keras.models.clone_model(graph, input_tensors=images, call_function=call).output
+
+
+def _load_weight_file(model: keras.Model, path: Path, name: str) -> None:
+    """Load weights from a file in a Keras format, or from arrays in their order in ``.npz``."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights: there is no file {str(path)!r}. Pass the path of a Keras weights file, "
+            "'pretrained' or None."
+        )
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                model.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays)])
+        else:
+            with warnings.catch_warnings():
+                # Keras only warns of layers not found in the file, and leaves them random.
+                warnings.simplefilter("error", UserWarning)
+                warnings.filterwarnings("ignore", message=".*optimizer")
+                model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        raise ValueError(
+            f"weights: {str(path)!r} does not hold the weights of {name!r} without its top "
+            f"({error}). Pass a file saved from the same network built with include_top=False."
+        ) from error
 
 
 def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:

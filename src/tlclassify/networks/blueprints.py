@@ -1,7 +1,7 @@
 """What the networks of a fitted classifier were built from, and building them once more."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.backbones import Backbone, build_backbone, choose_image_size, get_backbone
 from tlclassify.networks.cuts import freeze, image_size
-from tlclassify.networks.graphs import without_retracing_notes
 from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head, build_pooling
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
@@ -26,21 +25,12 @@ POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16",
 class Blueprint:
     """What a fit built its networks from, whatever its classifier's parameters say later.
 
-    Parameters
-    ----------
-    backbone : str or Backbone
-    weights : {"pretrained"}, path or None
-        Those that the backbone began with.
-    head : Head or callable
-    image_size : int
-        Pixels a side at which the backbone sees the images.
-    dtype_policy : str
-        Keras's policy of precision.
-    class_counts : list of list of int
-        Images of each class, of training and, where there is any, of validation.
+    `weights` are those that the backbone began with, `image_size` the pixels a side at which it
+    sees the images, `dtype_policy` Keras's policy of precision; `class_counts` the images of each
+    class, of training and, where there is any, of validation.
     """
 
-    backbone: str | Backbone
+    backbone: str | Backbone | Callable[[Any], Any]
     weights: str | Path | None
     head: Head | HeadBuilder
     image_size: int
@@ -50,7 +40,7 @@ class Blueprint:
     @property
     def backbone_name(self) -> str:
         """The backbone's name, registered or not."""
-        return self.backbone.name if isinstance(self.backbone, Backbone) else self.backbone
+        return self.backbone if isinstance(self.backbone, str) else get_backbone(self.backbone).name
 
     @property
     def weights_licence(self) -> str:
@@ -63,31 +53,19 @@ class Blueprint:
 
 
 def draw_blueprint(
-    backbone: str | Backbone,
+    backbone: str | Backbone | Callable[[Any], Any],
     weights: str | Path | None,
     head: Head | HeadBuilder,
     network: keras.Model,
 ) -> Blueprint:
     """Return the blueprint of a network that has just been built from the others."""
-    if isinstance(head, Head):
-        head = clone(head)
+    head = clone(head) if isinstance(head, Head) else head
     policy = keras.config.dtype_policy().name
     return Blueprint(backbone, weights, head, image_size(network)[0], policy)
 
 
 def build_network_again(blueprint: Blueprint, *, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Build the network from raw images to features once more, with random weights.
-
-    Parameters
-    ----------
-    blueprint : Blueprint
-    image_shape : (height, width, 3)
-
-    Returns
-    -------
-    keras.Model
-        Frozen.
-    """
+    """Build the network from raw images to features once more, frozen, with random weights."""
     with _as_in_the_fit(blueprint), warnings.catch_warnings():
         # Of a small feature map the fit has warned.
         warnings.filterwarnings("ignore", message="image_size=")
@@ -110,19 +88,7 @@ def build_head_again(
     n_classes: int,
     statistics: Statistics | None,
 ) -> keras.Model:
-    """Build the head once more, with random weights.
-
-    Parameters
-    ----------
-    blueprint : Blueprint
-    features_shape, n_classes, statistics
-        As in `build_head`.
-
-    Returns
-    -------
-    keras.Model
-        Features to probabilities.
-    """
+    """Build the head once more, with random weights."""
     with _as_in_the_fit(blueprint):
         return build_head(
             blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
@@ -156,10 +122,6 @@ def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return one image, always the same for a shape: slanted stripes, another in each channel.
 
     Mirrored, turned, with other channels first or differently scaled, it is another image.
-
-    Returns
-    -------
-    ndarray of shape (1, height, width, 3), uint8
     """
     # In uint8 throughout, where sums are modulo 256: integers of 64 bits would take eight images.
     rows, columns, channels = (
@@ -176,21 +138,10 @@ def answer_probe(
 
     A temperature would make differences smaller or larger, and one bound on them too loose or too
     tight.
-
-    Parameters
-    ----------
-    network, top : keras.Model
-        Raw images to features, and features to probabilities.
-    image_shape : (height, width, 3)
-
-    Returns
-    -------
-    ndarray of shape (n_classes,), float64
     """
     # Called as they are: `predict` would compile a model first, which takes seconds.
-    with without_retracing_notes():
-        features = network(make_probe(image_shape), training=False)
-        (answer,) = keras.ops.convert_to_numpy(top(features, training=False))
+    features = network(make_probe(image_shape), training=False)
+    (answer,) = keras.ops.convert_to_numpy(top(features, training=False))
     return np.asarray(answer, dtype=np.float64)
 
 

@@ -8,27 +8,16 @@ from typing import Any
 import keras
 
 from tlclassify._checks.parameters import close_match_hint, listed, number_problem, raise_problems
-from tlclassify.networks.graphs import inputs_of, outputs_of
+from tlclassify.networks.graphs import SCALING, flat_layers, inputs_of, outputs_of
 
-SCALING = "scaling"
 EVERYTHING = "all"
 
 
 def cut_points(model: keras.Model) -> list[str]:
-    """Return the layers whose one output carries everything that lies above them.
+    """Return the layers whose one output carries all that lies above them, from the input up.
 
     Walking the graph from the input, a layer is a cut point when its output is the only tensor
     that is still needed.
-
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input and one output.
-
-    Returns
-    -------
-    list of str
-        Layer names from the input to the output.
     """
     operations = list(model.operations)
     last_use = {
@@ -55,16 +44,6 @@ def block_starts(model: keras.Model) -> list[str]:
     a convolution with the normalisation and activation after it. A depthwise convolution and the
     convolution after it are one block.
 
-    Parameters
-    ----------
-    model : keras.Model
-        A functional model with one input and one output.
-
-    Returns
-    -------
-    list of str
-        A layer's name for each block: training it and everything above means to cut there.
-
     Examples
     --------
     >>> from tlclassify.networks.backbones import build_backbone
@@ -77,7 +56,7 @@ def block_starts(model: keras.Model) -> list[str]:
     starts: list[str] = []
     below, pending, goes_on = operations[0], [], False
     for operation in operations:
-        if _has_kernel(operation):
+        if any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ())):
             pending.append(operation)
         if operation.name not in points:
             continue
@@ -94,10 +73,6 @@ def block_starts(model: keras.Model) -> list[str]:
 
 def _size(operation: Any) -> int:
     return math.prod(outputs_of(operation)[0].shape[1:])
-
-
-def _has_kernel(operation: Any) -> bool:
-    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
 
 
 def unfreeze_problem(name: str, value: Any) -> str | None:
@@ -180,22 +155,14 @@ def freeze(network: keras.Model) -> None:
 
 
 def unfreeze_above(network: keras.Model, cut: str, *, batch_norm: str) -> None:
-    """Make exactly the layers above a cut trainable.
+    """Make exactly the layers above a cut trainable; batch normalisation if it is to "train".
 
-    Parameters
-    ----------
-    network : keras.Model
-    cut : str
-        A layer's name.
-    batch_norm : {"frozen", "train"}
-        Whether batch normalisation above the cut stays as it is. Keras runs an unfrozen one in
-        training mode inside `fit`, whatever it was called with.
+    Keras runs an unfrozen one in training mode inside `fit`, whatever it was called with.
     """
     freeze(network)
     for layer in layers_above(network, cut):
         layer.trainable = True
-        # Inside composite layers too, to which Keras has no public way.
-        for part in layer._flatten_layers():  # noqa: SLF001
+        for part in flat_layers(layer):
             if isinstance(part, keras.layers.BatchNormalization):
                 part.trainable = batch_norm == "train"
 
@@ -205,13 +172,8 @@ def rate_factors(
 ) -> list[float]:
     """Return what each variable's learning rate is multiplied by.
 
-    Parameters
-    ----------
-    network : keras.Model
-    variables : sequence of keras.Variable
-        Those of the network get `layer_decay` to the power of their block's number, counted from
-        1 at the top; others, such as the head's, get 1.
-    layer_decay : float in (0, 1]
+    Those of the network get `layer_decay` to the power of their block's number, counted from 1 at
+    the top; others, such as the head's, get 1.
     """
     starts = block_starts(network)
     factors: dict[int, float] = {}

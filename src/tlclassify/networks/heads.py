@@ -14,6 +14,7 @@ from tlclassify._checks.parameters import (
     number_problem,
     raise_problems,
 )
+from tlclassify.networks.graphs import check_settings
 
 __all__ = [
     "Head",
@@ -27,7 +28,10 @@ __all__ = [
 ]
 
 HeadBuilder = Callable[[Any, int], Any]
-"""A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor."""
+"""A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor.
+
+Or a Keras layer from a feature map to probabilities, such as a ``keras.Sequential``.
+"""
 
 Statistics = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Mean and variance of each feature, two arrays of shape (n_features,)."""
@@ -97,15 +101,7 @@ def list_heads() -> list[str]:
 
 
 def get_head(head: str | Head | HeadBuilder) -> Head | HeadBuilder:
-    """Return a checked head; a preset's name gives a copy of the preset.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or parameters are not valid; all of them are listed.
-    TypeError
-        If `head` is none of the three kinds.
-    """
+    """Return a checked head; a preset's name gives a copy of the preset."""
     if isinstance(head, str):
         return clone(_PRESETS[check_choice("head", head, tuple(_PRESETS))])  # type: ignore[no-any-return]
     if isinstance(head, Head):
@@ -114,8 +110,8 @@ def get_head(head: str | Head | HeadBuilder) -> Head | HeadBuilder:
     if callable(head):
         return head
     raise TypeError(
-        "head must be a Head, the name of a preset or a function (feature_map, n_classes) -> "
-        f"probabilities; received {type(head).__name__}."
+        "head must be a Head, the name of a preset, a Keras layer or a function "
+        f"(feature_map, n_classes) -> probabilities; received {type(head).__name__}."
     )
 
 
@@ -151,23 +147,16 @@ def _dropout_rates(head: Head) -> list[float]:
 def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> keras.KerasTensor:
     """Return the part of the head that has no weights, so that it is run once per image.
 
-    Parameters
-    ----------
-    head : Head or callable
-    feature_map : keras.KerasTensor of shape (None, rows, columns, n_channels)
-
-    Returns
-    -------
-    keras.KerasTensor
-        (None, n_features); for a user's function the feature map itself.
+    The pooling of a `Head`; for a user's function or layer the feature map itself.
     """
     if not isinstance(head, Head):
         return feature_map
-    if head.pooling == "flatten":
-        return keras.layers.Flatten(name="pooling")(feature_map)
-    if head.pooling == "max":
-        return keras.layers.GlobalMaxPooling2D(name="pooling")(feature_map)
-    return keras.layers.GlobalAveragePooling2D(name="pooling")(feature_map)
+    layer = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "flatten": keras.layers.Flatten,
+    }[head.pooling]
+    return layer(name="pooling")(feature_map)
 
 
 def build_head(
@@ -177,72 +166,47 @@ def build_head(
     features_shape: Sequence[int],
     statistics: Statistics | None = None,
 ) -> keras.Model:
-    """Build the part of the head that has weights.
+    """Build the part of the head that has weights: features to class probabilities, float32.
 
     Given statistics, a `Head` first brings each feature to mean 0 and variance 1 over the training
-    images, by fixed numbers: one learning rate then suits every backbone.
-
-    Parameters
-    ----------
-    head : Head or callable
-    n_classes : int
-    features_shape : sequence of int
-        Shape of one image's features, as `build_pooling` leaves them.
-    statistics : (mean, variance), optional
-        As `measure_features` returns them.
-
-    Returns
-    -------
-    keras.Model
-        Features to class probabilities, float32 of shape (n, n_classes).
-
-    Raises
-    ------
-    ValueError
-        If a user's function returns anything but a tensor of shape (None, n_classes).
+    images, by fixed numbers: one learning rate then suits every backbone. Of a user's layer this
+    is a copy, so that two fits share no weights.
     """
+    check_settings()
     inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
-        x = inputs if statistics is None else _standardization(*statistics)(inputs)
-        outputs = _hidden_layers(head, x)
+        x = inputs
+        if statistics is not None:
+            mean, variance = statistics
+            x = keras.layers.Normalization(mean=mean, variance=variance, name="standardization")(x)
         # In float32 under any policy of mixed precision, so that probabilities sum to 1.
         outputs = keras.layers.Dense(
             n_classes, activation="softmax", dtype="float32", name="probabilities"
-        )(outputs)
+        )(_hidden_layers(head, x))
     else:
-        outputs = head(inputs, n_classes)
+        is_layer = isinstance(head, keras.Layer)
+        outputs = _copy(head)(inputs) if is_layer else head(inputs, n_classes)
         shape = getattr(outputs, "shape", None)
         if shape is None or tuple(shape) != (None, n_classes):
             raise ValueError(
                 f"head must return class probabilities of shape (None, {n_classes}) as a "
-                f"KerasTensor; received {shape or type(outputs).__name__}. End it with "
-                "keras.layers.Dense(n_classes, activation='softmax')."
+                f"KerasTensor; received {shape or type(outputs).__name__}. It gets a feature map: "
+                "begin with keras.layers.GlobalAveragePooling2D(), and end with "
+                f"keras.layers.Dense({n_classes}, activation='softmax')."
             )
     return keras.Model(inputs, outputs, name="head")
 
 
+def _copy(layer: keras.Layer) -> keras.Layer:
+    return type(layer).from_config(layer.get_config())
+
+
 def measure_features(features: NDArray[np.float32]) -> Statistics:
-    """Return mean and variance of each feature, for `build_head`.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, n_features), float32
-        Of the training images or of a sample of them.
-
-    Returns
-    -------
-    mean, variance : ndarray of shape (n_features,), float32
-    """
+    """Return mean and variance of each feature, from an array of shape (n, n_features)."""
     variance = features.var(axis=0)
     # Features that are all but constant would be blown up into noise.
     floor = max(1e-3 * float(variance.mean()), 1e-12)
     return features.mean(axis=0), np.maximum(variance, floor)
-
-
-def _standardization(
-    mean: NDArray[np.float32], variance: NDArray[np.float32]
-) -> keras.layers.Layer:
-    return keras.layers.Normalization(mean=mean, variance=variance, name="standardization")
 
 
 def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:

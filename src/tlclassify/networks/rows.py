@@ -1,7 +1,8 @@
 """What is known of every built-in backbone, as a literal table of frozen rows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,11 @@ class Backbone:
     ----------
     name : str
         The name that users write.
-    builder : str or callable
-        The name of a function of ``keras.applications``, or a function that maps a
+    builder : str, callable or keras.Model
+        The name of a function of ``keras.applications``; a function that maps a
         ``keras.KerasTensor`` of scaled images (None, size, size, 3) to a feature map
-        (None, height, width, n_features).
+        (None, height, width, n_features); or a functional model that does so, whose weights are
+        then the pretrained ones. Of a model each network is a copy.
     scaling : Scaling, default no scaling
         What raw RGB in [0, 255] goes through before the network.
     native_size : int, default 224
@@ -87,57 +89,71 @@ class Backbone:
     notes: str = ""
 
 
-@dataclass(frozen=True)
-class _Family:
-    """What the rows of one publication share."""
+_family = partial(Backbone, "", "", weights="imagenet")
+_MOBILENET = _family(SYMMETRIC, licence="Apache-2.0", paper="arXiv:1704.04861")
+_MOBILENET_050 = replace(_MOBILENET, width=0.5)
+_MOBILENET_025 = replace(_MOBILENET, width=0.25)
+_MOBILENET_V2 = replace(_MOBILENET, paper="arXiv:1801.04381")
+_MOBILENET_V3 = replace(_MOBILENET, paper="arXiv:1905.02244")
+_RESNET = _family(BGR_CENTERED, licence="MIT", paper="arXiv:1512.03385")
+_RESNET_V2 = _family(SYMMETRIC, licence="Apache-2.0", paper="arXiv:1603.05027")
+_VGG = _family(BGR_CENTERED, licence="CC-BY-4.0", paper="arXiv:1409.1556")
+_DENSENET = _family(STANDARDIZED, licence="BSD-3-Clause", paper="arXiv:1608.06993")
+_INCEPTION_V3 = replace(_RESNET_V2, paper="arXiv:1512.00567", min_size=75, small_size=160)
+_INCEPTION_RESNET = replace(_INCEPTION_V3, paper="arXiv:1602.07261")
+_XCEPTION = _family(SYMMETRIC, licence="MIT", paper="arXiv:1610.02357", min_size=71)
+_NASNET = _family(SYMMETRIC, licence="Apache-2.0", paper="arXiv:1707.07012")
+# Scaled by a layer of its own, whose numbers are among its published weights.
+_EFFICIENTNET = _family(RAW, licence="Apache-2.0", paper="arXiv:1905.11946")
+_EFFICIENTNET_V2_B = _family(STANDARDIZED, licence="Apache-2.0", paper="arXiv:2104.00298")
+_EFFICIENTNET_V2 = replace(_EFFICIENTNET_V2_B, scaling=Scaling(1 / 128, -1.0))
+_CONVNEXT = _family(STANDARDIZED, licence="Apache-2.0", paper="arXiv:2201.03545")
 
-    scaling: Scaling
-    licence: str
-    paper: str
-    min_size: int = 32
-    small_size: int = 96
-
-    def row(
-        self,
-        name: str,
-        builder: str,
-        n_features: int,
-        n_parameters: int,
-        *,
-        native_size: int = 224,
-        width: float = 1.0,
-    ) -> Backbone:
-        """Return a row with the published ImageNet weights."""
-        return Backbone(
-            name,
-            builder,
-            self.scaling,
-            native_size=native_size,
-            small_size=self.small_size,
-            min_size=self.min_size,
-            n_features=n_features,
-            n_parameters=n_parameters,
-            width=width,
-            weights="imagenet",
-            licence=self.licence,
-            paper=self.paper,
-        )
-
-
-_MOBILENET = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1704.04861")
-_MOBILENET_V2 = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1801.04381")
-_MOBILENET_V3 = _Family(RAW, "Apache-2.0", "arXiv:1905.02244")
-_RESNET = _Family(BGR_CENTERED, "MIT", "arXiv:1512.03385")
-_RESNET_V2 = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1603.05027")
-_VGG = _Family(BGR_CENTERED, "CC-BY-4.0", "arXiv:1409.1556")
-_DENSENET = _Family(STANDARDIZED, "BSD-3-Clause", "arXiv:1608.06993")
-_INCEPTION_V3 = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1512.00567", 75, 160)
-_INCEPTION_RESNET = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1602.07261", 75, 160)
-_XCEPTION = _Family(SYMMETRIC, "MIT", "arXiv:1610.02357", min_size=71)
-_NASNET = _Family(SYMMETRIC, "Apache-2.0", "arXiv:1707.07012")
-_EFFICIENTNET = _Family(RAW, "Apache-2.0", "arXiv:1905.11946")
-_EFFICIENTNET_V2 = _Family(RAW, "Apache-2.0", "arXiv:2104.00298")
-_CONVNEXT = _Family(RAW, "Apache-2.0", "arXiv:2201.03545")
+# Name, function of keras.applications, family, features, weights in the network, native size.
+_PUBLISHED: tuple[tuple[str, str, Backbone, int, int, int], ...] = (
+    ("mobilenet", "MobileNet", _MOBILENET, 1024, 3_228_864, 224),
+    ("mobilenet_050", "MobileNet", _MOBILENET_050, 512, 829_536, 224),
+    ("mobilenet_025", "MobileNet", _MOBILENET_025, 256, 218_544, 224),
+    ("mobilenet_v2", "MobileNetV2", _MOBILENET_V2, 1280, 2_257_984, 224),
+    ("mobilenet_v3_small", "MobileNetV3Small", _MOBILENET_V3, 576, 939_120, 224),
+    ("mobilenet_v3_large", "MobileNetV3Large", _MOBILENET_V3, 960, 2_996_352, 224),
+    ("resnet50", "ResNet50", _RESNET, 2048, 23_587_712, 224),
+    ("resnet101", "ResNet101", _RESNET, 2048, 42_658_176, 224),
+    ("resnet152", "ResNet152", _RESNET, 2048, 58_370_944, 224),
+    ("resnet50_v2", "ResNet50V2", _RESNET_V2, 2048, 23_564_800, 224),
+    ("resnet101_v2", "ResNet101V2", _RESNET_V2, 2048, 42_626_560, 224),
+    ("resnet152_v2", "ResNet152V2", _RESNET_V2, 2048, 58_331_648, 224),
+    ("vgg16", "VGG16", _VGG, 512, 14_714_688, 224),
+    ("vgg19", "VGG19", _VGG, 512, 20_024_384, 224),
+    ("densenet121", "DenseNet121", _DENSENET, 1024, 7_037_504, 224),
+    ("densenet169", "DenseNet169", _DENSENET, 1664, 12_642_880, 224),
+    ("densenet201", "DenseNet201", _DENSENET, 1920, 18_321_984, 224),
+    ("inception_v3", "InceptionV3", _INCEPTION_V3, 2048, 21_802_784, 299),
+    ("inception_resnet_v2", "InceptionResNetV2", _INCEPTION_RESNET, 1536, 54_336_736, 299),
+    ("xception", "Xception", _XCEPTION, 2048, 20_861_480, 299),
+    ("nasnet_mobile", "NASNetMobile", _NASNET, 1056, 4_269_716, 224),
+    ("nasnet_large", "NASNetLarge", _NASNET, 4032, 84_916_818, 331),
+    ("efficientnet_b0", "EfficientNetB0", _EFFICIENTNET, 1280, 4_049_571, 224),
+    ("efficientnet_b1", "EfficientNetB1", _EFFICIENTNET, 1280, 6_575_239, 240),
+    ("efficientnet_b2", "EfficientNetB2", _EFFICIENTNET, 1408, 7_768_569, 260),
+    ("efficientnet_b3", "EfficientNetB3", _EFFICIENTNET, 1536, 10_783_535, 300),
+    ("efficientnet_b4", "EfficientNetB4", _EFFICIENTNET, 1792, 17_673_823, 380),
+    ("efficientnet_b5", "EfficientNetB5", _EFFICIENTNET, 2048, 28_513_527, 456),
+    ("efficientnet_b6", "EfficientNetB6", _EFFICIENTNET, 2304, 40_960_143, 528),
+    ("efficientnet_b7", "EfficientNetB7", _EFFICIENTNET, 2560, 64_097_687, 600),
+    ("efficientnet_v2_b0", "EfficientNetV2B0", _EFFICIENTNET_V2_B, 1280, 5_919_312, 224),
+    ("efficientnet_v2_b1", "EfficientNetV2B1", _EFFICIENTNET_V2_B, 1280, 6_931_124, 240),
+    ("efficientnet_v2_b2", "EfficientNetV2B2", _EFFICIENTNET_V2_B, 1408, 8_769_374, 260),
+    ("efficientnet_v2_b3", "EfficientNetV2B3", _EFFICIENTNET_V2_B, 1536, 12_930_622, 300),
+    ("efficientnet_v2_s", "EfficientNetV2S", _EFFICIENTNET_V2, 1280, 20_331_360, 384),
+    ("efficientnet_v2_m", "EfficientNetV2M", _EFFICIENTNET_V2, 1280, 53_150_388, 480),
+    ("efficientnet_v2_l", "EfficientNetV2L", _EFFICIENTNET_V2, 1280, 117_746_848, 480),
+    ("convnext_tiny", "ConvNeXtTiny", _CONVNEXT, 768, 27_820_128, 224),
+    ("convnext_small", "ConvNeXtSmall", _CONVNEXT, 768, 49_454_688, 224),
+    ("convnext_base", "ConvNeXtBase", _CONVNEXT, 1024, 87_566_464, 224),
+    ("convnext_large", "ConvNeXtLarge", _CONVNEXT, 1536, 196_230_336, 224),
+    ("convnext_xlarge", "ConvNeXtXLarge", _CONVNEXT, 2048, 348_147_968, 224),
+)
 
 BUILT_IN: tuple[Backbone, ...] = (
     Backbone(
@@ -159,20 +175,17 @@ BUILT_IN: tuple[Backbone, ...] = (
             "embeddings as second target. CIFAR-10 linear probe 0.801; 3,603 images/s."
         ),
     ),
-    _MOBILENET.row("mobilenet", "MobileNet", 1024, 3_228_864),
-    _MOBILENET.row("mobilenet_050", "MobileNet", 512, 829_536, width=0.5),
-    _MOBILENET.row("mobilenet_025", "MobileNet", 256, 218_544, width=0.25),
-    _MOBILENET_V2.row("mobilenet_v2", "MobileNetV2", 1280, 2_257_984),
-    _MOBILENET_V3.row("mobilenet_v3_small", "MobileNetV3Small", 576, 939_120),
-    _MOBILENET_V3.row("mobilenet_v3_large", "MobileNetV3Large", 960, 2_996_352),
-    _RESNET.row("resnet50", "ResNet50", 2048, 23_587_712),
-    _RESNET.row("resnet101", "ResNet101", 2048, 42_658_176),
-    _RESNET.row("resnet152", "ResNet152", 2048, 58_370_944),
-    _RESNET_V2.row("resnet50_v2", "ResNet50V2", 2048, 23_564_800),
-    _RESNET_V2.row("resnet101_v2", "ResNet101V2", 2048, 42_626_560),
-    _RESNET_V2.row("resnet152_v2", "ResNet152V2", 2048, 58_331_648),
-    _VGG.row("vgg16", "VGG16", 512, 14_714_688),
-    _VGG.row("vgg19", "VGG19", 512, 20_024_384),
+    *(
+        replace(
+            family,
+            name=name,
+            builder=builder,
+            n_features=n_features,
+            n_parameters=n_parameters,
+            native_size=native_size,
+        )
+        for name, builder, family, n_features, n_parameters, native_size in _PUBLISHED
+    ),
     Backbone(
         "alexnet",
         build_alexnet,
@@ -185,42 +198,4 @@ BUILT_IN: tuple[Backbone, ...] = (
         paper="Krizhevsky, Sutskever and Hinton, NeurIPS 2012",
         notes="Single tower, batch normalisation for local response normalisation.",
     ),
-    _DENSENET.row("densenet121", "DenseNet121", 1024, 7_037_504),
-    _DENSENET.row("densenet169", "DenseNet169", 1664, 12_642_880),
-    _DENSENET.row("densenet201", "DenseNet201", 1920, 18_321_984),
-    _INCEPTION_V3.row("inception_v3", "InceptionV3", 2048, 21_802_784, native_size=299),
-    _INCEPTION_RESNET.row(
-        "inception_resnet_v2", "InceptionResNetV2", 1536, 54_336_736, native_size=299
-    ),
-    _XCEPTION.row("xception", "Xception", 2048, 20_861_480, native_size=299),
-    _NASNET.row("nasnet_mobile", "NASNetMobile", 1056, 4_269_716),
-    _NASNET.row("nasnet_large", "NASNetLarge", 4032, 84_916_818, native_size=331),
-    _EFFICIENTNET.row("efficientnet_b0", "EfficientNetB0", 1280, 4_049_571),
-    _EFFICIENTNET.row("efficientnet_b1", "EfficientNetB1", 1280, 6_575_239, native_size=240),
-    _EFFICIENTNET.row("efficientnet_b2", "EfficientNetB2", 1408, 7_768_569, native_size=260),
-    _EFFICIENTNET.row("efficientnet_b3", "EfficientNetB3", 1536, 10_783_535, native_size=300),
-    _EFFICIENTNET.row("efficientnet_b4", "EfficientNetB4", 1792, 17_673_823, native_size=380),
-    _EFFICIENTNET.row("efficientnet_b5", "EfficientNetB5", 2048, 28_513_527, native_size=456),
-    _EFFICIENTNET.row("efficientnet_b6", "EfficientNetB6", 2304, 40_960_143, native_size=528),
-    _EFFICIENTNET.row("efficientnet_b7", "EfficientNetB7", 2560, 64_097_687, native_size=600),
-    _EFFICIENTNET_V2.row("efficientnet_v2_b0", "EfficientNetV2B0", 1280, 5_919_312),
-    _EFFICIENTNET_V2.row(
-        "efficientnet_v2_b1", "EfficientNetV2B1", 1280, 6_931_124, native_size=240
-    ),
-    _EFFICIENTNET_V2.row(
-        "efficientnet_v2_b2", "EfficientNetV2B2", 1408, 8_769_374, native_size=260
-    ),
-    _EFFICIENTNET_V2.row(
-        "efficientnet_v2_b3", "EfficientNetV2B3", 1536, 12_930_622, native_size=300
-    ),
-    _EFFICIENTNET_V2.row("efficientnet_v2_s", "EfficientNetV2S", 1280, 20_331_360, native_size=384),
-    _EFFICIENTNET_V2.row("efficientnet_v2_m", "EfficientNetV2M", 1280, 53_150_388, native_size=480),
-    _EFFICIENTNET_V2.row(
-        "efficientnet_v2_l", "EfficientNetV2L", 1280, 117_746_848, native_size=480
-    ),
-    _CONVNEXT.row("convnext_tiny", "ConvNeXtTiny", 768, 27_820_128),
-    _CONVNEXT.row("convnext_small", "ConvNeXtSmall", 768, 49_454_688),
-    _CONVNEXT.row("convnext_base", "ConvNeXtBase", 1024, 87_566_464),
-    _CONVNEXT.row("convnext_large", "ConvNeXtLarge", 1536, 196_230_336),
-    _CONVNEXT.row("convnext_xlarge", "ConvNeXtXLarge", 2048, 348_147_968),
 )

@@ -15,7 +15,6 @@ from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.cuts import (
-    SCALING,
     cut_points,
     find_cut,
     freeze,
@@ -25,7 +24,7 @@ from tlclassify.networks.cuts import (
     trains_on_images,
     unfreeze_above,
 )
-from tlclassify.networks.graphs import inputs_of, output_at
+from tlclassify.networks.graphs import SCALING, inputs_of, output_at
 from tlclassify.networks.heads import Head, HeadBuilder, build_head, measure_features
 from tlclassify.networks.views import add_table, add_views
 from tlclassify.training.callbacks import WholeFit

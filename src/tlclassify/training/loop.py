@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from tlclassify._checks.files import show_progress
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-from tlclassify.networks.fingerprints import note_training
-from tlclassify.networks.graphs import without_retracing_notes
+from tlclassify.networks.graphs import note_training
 from tlclassify.training.optimizers import build_optimizer
 from tlclassify.training.stages import Stage, resolve_stage
 
@@ -280,18 +279,17 @@ def run_stage(
         progress=progress,
     )
     try:
-        with without_retracing_notes():
-            if trained_before and validation is not None:
-                epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
-            model.fit(
-                training,
-                validation_data=validation,
-                epochs=stage.epochs,
-                shuffle=False,
-                verbose=0,
-                # Epochs come before what changes the rate or takes time of its own.
-                callbacks=[epochs, *callbacks, *_watchers(stage, validation)],
-            )
+        if trained_before and validation is not None:
+            epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+        model.fit(
+            training,
+            validation_data=validation,
+            epochs=stage.epochs,
+            shuffle=False,
+            verbose=0,
+            # Epochs come before what changes the rate or takes time of its own.
+            callbacks=[epochs, *callbacks, *_watchers(stage, validation)],
+        )
     finally:
         progress.close()
         epochs.restore()

@@ -266,8 +266,9 @@ def test_prediction_grid_marks_wrong_ones_with_a_word():
     ]
     for i, ax in enumerate(display.ax_):
         caption = " ".join(ax.get_title().replace("\\$", "$").split())
-        chance = report.probabilities[i].max()
-        assert caption == (f"true: {report.y_true[i]} predicted: {report.y_pred[i]} ({chance:.2f})")
+        probability = report.probabilities[i].max()
+        said = f"true: {report.y_true[i]} predicted: {report.y_pred[i]}"
+        assert caption == f"{said} ({probability:.2f})"
 
 
 def test_prediction_grid_shows_the_surest_mistakes_first():

@@ -133,8 +133,8 @@ def test_a_prediction_grid_takes_row_numbers():
     for rows in ([7, 3, 199], np.array([7, 3, 199], dtype=np.uint8), (7, 3, 199)):
         display = PredictionGridDisplay.from_report(report, X, select=rows)
         np.testing.assert_array_equal(display.y_true, report.y_true[[7, 3, 199]])
-        chances = report.probabilities[[7, 3, 199]].max(axis=1)
-        np.testing.assert_array_equal(display.probabilities, chances)
+        probabilities = report.probabilities[[7, 3, 199]].max(axis=1)
+        np.testing.assert_array_equal(display.probabilities, probabilities)
     for bad in ([200], [-1], [0.0], [[0, 1]], [True], 5, ["wrong"], []):
         with pytest.raises(
             ValueError, match=r"'uncertain', or row numbers in \[0, 200\); received"

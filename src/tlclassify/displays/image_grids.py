@@ -49,12 +49,12 @@ class ImageGridDisplay:
         X: Any,
         y: ArrayLike | None = None,
         *,
-        select: str = "first",
+        select: str | ArrayLike = "first",
         n_rows: int = 3,
         n_columns: int = 6,
         random_state: int | None = None,
     ) -> "ImageGridDisplay":
-        """Return the display of the "first" or of "random" images of a data set."""
+        """Return the display of the "first" or "random" images of a data set, or of given rows."""
         images = _open_images(X)
         labels = _column(y, len(images), "y")
         rows = _choose(select, None, len(images), (n_rows, n_columns), random_state)

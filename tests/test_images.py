@@ -166,11 +166,6 @@ def test_digests_tell_images_apart(files, images):
         open_images(["gone.png", files[0][0]]).digests()
 
 
-def test_files_need_a_shape_first(files):
-    with pytest.raises(ValueError, match="file_shape must be set"):
-        open_images(files[0]).read(0, 1)
-
-
 def test_transparent_pixels_lie_on_white(tmp_path):
     """Of whatever mode: the colour below full transparency is chance."""
     rgba = Image.new("RGBA", (8, 8), (200, 0, 0, 0))

@@ -36,7 +36,7 @@ class ImageSource:
 
     images: NDArray[Any]
     pixel_range: int
-    file_shape: tuple[int, int] | None = None
+    file_shape: tuple[int, int] = (0, 0)
     rows: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
@@ -51,11 +51,7 @@ class ImageSource:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels of what `read` returns."""
-        if not self.is_files:
-            return self.images.shape[1], self.images.shape[2]
-        if self.file_shape is None:
-            raise ValueError("file_shape must be set before image files are read.")
-        return self.file_shape
+        return self.file_shape if self.is_files else self.images.shape[1:3]
 
     def take(self, rows: NDArray[np.intp]) -> "ImageSource":
         """Return the images of the given rows."""
@@ -100,15 +96,13 @@ def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
         # No thread, whose start takes as long as a small network does for an image.
         yield source.read(0, batch_size)
         return
-    starts = range(0, len(source), batch_size)
     with ThreadPoolExecutor(1) as reader:
         upcoming = reader.submit(source.read, 0, batch_size)
-        for start in starts:
+        for start in range(batch_size, len(source), batch_size):
             batch = upcoming.result()
-            after = start + batch_size
-            if after < len(source):
-                upcoming = reader.submit(source.read, after, after + batch_size)
+            upcoming = reader.submit(source.read, start, start + batch_size)
             yield batch
+        yield upcoming.result()
 
 
 def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> ImageSource:

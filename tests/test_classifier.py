@@ -1,7 +1,9 @@
 import gc
 import random
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import keras
 import numpy as np
 import pytest
@@ -257,3 +259,61 @@ def test_bad_labels_and_weights(clf, images):
         clf.fit(X, y, sample_weight=[1, 2, 3])
     with pytest.raises(ValueError, match="zero or more"):
         clf.fit(X, y, sample_weight=-np.ones(24))
+
+
+@pytest.mark.parametrize(
+    "params", [{"verbose": "yes"}, {"warm_start": "no"}, {"warm_start": 1}, {"verbose": None}]
+)
+def test_settings_of_another_type(clf, params):
+    (name,) = params
+    with pytest.raises(TypeError, match=f"{name} must be .*; received {params[name]!r}"):
+        clf.set_params(**params).fit(["nowhere.png"] * 4, [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("haed__dropout", r"(?s)Invalid parameter 'haed' .*\['augmentation', 'backbone'"),
+        ("head__dropuot", r"Invalid parameter 'dropuot' .*\['activation', 'batch_norm'"),
+        ("head_stage__epoch", r"Invalid parameter 'epoch' .*\['batch_norm', 'batch_size'"),
+        ("augmentation__n_views", "augmentation must be an object with parameters.*received None"),
+        ("backbone__width", "backbone must be an object with parameters.* where backbone__width"),
+    ],
+)
+def test_a_wrong_nested_name_is_answered_with_the_valid_ones(clf, images, name, message):
+    with pytest.raises(ValueError, match=message):
+        clf.set_params(**{name: 0.3})
+    with pytest.raises(ValueError, match=message):
+        GridSearchCV(clf, {name: [0.3]}, cv=2).fit(*images)
+
+
+def test_validation_data_is_a_pair(clf, images):
+    X, y = images
+    with pytest.raises(ValueError, match="validation_data must be a pair.*received 3 parts"):
+        clf.fit(X, y, validation_data=(X, y, y))
+    with pytest.raises(ValueError, match="validation_data must be a pair.*received ndarray"):
+        clf.fit(X, y, validation_data=X)
+    clf.set_params(head_stage=Stage(1)).fit(X[:15], y[:15], validation_data=[X[15:], y[15:]])
+    assert "val_loss" in clf.history_[0]
+
+
+@pytest.mark.parametrize("backend", ["threads", "threading", "loky"])
+def test_fits_beside_one_another_equal_the_fit_alone(clf, images, backend):
+    """With dropout and a hidden layer, whose seeds Keras draws from Python's generator."""
+    X, y = images
+    clf.set_params(head=Head((8,), dropout=0.5), head_stage=Stage(2, batch_size=8))
+    alone = clone(clf).fit(X, y).predict_proba(X)
+    before = (random.getstate(), np.random.get_state()[1].copy())  # noqa: NPY002
+    clones = [clone(clf) for _ in range(4)]
+    if backend == "threads":
+        with ThreadPoolExecutor(4) as pool:
+            fitted = list(pool.map(lambda each: each.fit(X, y), clones))
+    else:
+        # A worker process takes ten seconds to begin.
+        n_fits = 1 if backend == "loky" else 4
+        work = [joblib.delayed(TransferClassifier.fit)(each, X, y) for each in clones[:n_fits]]
+        fitted = joblib.Parallel(2, backend=backend)(work)
+    for each in fitted:
+        np.testing.assert_allclose(each.predict_proba(X), alone, atol=1e-5)
+    assert random.getstate() == before[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002

@@ -1,5 +1,7 @@
 """An epoch reads every row once, with its own target and weight."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,21 @@ def test_targets_and_weights_follow_their_rows(seed):
     np.testing.assert_array_equal(targets, np.eye(3)[TARGETS[rows]])
     np.testing.assert_array_equal(weights, weight[rows])
     assert targets.dtype == weights.dtype == np.float32
+
+
+def test_many_classes_cost_a_row_an_image_and_no_matrix():
+    examples = Examples(StoredInputs([np.arange(8)]), np.arange(8), n_classes=10_000, batch_size=8)
+    tracemalloc.start()
+    _, targets = examples[0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert targets.shape == (8, 10_000)
+    assert peak < 4 * targets.nbytes
+
+
+def test_smoothing_gives_a_share_of_each_target_to_all_classes():
+    targets = read(make(label_smoothing=0.3))[1]
+    np.testing.assert_allclose(targets, 0.7 * np.eye(3)[TARGETS] + 0.1, rtol=1e-6)
 
 
 def test_without_weights_a_batch_has_none():

@@ -1,5 +1,8 @@
 """What holds of stages that train more than the head."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -409,3 +412,108 @@ def test_a_part_that_is_none_has_no_parameters():
         TransferClassifier(fine_tune_stage=None).set_params(fine_tune_stage__epochs=2)
     with pytest.raises(TypeError, match="fine_tune_stage must be a Stage, 'top' or 'all' or None"):
         TransferClassifier(fine_tune_stage=3).fit(np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1])
+
+
+WHOLE = fine_tuning(1, unfreeze="all")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (
+            {"augmentation": Augmentation(mixup_alpha=0.2)},
+            "augmentation__mixup_alpha needs a stage",
+        ),
+        ({"augmentation": Augmentation(cutmix_factor=1)}, "augmentation__cutmix_factor needs a st"),
+        ({"augmentation": Augmentation(brightness=0.1, n_views=1)}, "n_views must be at least 2"),
+        ({"augmentation": [keras.layers.RandomFlip()]}, "augmentation of Keras layers needs a st"),
+        ({"head_stage": Stage(layer_decay=0.5)}, "head_stage__layer_decay must be 1 where"),
+        ({"head_stage": Stage(batch_norm="train")}, "head_stage__batch_norm must be 'frozen' whe"),
+        ({"fine_tune_stage": Stage(unfreeze="two", layer_decay=0.5)}, "fine_tune_stage__layer_dec"),
+    ],
+)
+def test_a_setting_without_effect_is_an_error(clf, images, runs, params, message):
+    with pytest.raises(ValueError, match=message):
+        clf.set_params(**params).fit(*images)
+    assert not runs
+
+
+def test_a_linear_head_has_no_use_for_an_activation(clf, images):
+    clf.set_params(head=Head((), activation="gelu"), fine_tune_stage=None, head_stage=Stage(1))
+    with pytest.warns(
+        UserWarning, match="head__activation='gelu' has no effect.*hidden_units"
+    ) as w:
+        clf.fit(*images)
+    assert w[0].filename == __file__
+
+
+def test_views_of_one_stage_may_be_those_of_another(clf, images):
+    """A head on images as they are, then the network on fresh views, mixed."""
+    views = Augmentation(brightness=0.1, mixup_alpha=0.2, n_views=1)
+    clf.set_params(augmentation=views, fine_tune_stage=WHOLE, head_stage__epochs=1).fit(*images)
+    assert len(clf.history_) == 2
+
+
+def test_a_stage_is_held_to_the_head_by_one_measure(clf, images):
+    """Smoothed, a loss would be another measure of the same probabilities."""
+    X, y = images
+    stage = fine_tuning(2, unfreeze=1, label_smoothing=0.9).set_params(learning_rate=0.1)
+    clf.set_params(head_stage=Stage(30, learning_rate=0.2, batch_size=8), fine_tune_stage=stage)
+    clf.fit(X[:15], y[:15], validation_data=[X[15:], y[15:]])
+    lowest = min(row["val_loss"] for row in clf.history_)
+    targets = np.searchsorted(clf.classes_, y[15:])
+    said = clf.predict_proba(X[15:])[np.arange(9), targets]
+    assert -np.log(said).mean() == pytest.approx(lowest, rel=1e-2)
+    assert clf.history_[-1]["val_loss"] > lowest
+
+
+def test_a_fit_lets_go_of_its_activations(clf, images, monkeypatch):
+    """TensorFlow keeps every data set that was iterated over, and with it what it reads."""
+    read = []
+    original = Examples.__init__
+
+    def noting(self, inputs, *arguments, **options):
+        read.append(weakref.ref(inputs))
+        original(self, inputs, *arguments, **options)
+
+    monkeypatch.setattr(Examples, "__init__", noting)
+    clf.set_params(head_stage=None).fit(*images)
+    gc.collect()
+    assert [inputs() for inputs in read] == [None, None]
+
+
+@pytest.mark.graphs
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts TensorFlow's graphs")
+def test_fits_leave_no_graphs_behind(make_clf, images):
+    def count():
+        make_clf(head_stage=Stage(1)).fit(*images)
+        gc.collect()
+        return sum(type(item).__name__ == "FuncGraph" for item in gc.get_objects())
+
+    count()
+    assert count() == count()
+
+
+@pytest.mark.parametrize(
+    "layers", [keras.layers.RandomBrightness(0.3), [keras.layers.RandomFlip("horizontal")]]
+)
+def test_keras_layers_change_training_images_alone(clf, images, layers):
+    X, y = images
+    clf.set_params(augmentation=layers, fine_tune_stage=WHOLE, head_stage=None)
+    first, second = (clone(clf).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    plain = clone(clf).set_params(augmentation=None).fit(X, y)
+    assert not np.array_equal(plain.predict_proba(X), first.predict_proba(X))
+    assert first.history_[0]["loss"] != plain.history_[0]["loss"]
+    assert len(first.model_.layers) == len(plain.model_.layers)
+
+
+def test_layers_that_change_the_shape_are_refused(clf, images):
+    clf.set_params(augmentation=keras.layers.RandomCrop(4, 4), fine_tune_stage=WHOLE)
+    with pytest.raises(ValueError, match=r"images of shape \(8, 8, 3\); received layers that make"):
+        clf.set_params(head_stage=None).fit(*images)
+
+
+def test_the_articles_alexnet_takes_weights_of_ones_own():
+    assert article_classifier("alexnet").weights is None
+    assert article_classifier("alexnet", weights="mine.h5").weights == "mine.h5"

@@ -200,6 +200,40 @@ def test_a_loss_that_is_not_finite_ends_the_stage_with_the_best_epoch(data):
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_weights_that_an_epochs_last_step_broke_are_not_kept(data, trained_before):
+    """Its loss was measured before that step, and is finite."""
+    model = linear()
+    before = model.get_weights()
+    stage = Stage(epochs=3, learning_rate=1e38, optimizer="sgd")
+    training = make(*data, range(16), weight=np.full(60, 1e3, np.float32))
+    expected = pytest.warns(UserWarning, match="'x' ended in epoch 1.*the best weights before")
+    if not trained_before:
+        expected = pytest.raises(FloatingPointError, match="'x' diverged in its first epoch")
+    with expected:
+        run(model, stage, name="x", training=training, trained_before=trained_before)
+    for kept, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(kept, value)
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize("broken", [0, 12, 24])
+def test_steps_taken_at_once_end_where_the_loss_is_not_finite(data, broken):
+    """In the epoch in which it happens, of 25 steps each, and no epoch later."""
+    X, y = np.tile(data[0], (10, 1))[:400], np.tile(data[1], 10)[:400]
+    X[16 * broken] = np.nan
+    history = []
+    prepared = Prepared(
+        linear(),
+        Stage(epochs=3, patience=None),
+        Examples(StoredInputs([X]), y, n_classes=3, batch_size=16),
+        steps_per_execution=10,
+    )
+    with pytest.raises(FloatingPointError, match="diverged in its first epoch"):
+        run_stage(prepared, name="x", history=history)
+    assert len(history) == 1
+
+
 def test_a_loss_that_is_never_finite_is_an_error(data):
     with pytest.raises(FloatingPointError, match="'x' diverged in its first epoch"):
         run(

@@ -17,6 +17,7 @@ from tlclassify.activations.run import Pass, Running, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
+from tlclassify.inputs.splits import seeded
 from tlclassify.networks.backbones import Backbone
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit
@@ -302,7 +303,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if "_network" not in state:
             return
         build, arguments = state["_network"]["reduced"]
-        with keras.saving.custom_object_scope(state["_network"]["classes"]):
+        # Keras draws seeds for layers that have none from Python's own generator.
+        with seeded(0), keras.saving.custom_object_scope(state["_network"]["classes"]):
             self.model_ = build(*arguments)
         backbone_name, head_name = state["_network"]["names"]
         self.head_ = self.model_.get_layer(head_name)

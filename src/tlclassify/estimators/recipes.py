@@ -54,7 +54,7 @@ def article_classifier(
     epochs : int, optional
         None: 100 for MobileNet, 30 for the others.
     weights : {"pretrained"}, path or None, default "pretrained"
-        As in `TransferClassifier`; always None for AlexNet.
+        As in `TransferClassifier`; AlexNet has no pretrained ones and begins with random ones.
     random_state : int, optional
         As in `TransferClassifier`.
     verbose : int, default 1
@@ -80,7 +80,7 @@ def article_classifier(
     row = _ARTICLE_ROWS[check_choice("backbone", backbone, tuple(_ARTICLE_ROWS))]
     return TransferClassifier(
         backbone,
-        weights=None if backbone == "alexnet" else weights,
+        weights=None if (backbone, weights) == ("alexnet", "pretrained") else weights,
         image_size=row["image_size"],
         head=row["head"],
         augmentation="article",

@@ -19,7 +19,7 @@ from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
-from tlclassify.networks.cuts import trains_on_images
+from tlclassify.networks.cuts import layers_above, trains_on_images
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.callbacks import check_callbacks
 from tlclassify.training.fit import Fit, Labelled
@@ -158,9 +158,10 @@ def _check_effects(fit: Fit) -> None:
                 stacklevel=4,
             )
     for name, cut in fit.cuts.items():
+        unfrozen = any(layer.weights for layer in layers_above(fit.network, cut))
         for setting, neutral in (("layer_decay", 1), ("batch_norm", "frozen")):
             value = getattr(fit.stages[name], setting)
-            if cut == fit.features and value != neutral:
+            if value != neutral and not unfrozen:
                 raise ValueError(
                     f"{name}_stage__{setting} must be {neutral!r} where a stage unfreezes nothing "
                     f"under the head; received {value!r}, which would have no effect. Set "

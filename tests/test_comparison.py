@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from tlclassify import Stage, TransferClassifier, get_backbone, register_backbone
 from tlclassify._checks import files
-from tlclassify.analysis import comparison, comparison_task
+from tlclassify.analysis import comparison
 from tlclassify.analysis.comparison import compare_backbones
 from tlclassify.analysis.evaluate import evaluate, trace_origin
 from tlclassify.datasets import make_shapes
@@ -51,7 +51,7 @@ def shapes():
 def make(tiny, monkeypatch):
     """A function that makes a classifier on a tiny backbone that counts as the library's own."""
     register_backbone(replace(tiny, name="tiny_row"))
-    monkeypatch.setattr(comparison_task, "BUILT_IN", (get_backbone("tiny_row"),))
+    monkeypatch.setattr(comparison, "BUILT_IN", (get_backbone("tiny_row"),))
 
     def make(**params):
         return TransferClassifier("tiny_row", **FAST | params)

@@ -1,30 +1,43 @@
-"""Several backbones on one task: which one, how much better, and at what price."""
+"""Several backbones on one task: which one, how much better, and at what price.
 
+A finished row may be kept from call to call, in a file named by the SHA-256 of the images, the
+labels, the split, the classifier's settings and the versions at work. It holds probabilities and
+numbers, nothing that runs; what cannot be read counts as absent.
+"""
+
+import hashlib
+import io
+import json
 import math
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.model_selection import check_cv
 
-from tlclassify._checks.files import show_progress
+from tlclassify._checks.files import show_progress, write_whole
+from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.activations.run import run_batches
-from tlclassify.analysis.comparison_task import Task, open_task
-from tlclassify.analysis.evaluate import evaluate
+from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_reports
+from tlclassify.evaluation.measuring import build_report
 from tlclassify.evaluation.text import short_name
-from tlclassify.inputs.images import ImageSource, reopen_images
-from tlclassify.inputs.splits import draw_seeds
+from tlclassify.inputs.images import ImageSource, open_images, reopen_images
+from tlclassify.inputs.splits import check_targets, draw_seeds, split_rows
 from tlclassify.networks.backbones import Backbone, get_backbone
+from tlclassify.networks.rows import BUILT_IN
 
 __all__ = ["compare_backbones"]
 
@@ -33,6 +46,79 @@ _TIMED_IMAGES, _TIMED_SECONDS = 512, 2.0
 _REASON_WIDTH = 300
 # What keeps a backbone from a task: weights, disk, network, memory, size, precision, packages.
 _EXPECTED = (OSError, MemoryError, ValueError, FloatingPointError, OverflowError, ImportError)
+# What a kept row holds beside its probabilities.
+_NUMBERS = [field.name for field in fields(ComparisonRow)[3:]]
+_ORIGIN = ("created", "versions", "history")
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Images and labels to fit on and to judge by, and the folder of finished rows, if any."""
+
+    X: Any
+    labels: NDArray[Any]
+    X_test: Any
+    labels_test: NDArray[Any]
+    classes: NDArray[Any]
+    folds: list[tuple[NDArray[Any], NDArray[Any]]] | None
+    confidence_level: float
+    folder: Path | None
+
+    def read_row(self, name: str, clf: TransferClassifier) -> ComparisonRow | None:
+        """Return the row that an equal classifier left, or None."""
+        path = self._path(clf)
+        if path is None:
+            return None
+        try:
+            written = path.read_bytes()
+            content = written[_DIGEST_BYTES:]
+            if hashlib.sha256(content).digest() != written[:_DIGEST_BYTES]:
+                return None
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                probabilities, numbers = arrays["probabilities"], json.loads(str(arrays["numbers"]))
+            measured = {key: numbers[key] for key in _NUMBERS}
+            origin = {key: numbers[key] for key in _ORIGIN} | {"history": tuple(numbers["history"])}
+        except (OSError, KeyError):
+            return None
+        true, level = encode_labels(self.labels_test, self.classes), self.confidence_level
+        report = build_report(true, probabilities, self.classes, confidence_level=level)
+        today = trace_origin(clf, self.X_test, report)
+        return ComparisonRow(name, replace(report, origin=replace(today, **origin)), **measured)
+
+    def keep_row(self, clf: TransferClassifier, row: ComparisonRow) -> None:
+        """Keep a row; where that cannot be done, warn, for the row itself is not lost."""
+        path, report = self._path(clf), row.report
+        if path is None or report is None:
+            return
+        numbers = {key: getattr(row, key) for key in _NUMBERS}
+        numbers |= {key: getattr(report.origin, key) for key in _ORIGIN}
+        file = io.BytesIO()
+        np.savez(file, probabilities=report.probabilities, numbers=np.array(json.dumps(numbers)))
+        content = file.getvalue()
+        try:
+            write_whole(path, hashlib.sha256(content).digest() + content)
+        except OSError as error:
+            warnings.warn(
+                f"cache_dir: the row {row.name!r} could not be kept in {path.parent} ({error}); "
+                "the same call again would fit it anew. Free some room or choose another folder.",
+                stacklevel=2,
+            )
+
+    def _path(self, clf: TransferClassifier) -> Path | None:
+        """Return a row's file, or None where no name of the settings would last."""
+        # An object's text may hold its address or be cut short, and the name of a user's own
+        # backbone may mean another network tomorrow.
+        settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
+        text = repr(sorted((name, repr(value)) for name, value in settings.items()))
+        is_lasting = " at 0x" not in text and "..." not in text
+        if self.folder is None or not is_lasting or get_backbone(clf.backbone) not in BUILT_IN:
+            return None
+        weights = Path(str(clf.weights))
+        if weights.is_file():
+            status = weights.stat()
+            text += f" {status.st_size} {status.st_mtime_ns}"
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.row"
 
 
 def compare_backbones(
@@ -113,7 +199,7 @@ def compare_backbones(
     split_seed, seed = draw_seeds(random_state, 2)
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
     classifiers = _name_rows(names, template, cache_dir=cache_dir, verbose=max(verbose - 1, 0))
-    task = open_task(
+    task = _open_task(
         *(X, y, X_test, y_test),
         cv=cv,
         fraction=test_fraction,
@@ -148,23 +234,23 @@ def _name_rows(
 ) -> dict[str, TransferClassifier]:
     if isinstance(names, str) or not isinstance(names, Mapping | Sequence):
         names = [names]
-    given = names if isinstance(names, Mapping) else dict(enumerate(names))
+    named = isinstance(names, Mapping)
+    given = names if named else dict(enumerate(names))
     if not given:
         raise ValueError("names must hold at least one backbone; received none.")
     classifiers: dict[str, TransferClassifier] = {}
     for key, part in given.items():
-        clf = clone(part if isinstance(part, TransferClassifier) else template)
-        if not isinstance(part, TransferClassifier):
-            clf.set_params(backbone=part)
-        row = get_backbone(clf.backbone)
+        whole = isinstance(part, TransferClassifier)
+        clf = clone(part) if whole else clone(template).set_params(backbone=part)
         clf.set_params(cache_dir=clf.cache_dir or cache_dir, verbose=verbose)
-        name = str(key) if isinstance(names, Mapping) else row.name
+        backbone = get_backbone(clf.backbone).name
+        name = str(key) if named else backbone
         copies = sum(other.partition(" #")[0] == name for other in classifiers)
         classifiers[f"{name} #{copies + 1}" if copies else name] = clf
     return classifiers
 
 
-def _measure_row(name: str, clf: TransferClassifier, task: Task, progress: Any) -> ComparisonRow:
+def _measure_row(name: str, clf: TransferClassifier, task: _Task, progress: Any) -> ComparisonRow:
     # Folds read what the fit on all images has run.
     needs_folder = task.folds is not None and clf.cache_dir is None
     folder = tempfile.TemporaryDirectory() if needs_folder else nullcontext(clf.cache_dir)
@@ -209,3 +295,49 @@ def _measure_rate(runner: Runner, source: ImageSource, batch_size: int) -> float
         list(run_batches(runner, batch, batch_size=n_images))
         seconds.append(time.perf_counter() - start)
     return n_images / statistics.median(seconds[1:])
+
+
+def _open_task(
+    X: Any,
+    y: ArrayLike,
+    X_test: Any,
+    y_test: ArrayLike | None,
+    *,
+    cv: Any,
+    fraction: float,
+    seed: int,
+    confidence_level: float,
+    cache_dir: str | Path | None,
+) -> _Task:
+    """Check images and labels, and split them where there is nothing else to judge by."""
+    if (X_test is None) != (y_test is None):
+        raise ValueError("X_test and y_test must come together; received one of them.")
+    if X_test is not None and cv is not None:
+        raise ValueError("cv must be None where X_test is given; received both. Drop one of them.")
+    source, folds = open_images(X), None
+    labels = check_labels(y, n_samples=len(source))
+    classes, targets = check_targets(labels)
+    if cv is not None:
+        X_test, labels_test = X, labels
+        # All rows are judged by the same folds, also where a splitter draws new ones at each call.
+        folds = list(check_cv(cv, labels, classifier=True).split(np.zeros(len(labels)), labels))
+    elif y_test is None:
+        instead = "pass X_test and y_test"
+        rows, held_out = split_rows(
+            targets, classes, fraction, seed, name="test_fraction", instead=instead
+        )
+        X, X_test = source.images[rows], source.images[held_out]
+        labels, labels_test = labels[rows], labels[held_out]
+    else:
+        test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
+        labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
+        encode_labels(labels_test, classes, name="y_test", source="seen in y")
+    folder = None
+    if cache_dir is not None:
+        pairs = [[part.tolist() for part in pair] for pair in folds or ()]
+        digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs}".encode())
+        for images, names in ((X, labels), (X_test, labels_test)):
+            digest.update(open_images(images).digests().tobytes())
+            digest.update(repr(names.tolist()).encode())
+        folder = Path(cache_dir) / "comparisons" / digest.hexdigest()
+    return _Task(X, labels, X_test, labels_test, classes, folds, confidence_level, folder)

@@ -17,7 +17,7 @@ from tlclassify.analysis.comparison import compare_backbones
 from tlclassify.analysis.evaluate import evaluate, trace_origin
 from tlclassify.datasets import make_shapes
 from tlclassify.evaluation.comparison import ComparisonRow, adjust_holm, compare_reports, mcnemar
-from tlclassify.evaluation.measuring import build_report
+from tlclassify.evaluation.report import build_report
 from tlclassify.networks import backbones
 
 FAST = {"weights": None, "head": "linear", "head_stage": Stage(2), "random_state": 0, "verbose": 0}

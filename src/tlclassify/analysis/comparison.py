@@ -32,7 +32,7 @@ from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_reports
-from tlclassify.evaluation.measuring import build_report
+from tlclassify.evaluation.report import build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
 from tlclassify.inputs.splits import check_targets, draw_seeds, split_rows

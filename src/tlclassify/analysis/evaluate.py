@@ -18,14 +18,13 @@ from tlclassify._checks.images import check_pixels, read_image
 from tlclassify._checks.labels import check_labels, encode_labels
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.evaluation.diagnosis import Origin
-from tlclassify.evaluation.measuring import build_report
-from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport
+from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource
 
 __all__ = ["evaluate"]
 
-_THUMBNAIL_PIXELS, _SETTING_WIDTH = 128, 300
+_THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
 _LIBRARIES = {
     name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
 } | {"scikit-learn": "sklearn"}
@@ -98,7 +97,8 @@ def evaluate(
     else:
         classes, true = np.unique(labels, return_inverse=True)
         probabilities = cross_val_predict(clf, X, labels, cv=cv, method="predict_proba")
-    report = build_report(true, probabilities, classes, top_k=ks, confidence_level=confidence_level)
+    p = _check_probabilities(probabilities, shape=(len(true), len(classes)))
+    report = build_report(true, p, classes, top_k=ks, confidence_level=confidence_level)
     return replace(report, origin=trace_origin(clf, X, report))
 
 
@@ -143,6 +143,26 @@ def _fitted_classes(clf: Any) -> NDArray[Any]:
     return classes
 
 
+def _check_probabilities(values: ArrayLike, *, shape: tuple[int, int]) -> NDArray[Any]:
+    """Return a copy, or an error that says what is wrong."""
+    p = np.array(values)
+    if p.shape != shape or p.dtype.kind != "f":
+        raise ValueError(
+            f"clf.predict_proba must return floating point of shape (n_samples, n_classes) = "
+            f"{shape}; received {p.dtype} of shape {p.shape}."
+        )
+    sums = p.sum(axis=1, dtype=float)
+    bad = np.flatnonzero(~((np.abs(sums - 1) < _SUM_TOLERANCE) & (p >= 0).all(axis=1)))
+    if len(bad):
+        raise ValueError(
+            "clf.predict_proba must return probabilities, finite and summing to 1 in each row; "
+            f"received {len(bad)} of {len(p)} rows that are not, the first at row {bad[0]}, with "
+            f"sum {sums[bad[0]]:g}. NaN comes from a training that diverged: lower the learning "
+            "rate and fit again."
+        )
+    return p
+
+
 def _take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.uint8]]:
     """Return small uint8 RGB pictures of some rows; of what is no image, none."""
     try:
@@ -151,14 +171,13 @@ def _take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.
     except (TypeError, ValueError, LookupError, RuntimeError):  # X may be anything, a table or text
         return {}
     source = ImageSource(images, getattr(clf, "pixel_range_", 255 if largest > 1 else 1))
+    if not source.is_files:
+        images = source.read(0, len(rows))
     thumbnails = {}
-    if source.is_files:
-        for row, path in zip(rows, images, strict=True):
-            with suppress(OSError):
-                thumbnails[row] = read_image(path, max_side=_THUMBNAIL_PIXELS)
-        return thumbnails
-    for row, pixels in zip(rows, source.read(0, len(rows)), strict=True):
-        picture = Image.fromarray(pixels)
-        picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-        thumbnails[row] = np.asarray(picture)
+    for row, image in zip(rows, images, strict=True):
+        with suppress(OSError):
+            pixels = read_image(image, max_side=_THUMBNAIL_PIXELS) if source.is_files else image
+            picture = Image.fromarray(pixels)
+            picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+            thumbnails[row] = np.asarray(picture)
     return thumbnails

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tlclassify.evaluation.report import EvaluationReport, to_plain
-from tlclassify.evaluation.text import comparison_lines, comparison_markdown
+from tlclassify.evaluation.report import EvaluationReport
+from tlclassify.evaluation.text import comparison_lines, comparison_markdown, to_plain
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What a classifier did on a labelled test set: the record that `evaluate` makes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin
-from tlclassify.evaluation.text import report_lines
+from tlclassify.evaluation.text import report_lines, to_plain
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
 ORDERS = ("wrong", "unlikely", "uncertain")
@@ -260,6 +260,10 @@ class EvaluationReport:
         return build_report_page(self, path=path)
 
 
+def _known(intervals: NDArray[np.float64]) -> list[list[float] | None]:
+    return [None if np.isnan(low) else [low, high] for low, high in intervals.tolist()]
+
+
 def _one_against_all(
     report: EvaluationReport, label: Any
 ) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
@@ -278,22 +282,47 @@ def _one_against_all(
     return positive, report.probabilities[:, known.index(label)]
 
 
-def _known(intervals: NDArray[np.float64]) -> list[list[float] | None]:
-    return [None if np.isnan(low) else [low, high] for low, high in intervals.tolist()]
-
-
-def to_plain(value: Any) -> Any:
-    """Return a value in types that `json.dumps` takes; what is not a number is None."""
-    if is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and np.isfinite(value).all():
-        return value.tolist()
-    if isinstance(value, list | tuple | np.ndarray):
-        return [to_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return None if value != value else value  # noqa: PLR0124 - NaN
+def build_report(
+    true: NDArray[np.intp],
+    probabilities: NDArray[Any],
+    classes: NDArray[Any],
+    *,
+    top_k: Sequence[int] = (5,),
+    confidence_level: float = 0.95,
+) -> EvaluationReport:
+    """Return the report on probabilities, and labels as columns of these; its origin is empty."""
+    p = probabilities
+    pred, columns, level = p.argmax(axis=1), np.arange(len(classes)), float(confidence_level)
+    counts = metrics.confusion_matrix(true, pred, labels=columns)
+    right, support, correct = counts.diagonal(), counts.sum(axis=1), true == pred
+    scores = np.stack(
+        metrics.precision_recall_fscore_support(true, pred, labels=columns, zero_division=0.0)[:3]
+    )
+    of_true = p[np.arange(len(true)), true]
+    smallest = np.finfo(p.dtype).eps  # as in scikit-learn's log_loss
+    # Equal probabilities rank in the order of classes, as in argmax.
+    ahead = (p > of_true[:, None]) | ((p == of_true[:, None]) & (columns < true[:, None]))
+    ranks, ks = ahead.sum(axis=1), sorted({min(k, len(classes)) for k in top_k})
+    return EvaluationReport(
+        classes=classes,
+        y_true=classes[true],
+        y_pred=classes[pred],
+        probabilities=p,
+        accuracy=float(correct.mean()),
+        accuracy_interval=diagnosis.wilson_interval(int(correct.sum()), len(true), level),
+        confidence_level=level,
+        top_k_accuracy={k: float((ranks < k).mean()) for k in ks},
+        log_loss=float(-np.log(np.clip(of_true, smallest, 1 - smallest)).mean()),
+        calibration_error=diagnosis.measure_reliability(correct, p.max(axis=1), level).error,
+        confusion_matrix=counts,
+        confusion_matrix_normalized=counts / np.maximum(support, 1)[:, None],
+        precision=scores[0],
+        precision_intervals=diagnosis.wilson_intervals(right, counts.sum(axis=0), level),
+        recall=scores[1],
+        recall_intervals=diagnosis.wilson_intervals(right, support, level),
+        f1=scores[2],
+        support=support,
+        macro_average=ClassAverage(*scores[:, support > 0].mean(axis=1).tolist()),
+        weighted_average=ClassAverage(*np.average(scores, axis=1, weights=support).tolist()),
+        origin=Origin({}, {}, "", (), {}),
+    )

@@ -1,7 +1,8 @@
-"""Reports and comparisons as lines of text."""
+"""Reports and comparisons as lines of text, and as what JSON knows."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,3 +136,20 @@ def _align(table: Sequence[Sequence[str]], *, width: int = 0) -> list[str]:
         cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *cells]))
     return lines
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value in types that `json.dumps` takes; what is not a number is None."""
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and np.isfinite(value).all():
+        return value.tolist()
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value != value else value  # noqa: PLR0124 - NaN

@@ -252,14 +252,22 @@ def test_a_head_that_a_function_built(make_clf, images, again, tmp_path):
         load(tmp_path / "saved.tlc")
 
 
-def test_a_backbone_that_has_no_name_in_the_registry(trained, tiny, images, again, tmp_path):
-    clf = copy.copy(trained)
-    clf.blueprint_ = replace(clf.blueprint_, backbone=replace(tiny, name="vgg16"))
-    loaded = again(clf, backbone=tiny)
-    assert loaded.backbone is tiny
-    assert_equal_answers(loaded, clf, images[0])
-    with pytest.raises(ValueError, match="backbone must be what the fit .*'vgg16'; received None"):
-        load(tmp_path / "saved.tlc")
+def test_a_model_for_a_backbone_and_a_layer_for_a_head(make_clf, images, again, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    # Of this name another one is registered.
+    own = {
+        "backbone": keras.Model(inputs, build_tiny(inputs), name="resnet50"),
+        "head": keras.Sequential(
+            [keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(3, activation="softmax")]
+        ),
+    }
+    clf = make_clf(head_stage=QUICK).set_params(**own, weights="pretrained").fit(*images)
+    for loaded in (again(clf, **own), pickle.loads(pickle.dumps(clf))):
+        assert_equal_answers(loaded, clf, images[0])
+    for missing in own:
+        given = {name: part for name, part in own.items() if name != missing}
+        with pytest.raises(ValueError, match=f"{missing} must be what the fit .*received None"):
+            load(tmp_path / "saved.tlc", **given)
 
 
 @pytest.mark.parametrize("options", [{"head": own_head}, {"backbone": "tiny"}])

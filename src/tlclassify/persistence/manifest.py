@@ -48,13 +48,6 @@ class Pairs(Struct, tag=True, forbid_unknown_fields=True):
     pairs: list[tuple[bool | int | float | str, float]]
 
 
-class Labels(Struct, forbid_unknown_fields=True):
-    """Class labels and their dtype."""
-
-    dtype: str
-    labels: list[Any]
-
-
 class _Version(Struct):
     """What every manifest has said and will say."""
 
@@ -77,11 +70,11 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     image_size: Annotated[int, Meta(ge=1, le=2048)]
     dtype_policy: str
     parameters: dict[str, bool | int | float | str | Part | Function | Pairs | None]
-    classes: Labels
+    classes: list[Any]
+    classes_dtype: str
     class_counts: Annotated[list[list[int]], Meta(min_length=1, max_length=2)]
     image_shape: tuple[Side, Side, Literal[3]]
     pixel_range: Literal[1, 255]
-    n_features: Annotated[int, Meta(ge=1)]
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
     history: list[dict[str, int | float | str | None]]  # None where a number is not finite
     probe: list[float]
@@ -92,7 +85,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
             raise ValueError(f"its dtype_policy is {self.dtype_policy[:50]!r}")
         if math.prod(self.image_shape[:2]) > _MAX_PIXELS:
             raise ValueError(f"its images have more than {_MAX_PIXELS:,} pixels")
-        decode_labels_from_json(self.classes.labels, self.classes.dtype)
+        decode_labels_from_json(self.classes, self.classes_dtype)
         TransferClassifier(**from_value(self.parameters))
         if not all(map(math.isfinite, self.probe)):
             raise ValueError("its probe image has probabilities that are not finite")
@@ -112,7 +105,7 @@ def encode_manifest(clf: TransferClassifier) -> str:
         params["random_state"] = None
     if not isinstance(params["augmentation"], str | Augmentation):
         params["augmentation"] = None
-    labels, dtype = encode_labels_as_json(clf.classes_)
+    classes, classes_dtype = encode_labels_as_json(clf.classes_)
     manifest = Manifest(
         versions=list_versions(),
         backbone=backbone,
@@ -121,11 +114,11 @@ def encode_manifest(clf: TransferClassifier) -> str:
         image_size=blueprint.image_size,
         dtype_policy=blueprint.dtype_policy,
         parameters={k: _to_value(v, k) for k, v in params.items() if k not in _NOT_KEPT},
-        classes=Labels(dtype, labels),
+        classes=classes,
+        classes_dtype=classes_dtype,
         class_counts=blueprint.class_counts,
         image_shape=clf.image_shape_,  # type: ignore[arg-type]
         pixel_range=clf.pixel_range_,  # type: ignore[arg-type]
-        n_features=clf.n_features_,
         temperature=float(clf.temperature_),
         history=clf.history_,
         probe=answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_).tolist(),

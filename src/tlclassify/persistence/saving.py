@@ -26,12 +26,7 @@ from tlclassify.networks.blueprints import (
     expected_shapes,
 )
 from tlclassify.networks.heads import Head, HeadBuilder
-from tlclassify.persistence.manifest import (
-    Function,
-    Manifest,
-    encode_manifest,
-    from_value,
-)
+from tlclassify.persistence.manifest import Function, Manifest, encode_manifest, from_value
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import SavedFile, write_file
 
@@ -214,30 +209,25 @@ def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
 
 
 def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Model]:
-    """Build the networks and give them their weights, once these are known to be in the file."""
+    """Build the networks and give them their weights."""
     manifest, row = file.manifest, get_backbone(blueprint.backbone)
-    n_features, n_classes = manifest.n_features, len(manifest.classes.labels)
     n_parameters = sum(map(math.prod, file.shapes(_BACKBONE)))
-    # Before the network takes memory: a small file must not name a large one.
+    # Before a network takes memory: a small file must not name a large one.
     if row.n_parameters not in {None, n_parameters}:
         raise ValueError(
             f"it has {n_parameters:,} weights for the backbone {row.name!r} of {row.n_parameters:,}"
         )
+    network = build_network_again(blueprint, image_shape=manifest.image_shape)
+    _fill(network, _BACKBONE, file)
+    features_shape, n_classes = network.output.shape[1:], len(manifest.classes)
     if isinstance(blueprint.head, Head):
-        expected = expected_shapes(blueprint.head, n_features, n_classes)
+        expected = expected_shapes(blueprint.head, features_shape[-1], n_classes)
         if file.shapes(_HEAD) != expected:
             raise ValueError("it has arrays for the head that do not fit the head's layers")
-    network = build_network_again(blueprint, image_shape=manifest.image_shape)
-    if network.output.shape[-1] != n_features:
-        raise ValueError(
-            f"the backbone {row.name!r} gives {network.output.shape[-1]} features, and it has "
-            f"{n_features}"
-        )
-    _fill(network, _BACKBONE, file)
     statistics = [*file.read(_STANDARDIZATION)]
     top = build_head_again(
         blueprint,
-        features_shape=network.output.shape[1:],
+        features_shape=features_shape,
         n_classes=n_classes,
         statistics=(statistics[0], statistics[1]) if statistics else None,
     )
@@ -276,8 +266,8 @@ def _assemble(
         {key: math.nan if value is None else value for key, value in row.items()}
         for row in manifest.history
     ]
-    clf.classes_ = decode_labels_from_json(manifest.classes.labels, manifest.classes.dtype)
+    clf.classes_ = decode_labels_from_json(manifest.classes, manifest.classes_dtype)
     clf.image_shape_ = manifest.image_shape
-    clf.n_features_ = manifest.n_features
+    clf.n_features_ = int(network.output.shape[-1])
     clf.pixel_range_ = manifest.pixel_range
     return with_temperature(clf, manifest.temperature)

@@ -108,7 +108,9 @@ def test_rows_without_a_time_are_left_out():
 def test_names_lie_inside_and_apart(kind):
     times = {"crowded": np.arange(5, 6, 0.1), "same": [5.0] * 4, "edge": [0.0, 0.0, 100.0]}[kind]
     rows = [made_row(f"classifier {i}", 0.7, seconds=time) for i, time in enumerate(times)]
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002 - the global one
     display = AccuracyAgainstTimeDisplay(rows).plot()
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
     display.figure_.canvas.draw()
     assert touching(display.ax_.texts) == []
     frame = display.ax_.get_window_extent().padded(0.5)

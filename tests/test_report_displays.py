@@ -92,7 +92,7 @@ def test_of_many_classes_the_lowest_areas_are_shown(kind):
 
 def test_a_class_without_images_has_no_curve():
     report = made_report(["a", "b", "c"], n_samples=2, right=0)
-    with pytest.raises(ValueError, match="two classes or more for these curves; all 2 are of 'a'"):
+    with pytest.raises(ValueError, match="images beside those of other classes; received none"):
         ClassCurvesDisplay.from_report(report)
     report = made_report(list("abcdefgh"), n_samples=5)
     found = sorted(set(report.y_true))

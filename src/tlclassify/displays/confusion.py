@@ -182,10 +182,12 @@ def _draw_matrix(
 
 def _write_values(ax: Axes, matrix: NDArray[Any]) -> None:
     """Write the values in the size of their cells, where that can be read."""
+    if len(matrix) > _CELLS_WITH_VALUES:
+        return
     texts = [_write_value(value) for value in matrix.flat]
     cell = ax.get_window_extent().width / ax.figure.dpi / len(matrix)
     size = min(9, cell / text_inches(*(f"{text} " for text in texts), fontsize=1))
-    if len(matrix) > _CELLS_WITH_VALUES or size < _SMALLEST_VALUE:
+    if size < _SMALLEST_VALUE:
         return
     top = ax.images[0].get_clim()[1]
     style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}

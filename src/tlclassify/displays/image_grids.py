@@ -186,15 +186,12 @@ class HeatmapDisplay:
         self.captions = _column(captions, len(self.images), "captions")
         self.n_columns = n_columns
         self.heatmaps = heat = np.asarray(heatmaps)
-        if heat.ndim != 3 or len(heat) != len(self.images) or 0 in heat.shape:
+        fits = heat.ndim == 3 and len(heat) == len(self.images) and 0 not in heat.shape
+        if not (fits and heat.dtype.kind == "f" and heat.min() >= 0 and heat.max() <= 1):
             raise ValueError(
-                "heatmaps must have shape (n, rows, columns) with one map for each of "
-                f"{len(self.images)} images; received shape {heat.shape}."
-            )
-        if heat.dtype.kind != "f" or not (heat.min() >= 0 and heat.max() <= 1):
-            raise ValueError(
-                f"heatmaps must be floating point in [0, 1]; received {heat.dtype} from "
-                f"{heat.min()} to {heat.max()}. Divide each map by its largest value."
+                f"heatmaps must be {len(self.images)} maps of one shape, one for each image, "
+                f"floating point in [0, 1]; received {heat.dtype} of shape {heat.shape}. Divide "
+                "each map by its largest value."
             )
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "HeatmapDisplay":

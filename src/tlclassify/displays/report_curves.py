@@ -41,12 +41,9 @@ class ClassCurvesDisplay:
 
     Examples
     --------
-    >>> from sklearn.dummy import DummyClassifier
-    >>> from tlclassify import evaluate
-    >>> X, y = [[0], [1]], ["cat", "dog"]
-    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
-    >>> list(ClassCurvesDisplay.from_report(report).curves)
-    ['cat', 'dog']
+    >>> curve = ClassCurve(np.array([0, 1]), np.array([0, 1]), np.array([1, 0]), area=0.5)
+    >>> ClassCurvesDisplay({"cat": curve}).plot().ax_.get_xlabel()
+    'False positive rate'
     """
 
     def __init__(
@@ -56,7 +53,10 @@ class ClassCurvesDisplay:
         self.kind = check_choice("kind", kind, list(_AREAS))
         self.n_classes = len(self.curves) if n_classes is None else n_classes
         if not self.curves:
-            raise ValueError("curves must hold at least one curve; received none.")
+            raise ValueError(
+                "curves must hold at least one curve, of a class with images beside those of other "
+                "classes; received none. Evaluate on images of more classes."
+            )
 
     @classmethod
     def from_report(
@@ -69,12 +69,6 @@ class ClassCurvesDisplay:
         check_choice("kind", kind, list(_AREAS))
         raise_problems([number_problem("n_curves", n_curves, integer=True, low=1)])
         drawable = np.flatnonzero((report.support > 0) & (report.support < report.n_samples))
-        if len(drawable) == 0:
-            only = report.class_names[int(report.support.argmax())]
-            raise ValueError(
-                f"report must have images of two classes or more for these curves; all "
-                f"{report.n_samples} are of {only!r}. Evaluate on images of more classes."
-            )
         measure = report.roc_curve if kind == "roc" else report.precision_recall_curve
         labels = report.classes.tolist()
         # Only the chosen curves are kept: each has up to one point for every image.

@@ -57,13 +57,12 @@ class _Ramp(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         loss = float((logs or {})["loss"])
-        if not np.isfinite(loss):
-            self.model.stop_training = True
-            return
-        self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
-        self.losses.append(self._mean / (1 - _SMOOTHING ** (len(self.losses) + 1)))
-        n_steps, hopeless = len(self.losses), self.losses[-1] > _HOPELESS * min(self.losses)
-        if n_steps == len(self._rates) or (n_steps > _N_STEPS_AT_LEAST and hopeless):
+        if np.isfinite(loss):
+            self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * loss
+            self.losses.append(self._mean / (1 - _SMOOTHING ** (len(self.losses) + 1)))
+        n_steps = len(self.losses)
+        hopeless = n_steps > _N_STEPS_AT_LEAST and self.losses[-1] > _HOPELESS * min(self.losses)
+        if n_steps == len(self._rates) or hopeless or not np.isfinite(loss):
             self.model.stop_training = True
 
 
@@ -79,8 +78,6 @@ def find_learning_rate(
 ) -> LearningRateSearch:
     """Train a copy of a classifier at ever higher learning rates and see where the loss rises [1]_.
 
-    The stages before the one in question are run as they are.
-
     Parameters
     ----------
     clf : TransferClassifier
@@ -88,7 +85,7 @@ def find_learning_rate(
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
     stage : {"head", "fine_tune"}, optional
-        None: the classifier's last.
+        None: the classifier's last. Stages before it are run as they are.
     low, high : float, default 1e-6 and 1.0
         The learning rates at the first step and at the last.
     n_steps : int, default 100
@@ -114,44 +111,34 @@ def find_learning_rate(
     >>> 1e-6 < find_learning_rate(clf, X, y, n_steps=50).suggestion < 1
     True
     """
-    raise_problems(
-        [
-            number_problem("low", low, low=0, low_included=False),
-            number_problem("high", high, low=low, low_included=False),
-            number_problem("n_steps", n_steps, integer=True, low=_N_STEPS_AT_LEAST),
-        ]
-    )
+    problems = [
+        number_problem("low", low, low=0, low_included=False),
+        number_problem("high", high, low=low, low_included=False),
+        number_problem("n_steps", n_steps, integer=True, low=_N_STEPS_AT_LEAST),
+    ]
+    raise_problems(problems)
     fit = prepare_fit(clone(clf), X, y)
     names = list(fit.stages)
     name = check_choice("stage", stage or names[-1], names)
     for earlier in names[: names.index(name)]:
         fit.train(earlier, fit.prepare(earlier))
-    prepared = fit.prepare(name)
-    ramp = _Ramp(np.geomspace(low, high, n_steps))
+    prepared, rates = fit.prepare(name), np.geomspace(low, high, n_steps)
+    ramp, n_epochs = _Ramp(rates), math.ceil(n_steps / len(prepared.training))
     ramped = clone(prepared.stage).set_params(
-        epochs=math.ceil(n_steps / len(prepared.training)),
-        learning_rate=float(low),
-        schedule="constant",
-        patience=None,
+        epochs=n_epochs, learning_rate=float(low), schedule="constant", patience=None
     )
+    ramped_part = replace(prepared, stage=ramped, validation=None, steps_per_execution=1)
     with warnings.catch_warnings():
         # A loss that is no longer finite is one of the ways in which a search ends.
         warnings.filterwarnings("ignore", message="stage .* ended", category=UserWarning)
-        run_stage(
-            replace(prepared, stage=ramped, validation=None, steps_per_execution=1),
-            name=name,
-            history=[],
-            trained_before=True,
-            callbacks=[ramp],
-        )
+        run_stage(ramped_part, name=name, history=[], trained_before=True, callbacks=[ramp])
     if not ramp.losses:
         raise FloatingPointError(
             f"the loss of stage {name!r} is not finite at the first step, before anything is "
             "learnt, so no learning rate can help. See whether the head gives probabilities and "
             "the weights are finite."
         )
-    losses = np.array(ramp.losses)
-    rates = np.geomspace(low, high, n_steps)[: len(losses)]
+    losses, rates = np.array(ramp.losses), rates[: len(ramp.losses)]
     # Not the lowest loss: after a trained head, that is an accident of some early batch.
     highest = float(rates[losses <= np.median(losses)][-1])
     return LearningRateSearch(rates, losses, highest / 10)

@@ -22,6 +22,7 @@ from tlclassify.inputs.images import open_images
 from tlclassify.inputs.views import ViewSource, open_views
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.cuts import image_size
+from tlclassify.networks.graphs import inputs_of
 from tlclassify.networks.views import add_table, add_views
 from tlclassify.training.loop import ImageInputs, StoredInputs, StoredRows
 
@@ -125,7 +126,7 @@ def test_views_are_applied_after_resizing(tiny, source):
     """A network that sees 16 pixels is shown pixels that were moved by a quarter of 16."""
     network = build_backbone(tiny, image_shape=SIZE, image_size=16, weights=None, random_state=0)
     assert image_size(network) == (16, 16)
-    resized = network.get_layer("resizing").output
+    (resized,) = inputs_of(network.get_layer("scaling"))
     numbers = no_views(24)
     numbers[:, 2] = 4
     moved = np.roll(keras.Model(network.input, resized)(source.images), -4, axis=2)

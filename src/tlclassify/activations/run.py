@@ -97,7 +97,7 @@ def store_images(
     held_out = [] if validation is None else [validation]
     runners = [plain, *[viewed] * (len(views) - 1), *[plain] * len(held_out)]
     key = None if running.cache_dir is None else plain.fingerprint()
-    half, sources = _keeps_half(network, cut), [*views, *held_out]
+    half, sources = cut != cut_points(network)[-1], [*views, *held_out]
     pairs = zip(runners, sources, strict=True)
     outputs = run_once([Pass(*pair, running, key, half) for pair in pairs])
     return Stored(outputs[: len(views)], outputs[len(views) :], sources, plain.engine)
@@ -114,22 +114,18 @@ def store_further(
         whole, below = map(fingerprint_model, ends)
         # What is run on was the engine's, though this part is Keras's.
         key = key_of_engine(f"{whole}-from-{below[:16]}", stored.engine)
-    runner, half, n_views = Runner(part, KERAS), _keeps_half(network, cut), len(stored.views)
+    runner, half, n_views = Runner(part, KERAS), cut != cut_points(network)[-1], len(stored.views)
     sources = map(StoredSource, [*stored.views, *stored.validation], stored.sources)
     outputs = run_once([Pass(runner, source, running, key, half) for source in sources])
     return Stored(outputs[:n_views], outputs[n_views:], stored.sources, stored.engine)
-
-
-def _keeps_half(network: keras.Model, cut: str) -> bool:
-    """Return whether outputs at a cut are kept as float16: maps are, features are not."""
-    return cut != cut_points(network)[-1]
 
 
 @dataclass
 class Pass:
     """A network that is to be run over a source, as far as its output is not stored already.
 
-    `key` says what it computes, where that is not its fingerprint; `half` keeps float16.
+    `key` says what it computes, where that is not its fingerprint; `half` keeps float16, as is
+    done below the features.
     """
 
     runner: Runner

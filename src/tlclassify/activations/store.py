@@ -11,7 +11,8 @@ import os
 import platform
 import sqlite3
 import zlib
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Store:
         left = {digest.tobytes() for digest in digests}
         look_up = "SELECT 1 FROM outputs WHERE digest = ?"
         for path in self.folder.glob("*.sqlite"):
-            with suppress(sqlite3.Error), closing(self._open(path)) as database:
+            with suppress(sqlite3.Error), self._open(path) as database:
                 left -= {key for key in left if database.execute(look_up, (key,)).fetchone()}
         return left
 
@@ -52,7 +53,7 @@ class Store:
         left = dict(enumerate(digest.tobytes() for digest in digests))
         look_up = "SELECT checksum, output FROM outputs WHERE digest = ?"
         for path in self.folder.glob("*.sqlite"):
-            with suppress(sqlite3.Error), closing(self._open(path)) as database:
+            with suppress(sqlite3.Error), self._open(path) as database:
                 for row, key in list(left.items()):
                     checksum, output = database.execute(look_up, (key,)).fetchone() or (0, None)
                     if not isinstance(output, bytes) or len(output) != into[row].nbytes:
@@ -90,18 +91,20 @@ class Store:
             (key, zlib.crc32(output, zlib.crc32(key)), output.data)
             for key, output in zip(keys, outputs, strict=True)
         )
-        with closing(self._open(self.own, "BEGIN IMMEDIATE")) as database, database:
+        with self._open(self.own, "BEGIN IMMEDIATE") as database:
             database.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
             database.executemany("INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", rows)
 
-    def _open(self, path: Path, begin: str = "BEGIN") -> sqlite3.Connection:
-        """Open a file and lock it once for all that follows."""
+    @contextmanager
+    def _open(self, path: Path, begin: str = "BEGIN") -> Iterator[sqlite3.Connection]:
+        """Open a file for one transaction."""
         # What another machine has under way must not be undone from here.
         mode = "rw" if path == self.own else "ro"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         database = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS)
-        database.execute(begin)
-        return database
+        with closing(database), database:
+            database.execute(begin)
+            yield database
 
 
 class StoredOutputs:

@@ -40,7 +40,7 @@ from tlclassify import TransferClassifier
 from tlclassify.displays.drawing import BLUE, VERMILION
 from tlclassify.estimators.recipes import article_classifier
 from tlclassify.inputs.augmentation import no_views
-from tlclassify.training.loop import _PLATEAU_ARTICLE
+from tlclassify.training.loop import PLATEAU_ARTICLE
 
 TARGETS = (0.65, 0.81)
 SEED = 0
@@ -110,7 +110,7 @@ class _EveryEpoch(keras.callbacks.Callback):
         self._rows = record.runs[RECIPE]
         self._session = self._rows[-1]["session"] + 1 if self._rows else 1
         self._plateau = keras.callbacks.ReduceLROnPlateau(
-            "val_accuracy", mode="max", **_PLATEAU_ARTICLE
+            "val_accuracy", mode="max", **PLATEAU_ARTICLE
         )
         self._start = time.perf_counter()
 

@@ -136,7 +136,7 @@ def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
         random_state=0,
         verbose=0,
     )
-    fit, _ = prepare_fit(clf, X[:n_images], y[:n_images])
+    fit = prepare_fit(clf, X[:n_images], y[:n_images])
     return fit.prepare("fine_tune"), fit
 
 
@@ -145,15 +145,7 @@ def run_ours(prepared: Any, stage: Any) -> tuple[float, float]:
     from tlclassify.training.loop import run_stage
 
     history: list[dict[str, Any]] = []
-    run_stage(
-        prepared.model,
-        stage,
-        name="x",
-        variables=prepared.variables,
-        training=prepared.training,
-        history=history,
-        steps_per_execution=prepared.steps_per_execution,
-    )
+    run_stage(prepared, name="x", history=history)
     return min(entry["seconds"] for entry in history[1:]), history[0]["loss"]
 
 

@@ -78,7 +78,8 @@ def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:
         hint = close_match_hint(backbone, _registry)
         raise ValueError(
             f"backbone must be a registered name or a Backbone; received {backbone!r}.{hint} "
-            "list_backbones() shows all names."
+            "list_backbones() shows all names. Each process has its own: in a worker, register it "
+            "there too, or pass the Backbone itself instead of its name."
         )
     return _registry[backbone]
 

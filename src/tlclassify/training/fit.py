@@ -1,4 +1,4 @@
-"""One fit: everything checked, then stage by stage what is cut, stored, and trained above."""
+"""One fit: stage by stage the network is cut, its lower part run once, its upper part trained."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,6 @@ from tlclassify.networks.cuts import (
     image_size,
     largest_output,
     rate_factors,
-    trains_on_images,
     unfreeze_above,
 )
 from tlclassify.networks.graphs import SCALING, inputs_of, output_at
@@ -43,6 +42,7 @@ _ROWS_MEASURED = 10_000
 _MAX_VALIDATION_BATCH = 1024
 _VALIDATION_BATCH_BYTES = 64 * 2**20
 _STEPS_PER_EXECUTION = 10
+# While it is built, a table lies in memory up to three times.
 _TABLE_LIMIT_BYTES = 256 * 2**20
 
 
@@ -59,8 +59,9 @@ class Labelled:
 class Fit:
     """A network from raw images to the head's features, what it is trained on, and how.
 
-    `top` is the head's part with weights, None until its features are known; `history` grows by a
-    row an epoch; `seed` is that of the head's weights, the order of images and the views drawn.
+    `top` is the head's part with weights, None until its features are known; `layers` are Keras's
+    own augmentation; `history` grows by a row an epoch; `seed` is that of the head's weights, the
+    order of images and the views drawn.
     """
 
     network: keras.Model
@@ -79,29 +80,31 @@ class Fit:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        points = cut_points(self.network)
         self.cuts = {
             name: find_cut(self.network, stage.unfreeze, name=f"{name}_stage__unfreeze")
             for name, stage in self.stages.items()
         }
-        points = cut_points(self.network)
-        self.features = points[-1]
-        stored = [cut for cut in self.cuts.values() if not trains_on_images(self.network, cut)]
+        # Up to the scaling there is nothing worth storing.
+        scaling, self.features = points.index(SCALING), points[-1]
+        self.on_images = {n: points.index(cut) <= scaling for n, cut in self.cuts.items()}
+        stored = [cut for name, cut in self.cuts.items() if not self.on_images[name]]
         self._lowest = min(stored, key=points.index, default=self.features)
         self._at_lowest: Stored | None = None
 
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
-        told: WholeFit | None = None
+        told: list[WholeFit] = []
         try:
             for name in self.stages:
                 prepared = self.prepare(name)
-                if self.callbacks and told is None:
+                if self.callbacks and not told:
                     n_epochs = sum(stage.epochs for stage in self.stages.values())
-                    told = WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)
-                self.train(name, prepared, callbacks=[] if told is None else [told])
+                    told.append(WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs))
+                self.train(name, prepared, callbacks=told)
         finally:
-            if told is not None:
-                told.close()
+            for callback in told:
+                callback.close()
 
     def train(
         self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
@@ -118,51 +121,45 @@ class Fit:
             )
         finally:
             freeze(self.network)
-            for examples in (prepared.training, prepared.validation):
-                if examples is not None:
-                    examples.release()
+            prepared.release()
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""
-        cut, stage = self.cuts[name], resolve_stage(self.stages[name])
-        stored = self.store(name)
+        cut, stage, stored = self.cuts[name], resolve_stage(self.stages[name]), self.store(name)
         if self.top is None:
-            self.top = self._build_top(stored.views[0] if cut == self.features else None)  # type: ignore[union-attr]
+            self._build_top(stored.views[0] if stored and cut == self.features else None)
         unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
-        model, inputs, held_out = self._build_trained(cut, stored)
+        model, inputs = self._build_trained(cut, stored)
+        n_classes = len(self.classes)
         training = Examples(
-            inputs,
+            inputs[0],
             self.training.targets,
-            n_classes=len(self.classes),
+            n_classes=n_classes,
             batch_size=stage.batch_size,  # type: ignore[arg-type]
             sample_weight=self.training.weights,
             label_smoothing=stage.label_smoothing,
-            mixing=self.augmentation if stored is None else None,
+            mixing=None if stored else self.augmentation,
             seed=self.seed + list(self.stages).index(name),
         )
-        validation = None
+        validation, factors = None, None
         if self.validation is not None:
-            n_bytes = 4 * largest_output(self.network, cut)
+            n_fitting = _VALIDATION_BATCH_BYTES // (4 * largest_output(self.network, cut))
+            batch_size = max(1, min(_MAX_VALIDATION_BATCH, n_fitting))
             validation = Examples(
-                held_out,
-                self.validation.targets,
-                n_classes=len(self.classes),
-                batch_size=max(1, min(_MAX_VALIDATION_BATCH, _VALIDATION_BATCH_BYTES // n_bytes)),
+                inputs[1], self.validation.targets, n_classes=n_classes, batch_size=batch_size
             )
-        factors = None
         if stage.layer_decay < 1:
             factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
-        is_table = isinstance(inputs, StoredRows)
-        variables = self.top.variables if is_table else model.variables
+        if not isinstance(inputs[0], StoredRows):
+            return Prepared(model, stage, training, validation, rate_factors=factors)
         # The user's own callbacks are told of every batch.
-        n_steps = min(_STEPS_PER_EXECUTION, len(training)) if not self.callbacks else 1
-        n_steps = n_steps if is_table else 1
-        return Prepared(model, stage, training, validation, variables, factors, n_steps)
+        n_steps = 1 if self.callbacks else min(_STEPS_PER_EXECUTION, len(training))
+        return Prepared(model, stage, training, validation, self.top.variables, factors, n_steps)
 
     def store(self, name: str) -> Stored | None:
         """Run what lies below a stage's cut, where that was not done yet; None: nothing does."""
         cut = self.cuts[name]
-        if trains_on_images(self.network, cut):
+        if self.on_images[name]:
             return None
         if self._at_lowest is None:
             self._at_lowest = store_images(
@@ -177,54 +174,50 @@ class Fit:
             return self._at_lowest
         return store_further(self.network, self._lowest, self._at_lowest, cut, running=self.running)
 
-    def _build_top(self, features: NDArray[np.float32] | None) -> keras.Model:
+    def build_whole(self) -> keras.Model:
+        """Return the way from raw images to probabilities."""
+        probabilities = self.top(self.network.output)
+        return keras.Model(self.network.input, probabilities, name="classifier")
+
+    def part_above(self, cut: str) -> keras.Model:
+        """Return what lies above a cut: from its output to class probabilities."""
+        return keras.Model(output_at(self.network, cut), self.top(self.network.output))
+
+    def _build_top(self, features: NDArray[np.float32] | None) -> None:
         statistics = None
         if features is not None and isinstance(self.head, Head):
             step = math.ceil(len(features) / _ROWS_MEASURED)
             statistics = measure_features(features[::step])
         shape = self.network.output.shape[1:]
         with seeded(self.seed):
-            return build_head(
+            self.top = build_head(
                 self.head, len(self.classes), features_shape=shape, statistics=statistics
             )
 
-    def build_whole(self) -> keras.Model:
-        """Return the way from raw images to probabilities."""
-        return keras.Model(
-            self.network.input,
-            self.top(self.network.output),
-            name="classifier",
-        )
-
-    def part_above(self, cut: str) -> keras.Model:
-        """Return what lies above a cut: from its output to class probabilities."""
-        return keras.Model(output_at(self.network, cut), self.top(self.network.output))
-
-    def _build_trained(self, cut: str, stored: Stored | None) -> tuple[keras.Model, Inputs, Inputs]:
+    def _build_trained(
+        self, cut: str, stored: Stored | None
+    ) -> tuple[keras.Model, Sequence[Inputs]]:
         """Return what a stage trains, and what it reads in training and validation."""
         if stored is None:
             size = image_size(self.network)
-            validation = self.training if self.validation is None else self.validation
-            parts = (self.training.images, validation.images)
-            training, held_out = (ImageInputs(x, self.augmentation, size) for x in parts)
-            return self._build_on_images(), training, held_out
+            parts = [self.training, *([self.validation] if self.validation else [])]
+            inputs = [ImageInputs(part.images, self.augmentation, size) for part in parts]
+            return self._build_on_images(), inputs
         outputs = [*stored.views, *stored.validation]
-        vectors = cut == self.features and outputs[0].ndim == 2
-        # A table lies in memory up to three times while it is built.
-        in_memory = all(type(part) is np.ndarray for part in outputs)
-        n_bytes = sum(part.nbytes for part in outputs)
-        if vectors and in_memory and n_bytes <= _TABLE_LIMIT_BYTES:
+        if (
+            cut == self.features
+            and all(type(part) is np.ndarray and part.ndim == 2 for part in outputs)
+            and sum(part.nbytes for part in outputs) <= _TABLE_LIMIT_BYTES
+        ):
             n, n_views = len(stored.views[0]), len(stored.views)
-            model = add_table(self.top, outputs)
-            return model, StoredRows(n, n_views), StoredRows(0, first=n * n_views)
-        return self.part_above(cut), StoredInputs(stored.views), StoredInputs(stored.validation)
+            rows = [StoredRows(n, n_views), StoredRows(0, first=n * n_views)]
+            return add_table(self.top, outputs), rows
+        return self.part_above(cut), [StoredInputs(stored.views), StoredInputs(stored.validation)]
 
     def _build_on_images(self) -> keras.Model:
         probabilities = self.top(self.network.output)
         if self.augmentation is not None:
             return add_views(self.network, probabilities)
-        if not self.layers:
-            return keras.Model(self.network.input, probabilities)
         (resized,) = inputs_of(self.network.get_layer(SCALING))
         x = resized
         # Copies, so that the user's own stay as they are and `random_state` decides their seeds.
@@ -236,5 +229,7 @@ class Fit:
                 f"augmentation must leave images of shape {resized.shape[1:]}; received layers "
                 f"that make {x.shape[1:]} of them."
             )
+        if x is resized:
+            return keras.Model(self.network.input, probabilities)
         above = keras.Model(resized, probabilities, name=self.network.name)
         return keras.Model(self.network.input, above(x))

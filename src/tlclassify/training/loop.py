@@ -138,10 +138,6 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
             rng = np.random.default_rng((self.seed, self._epoch))
             self.rows = rng.permutation(len(self.rows))
 
-    def release(self) -> None:
-        """Let go of what is read: TensorFlow keeps every data set that was ever iterated over."""
-        self.inputs = StoredInputs([])
-
 
 def _mix(
     mixing: Augmentation, rng: np.random.Generator, inputs: Any, targets: NDArray[np.float32]
@@ -239,6 +235,12 @@ class Prepared:
     variables: Sequence[keras.Variable] | None = None
     rate_factors: Sequence[float] | None = None
     steps_per_execution: int = 1
+
+    def release(self) -> None:
+        """Let go of what is read: TensorFlow keeps every data set that was ever iterated over."""
+        for examples in (self.training, self.validation):
+            if examples is not None:
+                examples.inputs = StoredInputs([])
 
 
 def run_stage(

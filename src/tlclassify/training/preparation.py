@@ -19,7 +19,7 @@ from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
-from tlclassify.networks.cuts import layers_above, trains_on_images
+from tlclassify.networks.cuts import layers_above
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.callbacks import check_callbacks
 from tlclassify.training.fit import Fit, Labelled
@@ -167,7 +167,7 @@ def _check_effects(fit: Fit) -> None:
                     f"under the head; received {value!r}, which would have no effect. Set "
                     f"{name}_stage__unfreeze."
                 )
-    if any(trains_on_images(fit.network, cut) for cut in fit.cuts.values()):
+    if any(fit.on_images.values()):
         return
     settings = fit.augmentation
     for name, value in (

@@ -22,7 +22,18 @@ from tlclassify.persistence.exporting import export
 
 ROOT = Path(__file__).parents[1]
 FILES = [("openvino", "a.xml"), ("openvino", "a.onnx"), ("onnxruntime", "a.onnx")]
-HEAVY = ("tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "matplotlib", "onnx", "tqdm")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "jax",
+    "torch",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "onnx",
+    "tqdm",
+    "safetensors",
+)
 
 
 @pytest.fixture
@@ -287,14 +298,14 @@ def test_the_blocker_blocks():
 
 @pytest.mark.slow
 def test_an_install_without_keras_is_enough(clf, copied):
-    """`pip install --no-deps tlclassify`, and numpy, pillow and onnxruntime beside it."""
+    """`pip install --no-deps tlclassify`, and numpy, pillow, msgspec and onnxruntime beside it."""
     if "TLCLASSIFY_INSTALL" not in os.environ:
         pytest.skip("set TLCLASSIFY_INSTALL=1 to let pip fetch packages into a new environment")
     X, _ = draw_images(5, SHAPE, seed=1)
     np.save(copied / "images.npy", X)
     venv.create(copied / "venv", with_pip=True)
     python = copied / "venv" / "bin" / "python"
-    for packages in (["--no-deps", str(ROOT)], ["numpy", "pillow", "onnxruntime"]):
+    for packages in (["--no-deps", str(ROOT)], ["numpy", "pillow", "msgspec", "onnxruntime"]):
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     code = SCORE.format(file="a.onnx", engine="auto")
     probabilities, _ = json.loads(run_python(code, python=str(python), cwd=copied))

@@ -137,7 +137,7 @@ def load_exported(
 ) -> ExportedClassifier:
     """Load what `export` has written, without Keras and TensorFlow.
 
-    ``pip install --no-deps tlclassify`` with ``numpy pillow onnxruntime`` is enough.
+    ``pip install --no-deps tlclassify`` with ``numpy pillow msgspec onnxruntime`` is enough.
 
     Parameters
     ----------

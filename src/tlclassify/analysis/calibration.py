@@ -34,12 +34,10 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
     Parameters
     ----------
     clf : TransferClassifier
-        Fitted; it stays as it is. If it is calibrated already, the new temperature replaces the
-        old one.
+        Fitted; it stays as it is. A temperature that it has already is replaced.
     X : array-like
         Images as for `fit`, of the same shape and range, a few hundred or more. **Never those
-        that the classifier was trained on**, of which it is rightly surer than of all others. Nor
-        those it is evaluated on.
+        that the classifier was trained on**, of which it is rightly surer, nor is evaluated on.
     y : array-like of shape (n,)
         Their labels, all of them among `clf.classes_`.
 
@@ -69,15 +67,11 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 
     Examples
     --------
-    >>> from tlclassify import TransferClassifier
-    >>> from tlclassify.analysis.calibration import calibrate
+    >>> from tlclassify import TransferClassifier, calibrate
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(200, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X[:100], y[:100])
-    >>> calibrated = calibrate(clf, X[100:], y[100:])
-    >>> 0.1 < calibrated.temperature_ < 10
-    True
-    >>> bool((calibrated.predict(X) == clf.predict(X)).all())
+    >>> 0.1 < calibrate(clf, X[100:], y[100:]).temperature_ < 10
     True
     """
     advice = (
@@ -130,26 +124,21 @@ def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> flo
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
     if slope(low) < 0 < slope(high):
         return math.exp(brentq(slope, low, high, xtol=1e-12))
-    if not logits.any():
-        held, what = 1.0, "is left at 1, because every class of every image of X is as probable"
-    elif slope(low) >= 0:
+    held, what = 1.0, "is left at 1, because every class of every image of X is as probable"
+    if logits.any() and slope(low) >= 0:
         why = "the probabilities of clf are almost the same for all classes"
         if not of_target.any():
             why = "clf classifies every image of X correctly, and the surer the better"
-        held, what = (
-            _LOWEST,
-            (
-                f"would go to 0 and is held at {_LOWEST:g}, because {why}. Probabilities of almost "
-                "0 and 1 come of it: pass more images, with some that the classifier gets wrong"
-            ),
+        held = _LOWEST
+        what = (
+            f"would go to 0 and is held at {held:g}, because {why}. Probabilities of almost 0 and "
+            "1 come of it: pass more images, with some that the classifier gets wrong"
         )
-    else:
-        held, what = (
-            _HIGHEST,
-            (
-                f"would grow without end and is held at {_HIGHEST:g}, because the probabilities "
-                "say nothing about y. See whether X and y are in the same order"
-            ),
+    elif logits.any():
+        held = _HIGHEST
+        what = (
+            f"would grow without end and is held at {held:g}, because the probabilities say "
+            "nothing about y. See whether X and y are in the same order"
         )
     message = f"There is no temperature of clf at which the log loss is lowest; it {what}."
     warnings.warn(message, UserWarning, stacklevel=3)  # to the line that calls calibrate

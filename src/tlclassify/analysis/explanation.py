@@ -26,10 +26,9 @@ def grad_cam(
 ) -> NDArray[np.float32]:
     """Return for each image where the evidence for a class lies, by Grad-CAM [1]_.
 
-    Each channel of a feature map is weighed with the mean slope of the class's score by it. What
-    the weighted channels sum to, where that is above zero, is enlarged to the image. The score is
-    what softmax turns into the class's probability; where a head of the user's own does not end in
-    softmax, it is the logarithm of the probability.
+    Each channel of a feature map is weighed with the mean slope of the class's score by it: of
+    what softmax turns into the probability, or of its logarithm where a head does not end in
+    softmax. The weighted channels' sum, where it is above zero, is enlarged to the image.
 
     Parameters
     ----------
@@ -41,9 +40,9 @@ def grad_cam(
         Which class is looked for: one for all images, or one for each. By default the class that
         is predicted for the image.
     layer : str, optional
-        At which feature map: the name of a cut point with rows and columns, as
-        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists them. Lower ones are finer and
-        say less about the class. By default the last, which the head reads.
+        At which feature map: a cut point with rows and columns, of those that
+        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists. Lower ones are finer and say
+        less about the class. By default the last, which the head reads.
 
     Returns
     -------

@@ -126,7 +126,7 @@ def test_what_is_not_distinguishable_is_said(three):
 def test_a_comparison_as_json(three):
     found = json.loads(json.dumps(three.to_dict(), allow_nan=False))
     assert [row["name"] for row in found["rows"]] == ["good", "near", "bad", "gone"]
-    assert found["rows"][0]["report"]["accuracy"] == three.rows[0].report.accuracy
+    assert found["rows"][0]["report"] == three.rows[0].report.to_dict()
     assert found["rows"][3]["report"] is None
     assert found["rows"][3]["fit_seconds"] is None
     assert found["adjusted_p_values"][0][1] == three.adjusted_p_values[0, 1]

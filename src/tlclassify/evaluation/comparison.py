@@ -93,7 +93,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all the numbers but those of single images, in types that `json.dumps` takes."""
-        numbers: dict[str, Any] = to_plain(self)
+        rows = [
+            {**vars(row), "report": None if row.report is None else row.report.to_dict()}
+            for row in self.rows
+        ]
+        numbers: dict[str, Any] = to_plain({**vars(self), "rows": rows})
         return numbers
 
     def to_markdown(self) -> str:

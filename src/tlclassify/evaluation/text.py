@@ -1,7 +1,6 @@
 """Reports and comparisons as lines of text, and as what JSON knows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,8 +139,6 @@ def _align(table: Sequence[Sequence[str]], *, width: int = 0) -> list[str]:
 
 def to_plain(value: Any) -> Any:
     """Return a value in types that `json.dumps` takes; what is not a number is None."""
-    if is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and np.isfinite(value).all():

@@ -236,6 +236,11 @@ def test_what_is_no_image_is_said(X, error, words):
         PredictionGridDisplay.from_report(made_report(), X).plot()
 
 
+def test_labels_in_bytes_are_text():
+    display = ImageGridDisplay(made_images(2), labels=[b"cat", b"dog"]).plot()
+    assert [ax.get_title() for ax in display.ax_] == ["cat", "dog"]
+
+
 def test_image_grid_chooses():
     X, y = made_images(), np.arange(200)
     first = ImageGridDisplay.from_images(X, y, n_rows=2, n_columns=3)

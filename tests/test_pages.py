@@ -174,6 +174,12 @@ def test_one_image():
     assert "Surest mistakes" not in words
 
 
+def test_labels_in_bytes_are_text():
+    words = " ".join(Reader(make_report((b"ant", b"bee")).to_html()).words)
+    assert "true ant" in words
+    assert "b'ant'" not in words
+
+
 def test_what_is_no_image_has_no_gallery():
     report = evaluate(Oracle(np.array([[0.4, 0.6]] * 2), ["a", "b"]), np.zeros((2, 4)), ["b", "a"])
     assert "Gallery" not in Reader(report.to_html()).words

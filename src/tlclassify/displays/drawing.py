@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.evaluation.text import short_name
+from tlclassify.evaluation.text import short_name, to_plain
 
 if TYPE_CHECKING:
     from matplotlib import axes
@@ -34,7 +34,7 @@ def import_extra(module: str, *, user: str) -> Any:
 
 def plain(name: object, width: int) -> str:
     """Return a name as text on one line, shortened, and safe from being read as TeX."""
-    return short_name(str(name), width=width).replace("$", r"\$")
+    return short_name(str(to_plain(name)), width=width).replace("$", r"\$")
 
 
 def text_inches(*texts: str, fontsize: float) -> float:

@@ -213,12 +213,9 @@ class HeatmapDisplay:
         if ax is None:
             width, height = self.figure_.get_size_inches()
             self.figure_.set_figwidth(width + 0.6)
-            length = min(1, 3 / height)
-            shape = {"shrink": length, "aspect": 8 * length * height, "pad": 0.2 / width}
-            places = {"ax": self.ax_.tolist(), "anchor": (0, 1), "ticks": [0, 1]}
-            bar = self.figure_.colorbar(drawn, **shape, **places)
-            bar.set_label("Heat", fontsize=8)
-            bar.ax.tick_params(labelsize=8)
+            size = {"shrink": min(1, 3 / height), "anchor": (0, 1), "pad": 0.2 / width}
+            places = {"ax": self.ax_.tolist(), "ticks": [0, 1]}
+            self.figure_.colorbar(drawn, label="Heat", **size, **places)
         return self
 
 

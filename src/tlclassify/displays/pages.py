@@ -94,7 +94,7 @@ def _write_page(template: str, path: str | Path | None, **content: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"count": "{:,}".format, "png": _encode_png}
+    environment.filters |= {"count": "{:,}".format, "png": _encode_png, "plain": text.to_plain}
     page: str = environment.get_template(template).render(content).lstrip()
     if path is not None:
         try:

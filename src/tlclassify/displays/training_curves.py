@@ -78,10 +78,9 @@ class LearningRateDisplay:
     """
 
     def __init__(self, learning_rates: ArrayLike, *, losses: ArrayLike, suggestion: float) -> None:
-        self.learning_rates = np.asarray(learning_rates, dtype=float)
-        self.losses = np.asarray(losses, dtype=float)
+        self.learning_rates, self.losses = np.asarray(learning_rates), np.asarray(losses)
         self.suggestion = suggestion
-        if self.losses.shape != self.learning_rates.shape or self.losses.ndim != 1:
+        if self.losses.shape != self.learning_rates.shape:
             raise ValueError(
                 "losses must have one number for each of learning_rates; received shapes "
                 f"{self.losses.shape} and {self.learning_rates.shape}."

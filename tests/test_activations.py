@@ -394,7 +394,7 @@ def test_too_little_room_is_said_before_the_work(model, source, runs, monkeypatc
     usage = shutil.disk_usage(tmp_path)._replace(free=2**10)
     monkeypatch.setattr(activations.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
-        OSError, match=r"\(24 images\) x 4 x 4 x 12 values x 4 bytes.*choose another cache_dir"
+        OSError, match=r"shape \(24, 4, 4, 12\), in float32, need .*choose another cache_dir"
     ) as caught:
         run(model, source, tmp_path / "new")
     assert caught.value.errno == errno.ENOSPC

@@ -255,6 +255,28 @@ def test_cuts_and_augmentations_do_not_mix_in_a_cache(network, parts, runs, tmp_
     assert sum(runs) == 0
 
 
+def test_views_that_are_applied_otherwise_are_not_taken_over(
+    network, parts, runs, monkeypatch, tmp_path
+):
+    def darkened(network, output):
+        resized = inputs_of(network.get_layer("scaling"))[0]
+        numbers = keras.Input((10,))
+        seen = resized * 0.5 + 0 * numbers[:, :1, None, None]
+        return keras.Model([network.input, numbers], keras.Model(resized, output)(seen))
+
+    running = Running(cache_dir=tmp_path)
+    lower = store(network, "one_relu", parts, SHIFT, cache_dir=tmp_path)
+    first = store_further(network, "one_relu", lower, "pooling", running=running)
+    runs.clear()
+    monkeypatch.setattr(activations, "add_views", darkened)
+    lower = store(network, "one_relu", parts, SHIFT, cache_dir=tmp_path)
+    assert sum(runs) == 2 * 16
+    found = store_further(network, "one_relu", lower, "pooling", running=running)
+    assert sum(runs) == 4 * 16
+    np.testing.assert_array_equal(found.views[0], first.views[0])
+    assert np.abs(found.views[1] - first.views[1]).max() > 0.01
+
+
 @pytest.mark.parametrize(("cut", "dtype"), [("two", np.float16), ("pooling", np.float32)])
 def test_running_on_from_a_lower_cut_equals_the_network(network, parts, runs, tmp_path, cut, dtype):
     lower = store(network, "scaling", parts, SHIFT)
@@ -290,7 +312,7 @@ def test_too_little_room_is_said_with_the_arithmetic(network, parts, runs, monke
     # 4,194,304 images of 4 x 4 x 8 numbers of 2 bytes are 1 GiB.
     many = parts[0].take(np.broadcast_to(np.intp(0), 2**22))
     message = (
-        r"\(4,194,304 images\) x 4 x 4 x 8 values x 2 bytes need 1\.00 GiB in .*, which has "
+        r"shape \(4194304, 4, 4, 8\), in float16, need 1\.00 GiB in .*, which has "
         r"0\.50 GiB free\. Lower augmentation__n_views, .*unfreeze='all'.*TMPDIR"
     )
     with pytest.raises(OSError, match=message) as caught:
@@ -308,7 +330,7 @@ def test_room_for_all_views_is_looked_for_before_the_first(
     monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 100)
     # 56 x 192 x 2 bytes are more than there is free, and 24 x 192 x 2 bytes less.
     cache_dir = tmp_path if cached else None
-    message = r"\(16 \+ 16 \+ 16 \+ 8 images\) x 8 x 8 x 3 values x 2 bytes"
+    message = r"shape \(16, 8, 8, 3\) \+ \(16, .*\) \+ \(8, 8, 8, 3\), in float16, need 0\.00 GiB"
     with pytest.raises(OSError, match=message):
         store(network, "scaling", parts, SHIFT, cache_dir=cache_dir)
     assert runs == []

@@ -23,7 +23,7 @@ from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource, read_batches
 from tlclassify.inputs.views import ViewSource, open_views
 from tlclassify.networks.cuts import cut_points, image_size
-from tlclassify.networks.graphs import check_process, fingerprint_model, output_at
+from tlclassify.networks.graphs import check_process, output_at
 from tlclassify.networks.views import add_views
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -71,12 +71,15 @@ class Running:
 
 @dataclass(frozen=True)
 class Stored:
-    """Outputs at a cut: one array a view and one of the validation images, and what ran them."""
+    """Outputs at a cut, one array a view and one of the validation images.
+
+    `sources` and `names` say what each is of, and by which network and engine.
+    """
 
     views: list[Any]
     validation: list[Any]
     sources: Sequence[Source]
-    engine: str
+    names: list[str]
 
 
 def store_images(
@@ -96,11 +99,13 @@ def store_images(
     viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
     held_out = [] if validation is None else [validation]
     runners = [plain, *[viewed] * (len(views) - 1), *[plain] * len(held_out)]
-    key = None if running.cache_dir is None else plain.fingerprint()
+    is_kept = running.cache_dir is not None
+    keys = {runner: runner.fingerprint() for runner in {plain, viewed} if is_kept}
     half, sources = cut != cut_points(network)[-1], [*views, *held_out]
     pairs = zip(runners, sources, strict=True)
-    outputs = run_once([Pass(*pair, running, key, half) for pair in pairs])
-    return Stored(outputs[: len(views)], outputs[len(views) :], sources, plain.engine)
+    passes = [Pass(*pair, running, keys.get(pair[0]), half) for pair in pairs]
+    outputs, names = run_once(passes), [item.store.folder.name for item in passes]
+    return Stored(outputs[: len(views)], outputs[len(views) :], sources, names)
 
 
 def store_further(
@@ -108,16 +113,14 @@ def store_further(
 ) -> Stored:
     """Run what is stored at a lower cut on to a higher one."""
     part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
-    key = None
-    if running.cache_dir is not None:
-        ends = (keras.Model(network.input, output_at(network, at)) for at in (cut, lower))
-        whole, below = map(fingerprint_model, ends)
-        # What is run on was the engine's, though this part is Keras's.
-        key = key_of_engine(f"{whole}-from-{below[:16]}", stored.engine)
-    runner, half, n_views = Runner(part, KERAS), cut != cut_points(network)[-1], len(stored.views)
+    runner, half = Runner(part, KERAS), cut != cut_points(network)[-1]
+    key = "" if running.cache_dir is None else runner.fingerprint()
+    keys = [f"{key}-from-{name[:16]}{name[64:]}" for name in stored.names]
     sources = map(StoredSource, [*stored.views, *stored.validation], stored.sources)
-    outputs = run_once([Pass(runner, source, running, key, half) for source in sources])
-    return Stored(outputs[:n_views], outputs[n_views:], stored.sources, stored.engine)
+    pairs = zip(sources, keys, strict=True)
+    outputs = run_once([Pass(runner, source, running, key, half) for source, key in pairs])
+    n_views = len(stored.views)
+    return Stored(outputs[:n_views], outputs[n_views:], stored.sources, keys)
 
 
 @dataclass
@@ -217,14 +220,13 @@ def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     if n_bytes > free:
-        images = " + ".join(f"{len(item.source):,}" for item in passes)
-        values = " x ".join(str(length) for length in passes[0].shape[1:])
+        shapes = " + ".join(str(item.shape) for item in passes)
         raise OSError(
             errno.ENOSPC,
-            f"stored activations of ({images} images) x {values} values x "
-            f"{passes[0].dtype.itemsize} bytes need {n_bytes / 2**30:,.2f} GiB in {folder}, which "
-            f"has {free / 2**30:,.2f} GiB free. Lower augmentation__n_views, unfreeze fewer "
-            f"blocks, pass unfreeze='all', which stores nothing, or {remedy}",
+            f"stored activations of shape {shapes}, in {passes[0].dtype}, need "
+            f"{n_bytes / 2**30:,.2f} GiB in {folder}, which has {free / 2**30:,.2f} GiB free. Lower "
+            "augmentation__n_views, unfreeze fewer blocks, pass unfreeze='all', which stores "
+            f"nothing, or {remedy}",
         )
 
 

@@ -17,8 +17,8 @@ from tlclassify.activations.run import Pass, Running, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
-from tlclassify.inputs.splits import seeded
 from tlclassify.networks.backbones import Backbone
+from tlclassify.networks.graphs import rebuild_network, reduce_network
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import prepare_fit
@@ -287,14 +287,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return what pickle keeps: the whole network once, in Keras's own way, and no engine."""
         state = {key: x for key, x in super().__getstate__().items() if key not in _REBUILT}
         if hasattr(self, "model_"):
-            # Keras finds classes that are not registered only where it is told of them.
-            layers = map(type, self.model_._flatten_layers())  # noqa: SLF001 - nested ones too
-            own = {keras.saving.get_registered_name(layer): layer for layer in layers}
-            state["_network"] = {
-                "reduced": self.model_.__reduce__(),
-                "names": (self.backbone_.name, self.head_.name),
-                "classes": {n: c for n, c in own.items() if not c.__module__.startswith("keras.")},
-            }
+            names = self.backbone_.name, self.head_.name
+            state["_network"] = (reduce_network(self.model_), *names)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -302,11 +296,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         super().__setstate__({key: x for key, x in state.items() if key != "_network"})
         if "_network" not in state:
             return
-        build, arguments = state["_network"]["reduced"]
-        # Keras draws seeds for layers that have none from Python's own generator.
-        with seeded(0), keras.saving.custom_object_scope(state["_network"]["classes"]):
-            self.model_ = build(*arguments)
-        backbone_name, head_name = state["_network"]["names"]
+        reduced, backbone_name, head_name = state["_network"]
+        self.model_ = rebuild_network(reduced)
         self.head_ = self.model_.get_layer(head_name)
         # All of the backbone comes before the head, its last step at last.
         steps = self.model_.operations

@@ -17,6 +17,7 @@ from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.networks.backbones import Backbone, get_backbone
 from tlclassify.networks.blueprints import build_frozen, open_for_backbone
+from tlclassify.networks.graphs import rebuild_network, reduce_network
 from tlclassify.networks.heads import Head
 
 
@@ -139,7 +140,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: all but the engine, which is opened again."""
-        return {k: v for k, v in super().__getstate__().items() if k != "_runner"}
+        state = {key: x for key, x in super().__getstate__().items() if key != "_runner"}
+        return state | {"model_": reduce_network(self.model_)} if "model_" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Build the network again."""
+        if "model_" in state:
+            state = state | {"model_": rebuild_network(state["model_"])}
+        super().__setstate__(state)
 
     @property
     def _n_features_out(self) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlclassify.inputs.splits import seeded
+
 SCALING = "scaling"
 _last_training = [object()]
 _process: list[int] = []
@@ -37,6 +39,22 @@ def output_at(network: keras.Model, layer: str) -> keras.KerasTensor:
 def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
     """Return a layer or model and all layers inside it, to which Keras has no public way."""
     return list(layer._flatten_layers())  # noqa: SLF001
+
+
+def reduce_network(network: keras.Model) -> dict[str, Any]:
+    """Return what pickle keeps of a network: Keras's own reduction, and the user's own layers."""
+    classes = {keras.saving.get_registered_name(c): c for c in map(type, flat_layers(network))}
+    # Keras finds classes that are not registered only where it is told of them.
+    own = {name: c for name, c in classes.items() if not c.__module__.startswith("keras.")}
+    return {"reduced": network.__reduce__(), "classes": own}
+
+
+def rebuild_network(state: dict[str, Any]) -> keras.Model:
+    """Return a network of its own from what `reduce_network` has kept."""
+    build, arguments = state["reduced"]
+    # Keras draws seeds for layers that have none from Python's own generator.
+    with seeded(0), keras.saving.custom_object_scope(state["classes"]):
+        return build(*arguments)
 
 
 def narrow_layers(network: keras.Model) -> list[str]:

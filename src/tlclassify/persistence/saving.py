@@ -25,6 +25,7 @@ from tlclassify.networks.blueprints import (
     build_network_again,
     expected_shapes,
 )
+from tlclassify.networks.graphs import flat_layers
 from tlclassify.networks.heads import Head, HeadBuilder
 from tlclassify.persistence.manifest import Function, Manifest, encode_manifest, from_value
 from tlclassify.persistence.model_card import build_model_card, check_report
@@ -245,7 +246,7 @@ def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
         )
     for array, variable in zip(file.read(part), model.weights, strict=True):
         variable.assign(array)
-    for layer in model._flatten_layers():  # noqa: SLF001 - inside composite layers too
+    for layer in flat_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             # It computes with copies of its weights.
             layer.finalize_state()

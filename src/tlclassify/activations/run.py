@@ -224,8 +224,8 @@ def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str)
         raise OSError(
             errno.ENOSPC,
             f"stored activations of shape {shapes}, in {passes[0].dtype}, need "
-            f"{n_bytes / 2**30:,.2f} GiB in {folder}, which has {free / 2**30:,.2f} GiB free. Lower "
-            "augmentation__n_views, unfreeze fewer blocks, pass unfreeze='all', which stores "
+            f"{n_bytes / 2**30:,.2f} GiB in {folder}, which has {free / 2**30:,.2f} GiB free. "
+            "Lower augmentation__n_views, unfreeze fewer blocks, pass unfreeze='all', which stores "
             f"nothing, or {remedy}",
         )
 

@@ -70,8 +70,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     batch_size : int, default 64
         Images run through the network at once.
     cache_dir : path, optional
-        Where activations are kept, so that no image is run twice: not by another head, fold or
-        grid point, and not by a later session.
+        Where fits keep activations, so that no image is run again: not by another head, fold or
+        grid point, and not by a later session. Predictions read them and add none.
     engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
         What runs frozen parts and predictions; "auto": OpenVINO where it is installed
         (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Training is Keras's.

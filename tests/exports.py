@@ -8,6 +8,7 @@ import pytest
 
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.converters import FORMATS
+from tlclassify.engines.metadata import ExportMetadata, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.persistence.exporting import export
@@ -35,6 +36,14 @@ def build_two(x):
 def make_row(name="two_layers", scaling=SYMMETRIC):
     return Backbone(
         name, build_two, scaling, native_size=8, small_size=8, min_size=4, licence="CC0-1.0"
+    )
+
+
+def describe(classes, shape=(5, 7, 3), **fields):
+    """What a file of such classes says of itself."""
+    labels, dtype_name = encode_labels_as_json(classes)
+    return ExportMetadata(
+        classes=labels, classes_dtype=dtype_name, image_shape=shape, pixel_range=255, **fields
     )
 
 

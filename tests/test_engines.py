@@ -10,8 +10,10 @@ import pytest
 from exports import draw_images, fit_small, needs_tensorflow
 from tlclassify.activations.run import run_batches
 from tlclassify.engines import rows as engines
-from tlclassify.engines.converters import check_converter, compile_network
+from tlclassify.engines.converters import compile_network
 from tlclassify.engines.rows import choose_engine, list_engines, open_engine
+from tlclassify.engines.runners import check_engine
+from tlclassify.engines.runtimes import OpenVino
 from tlclassify.inputs.images import open_images
 from tlclassify.persistence.exporting import export
 
@@ -127,7 +129,7 @@ def test_wide_layers_run_on_one_image_at_once():
     images = draw_images(5, (96, 96), seed=1)[0]
     found = engine.predict_on_batch(images)
     np.testing.assert_allclose(found, network.predict_on_batch(images), atol=1e-4)
-    assert engine._n_rows == 1
+    assert engine.n_rows == 1
 
 
 @needs_tensorflow
@@ -151,19 +153,20 @@ def test_an_engine_stands_where_a_model_stood(clf, folder, name, file):
 
 
 @needs_tensorflow
-def test_bfloat16_is_near_where_the_processor_has_it(clf, folder):
-    if "BF16" not in engines._list_capabilities():
+def test_bfloat16_is_near_where_the_processor_has_it(clf):
+    if "BF16" not in engines.list_capabilities():
         pytest.skip("the processor has no bfloat16")
     images = draw_images(9, (5, 7), seed=1)[0]
-    engine = open_engine(folder / "a.xml", engine="openvino_bfloat16")
-    narrow, expected = engine.predict_on_batch(images), clf.predict_proba(images)
-    np.testing.assert_allclose(narrow, expected, atol=0.05)
-    assert np.abs(narrow - expected).max() > 1e-4
+    engine = compile_network(clf.backbone_, engine="openvino_bfloat16")
+    narrow, expected = engine.predict_on_batch(images), clf.backbone_.predict_on_batch(images)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(narrow, expected, atol=0.05 * scale)
+    assert np.abs(narrow - expected).max() > 1e-4 * scale
     assert engine.name == "openvino_bfloat16"
 
 
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
-    monkeypatch.setattr(engines, "_list_capabilities", lambda: ("FP32", "INT8"))
+    monkeypatch.setattr(engines, "list_capabilities", lambda: ("FP32", "INT8"))
     message = "='openvino_bfloat16' needs a processor .*has FP32, INT8. Pass engine='openvino'"
     with pytest.raises(ValueError, match=message):
         choose_engine("openvino_bfloat16")
@@ -217,9 +220,56 @@ def test_a_network_is_compiled_in_place(clf, name, part):
     assert engine.output_shape == network.output_shape
 
 
-def test_a_missing_converter_is_named(monkeypatch):
+MISSING_CONVERTERS = [
+    ("tensorflow", "onnxruntime", "tf2onnx"),
+    ("jax", "onnxruntime", "jax2onnx"),
+    ("jax", "openvino", "jax2onnx"),
+]
+
+
+@pytest.mark.parametrize(("backend", "engine", "package"), MISSING_CONVERTERS)
+def test_a_missing_converter_is_named(monkeypatch, backend, engine, package):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
     monkeypatch.setattr(
-        "tlclassify.engines.converters.find_spec", lambda name: None if name == "tf2onnx" else name
+        "tlclassify.engines.converters.find_spec", lambda name: None if name == package else name
     )
-    with pytest.raises(ImportError, match="engine='onnxruntime' needs tf2onnx"):
-        check_converter("onnxruntime")
+    with pytest.raises(ImportError, match=f"engine='{engine}' needs {package}.*pip install"):
+        check_engine(engine)
+
+
+def test_a_backend_that_has_no_converter_is_named(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ImportError, match="needs Keras on tensorflow or jax; received .*'torch'"):
+        check_engine("openvino")
+    assert check_engine("auto") == "keras"
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("name", BOTH)
+def test_what_keras_standardizes_comes_out(name):
+    """The converter to ONNX loses the numbers of such a layer where Keras keeps them."""
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    adapted = keras.layers.Normalization()
+    adapted.build((None, 4, 4, 3))
+    adapted.set_weights([np.array([1.0, 2, 3]), np.array([4.0, 5, 6]), np.array(1)])
+    adapted.finalize_state()
+    x = keras.layers.Normalization(mean=[7.0, 8, 9], variance=[1.0, 2, 3])(
+        keras.ops.cast(inputs, "float32")
+    )
+    network = keras.Model(inputs, keras.layers.Conv2D(2, 1)(adapted(x)))
+    images = draw_images(3, (4, 4))[0]
+    found = compile_network(network, engine=name).predict_on_batch(images)
+    np.testing.assert_allclose(found, network.predict_on_batch(images), rtol=1e-4, atol=1e-4)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(("n_images", "compiled"), [(3, 1), (128, 1), (129, 2)])
+def test_a_graph_is_compiled_only_for_what_comes(folder, monkeypatch, n_images, compiled):
+    hints, original = [], OpenVino._compile
+    monkeypatch.setattr(
+        OpenVino, "_compile", lambda *given: hints.append(given) or original(*given)
+    )
+    engine = open_engine(folder / "a.xml", engine="openvino", n_threads=1)
+    for _ in range(2):
+        engine.predict_on_batch(draw_images(n_images, (5, 7))[0])
+    assert len(hints) == compiled

@@ -15,12 +15,12 @@ from sklearn.exceptions import NotFittedError
 from exports import NAMES, draw_images, export_once, fit_once, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
 from tlclassify.engines import converters
+from tlclassify.engines.converters import export_graph
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.onnx_precision import keep_in_float16
-from tlclassify.engines.portable import build_portable, resizing_matrix
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.backbones import build_backbone
-from tlclassify.networks.rows import SYMMETRIC, Scaling
+from tlclassify.networks.rows import SYMMETRIC
 from tlclassify.persistence.exporting import export
 
 pytestmark = needs_tensorflow
@@ -111,7 +111,7 @@ def test_its_own_runtime_agrees(exported, clf, name, n):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_metadata_is_inside(exported, clf, name):
     found = read_metadata(metadata_of(exported[name], name), path=name)
-    np.testing.assert_array_equal(found.classes, clf.classes_)
+    np.testing.assert_array_equal(found.labels, clf.classes_)
     assert found.image_shape == (5, 7, 3)
     assert found.pixel_range == 255
     assert (found.backbone, found.precision) == ("two_layers", "float32")
@@ -122,76 +122,11 @@ def test_litert_labels_are_where_others_look(exported):
     assert zipfile.ZipFile(exported["litert"]).read("labels.txt") == b"cat\ndog\neel"
 
 
-@pytest.mark.parametrize("scaling", [Scaling(), Scaling(0.01, (-1.0, 0.0, 1.0), bgr=True)])
-@pytest.mark.parametrize(("shape", "size"), SIZES)
-def test_the_portable_graph_computes_the_same(shape, size, scaling):
-    network = build_network(shape, size, scaling)
-    images = draw_images(6, shape, seed=2)[0]
-    expected = network.predict_on_batch(images)
-    found = build_portable(network).predict_on_batch(images)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("invert", [False, True])
-def test_standardization_is_the_same_in_plain_steps(invert):
-    inputs = keras.Input((4, 4, 3))
-    layer = keras.layers.Normalization(mean=[1, 2, 3], variance=[4, 0, 1e-6], invert=invert)
-    network = keras.Model(inputs, layer(inputs))
-    images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
-    found = build_portable(network).predict_on_batch(images)
-    np.testing.assert_allclose(found, network.predict_on_batch(images), rtol=1e-5)
-
-
-def test_the_portable_graph_shares_its_weights():
-    network = build_network((5, 7), 12)
-    portable = build_portable(network)
-    assert portable.get_layer("two") is network.get_layer("two")
-    assert not any(isinstance(layer, keras.layers.Resizing) for layer in portable.layers)
-
-
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos5"])
-@pytest.mark.parametrize("antialias", [False, True])
-def test_the_matrices_are_the_layer(interpolation, antialias):
-    layer = keras.layers.Resizing(6, 9, interpolation=interpolation, antialias=antialias)
-    images = np.random.default_rng(0).uniform(0, 255, (2, 11, 5, 3)).astype(np.float32)
-    rows, columns = (
-        resizing_matrix(layer, n, axis=axis) for n, axis in ((11, "height"), (5, "width"))
-    )
-    found = np.einsum("bhwc,hH,wW->bHWc", images, rows, columns)
-    np.testing.assert_allclose(found, layer(images), atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("options", "shape", "dtype", "message"),
-    [
-        ({"crop_to_aspect_ratio": True}, (5, 7, 3), "float32", "received crop_to_aspect_ratio=Tru"),
-        ({"pad_to_aspect_ratio": True}, (5, 7, 3), "float32", "received pad_to_aspect_ratio=True"),
-        ({"data_format": "channels_first"}, (3, 5, 7), "float32", "data_format='channels_first'"),
-        ({}, (5, 7, 3), "uint8", "received input of dtype uint8"),
-        ({}, (None, 7, 3), "float32", r"received input of shape \(None, None, 7, 3\)"),
-    ],
-)
-def test_a_resizing_that_is_no_product_is_refused(options, shape, dtype, message):
-    inputs = keras.Input(shape, dtype=dtype)
-    network = keras.Model(inputs, keras.layers.Resizing(4, 4, name="own", **options)(inputs))
-    with pytest.raises(ValueError, match=f"layer 'own' must resize whole images .*{message}"):
-        build_portable(network)
-
-
-@pytest.mark.parametrize("n_channels", [2, 3, 5])
-def test_any_number_of_channels_is_reversed(n_channels):
-    inputs = keras.Input((2, 2, n_channels))
-    network = keras.Model(inputs, keras.ops.flip(inputs, axis=-1))
-    images = np.random.default_rng(0).normal(size=(2, 2, 2, n_channels)).astype(np.float32)
-    found = build_portable(network).predict_on_batch(images)
-    np.testing.assert_array_equal(found, images[..., ::-1])
-
-
-def test_a_network_in_less_than_float32_is_refused():
+def test_a_network_in_less_than_float32_is_refused(tmp_path):
     network = build_network((5, 7), 12)
     network.get_layer("two").dtype_policy = keras.DTypePolicy("mixed_bfloat16")
     with pytest.raises(ValueError, match="must compute in float32 .* layer 'two'"):
-        build_portable(network)
+        export_graph(network, tmp_path / "a.onnx", "onnx")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,7 +155,7 @@ def test_a_failure_leaves_what_was_there(exported, clf, name, tmp_path, monkeypa
         path.with_suffix(".bin").write_text("half")
         raise OSError(28, "full")
 
-    rows = [replace(row, packages=(), write=fail) for row in converters.FORMATS]
+    rows = [replace(row, packages={"tensorflow": ()}, write=fail) for row in converters.FORMATS]
     monkeypatch.setattr("tlclassify.persistence.exporting.FORMATS", rows)
     with pytest.raises(OSError, match="full"):
         export(clf, path)
@@ -351,9 +286,7 @@ def test_a_missing_package_is_named(clf, tmp_path, monkeypatch, name, package):
     monkeypatch.setattr(
         converters, "find_spec", lambda n: None if n == package else util.find_spec(n)
     )
-    message = (
-        rf'format=.{name}. needs {package}\. Install it with: pip install "tlclassify\[export\]"'
-    )
+    message = rf"format=.{name}. needs {package}\. Install it with: pip install {package}"
     with pytest.raises(ImportError, match=message) as raised:
         export(clf, tmp_path / NAMES[name])
     assert raised.value.name == package
@@ -361,7 +294,9 @@ def test_a_missing_package_is_named(clf, tmp_path, monkeypatch, name, package):
 
 
 def test_the_extra_brings_whatever_a_format_asks_for():
-    asked = {package for row in converters.FORMATS for package in row.packages} | {"onnxruntime"}
+    asked = {package for row in converters.FORMATS for package in row.packages["tensorflow"]} | {
+        "onnxruntime"
+    }
     extra = PROJECT["project"]["optional-dependencies"]["export"]
     assert asked == {re.match(r"[\w-]+", requirement)[0] for requirement in extra}
 

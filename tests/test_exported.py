@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from exports import SHAPE, draw_images, export_once, fit_once, needs_tensorflow
-from tlclassify.engines.metadata import ExportMetadata, read_metadata
+from exports import SHAPE, describe, draw_images, export_once, fit_once, needs_tensorflow
+from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.rows import list_engines
 from tlclassify.persistence.exported import load_exported
 from tlclassify.persistence.exporting import export
@@ -114,7 +114,7 @@ LABELS = [
 
 @pytest.mark.parametrize("classes", LABELS, ids=lambda classes: classes.dtype.name)
 def test_labels_of_any_type_come_back(classes):
-    found = read_metadata(ExportMetadata(classes, (5, 7, 3), 255).to_json(), path="").classes
+    found = read_metadata(describe(classes).to_json(), path="").labels
     np.testing.assert_array_equal(found, classes)
     assert found.dtype == classes.dtype
 
@@ -216,7 +216,7 @@ def test_metadata_of_another_graph_are_named(copied, engine):
     import onnx
 
     model = onnx.load(copied / "a.onnx")
-    said = ExportMetadata(np.array(["a", "b"]), (5, 7, 3), 255)
+    said = describe(np.array(["a", "b"]))
     onnx.helper.set_model_props(model, {"tlclassify": said.to_json()})
     onnx.save(model, copied / "a.onnx")
     message = r"says that it maps images \(5, 7, 3\) to classes \(2,\), but its graph maps"
@@ -224,28 +224,24 @@ def test_metadata_of_another_graph_are_named(copied, engine):
         load_exported(copied / "a.onnx", engine=engine)
 
 
-GOOD = json.loads(ExportMetadata(np.array(["a", "b"]), (5, 7, 3), 255).to_json())
+GOOD = json.loads(describe(np.array(["a", "b"])).to_json())
 BAD_METADATA = [
-    ("[]", "format must be 1; received 'list'"),
+    ("[]", "Expected `object`, got `array`"),
     ("{", "Expecting property name"),
-    ({"format": 2}, "format must be 1; received 2"),
-    ({"image_shape": [5, 7]}, r"image_shape must be \[height, width, 3\]; received \[5, 7\]"),
+    ({"format": 2}, "Invalid enum value 2.*format"),
+    ({"image_shape": [5, 7]}, "length 3.*image_shape"),
     ({"image_shape": [5, 7, 4]}, "image_shape must be"),
-    ({"image_shape": [5, -7, 3]}, "image_shape must be"),
-    ({"image_shape": [5, True, 3]}, "image_shape must be"),
-    ({"image_shape": None}, "image_shape must be"),
-    ({"pixel_range": 2}, "pixel_range must be 1 or 255; received 2"),
-    ({"pixel_range": True}, "pixel_range must be of type int"),
-    ({"version": None}, "version must be of type str; received None"),
+    ({"image_shape": [5, -7, 3]}, ">= 1 .*image_shape"),
+    ({"image_shape": [5, True, 3]}, "got `bool`.*image_shape"),
+    ({"pixel_range": 2}, "pixel_range 1 or 255"),
+    ({"version": None}, "Expected `str`, got `null`.*version"),
     ({"classes": ["a", "a"]}, "classes must be all different"),
     ({"classes": ["a", 1]}, "classes must be a list of str"),
     ({"classes": []}, "classes must be a list of str that is not empty"),
-    ({"classes": "ab"}, "classes must be a list of str"),
     ({"classes": ["a", "bc"]}, "classes must be all different, and fit into '<U1'"),
     ({"classes": [1, 300], "classes_dtype": "|u1"}, "300 out of bounds for uint8"),
     ({"classes_dtype": "O"}, "classes_dtype must be one of labels; received 'O'"),
     ({"classes_dtype": "<U9999999"}, "2 classes of '<U9999999' are too large"),
-    ({"backbone": "x" * 2**22}, "characters, more than 4194304"),
 ]
 
 

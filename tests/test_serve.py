@@ -23,8 +23,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from exports import SHAPE, draw_images, fit_once, needs_tensorflow
-from tlclassify.engines.metadata import ExportMetadata
+from exports import SHAPE, describe, draw_images, fit_once, needs_tensorflow
 from tlclassify.persistence.exported import load_exported
 from tlclassify.persistence.exporting import export
 
@@ -101,9 +100,9 @@ def url(serve, clf, tmp_path_factory):
 @contextmanager
 def serving(serve, predict_proba):
     """Serve something that predicts as it is told to."""
-    metadata = ExportMetadata(np.array(["a", "b"]), (8, 8, 3), 255, "none")
+    metadata = describe(np.array(["a", "b"]), (8, 8, 3), backbone="none")
     clf = SimpleNamespace(
-        classes_=metadata.classes,
+        classes_=metadata.labels,
         image_shape_=metadata.image_shape,
         metadata_=metadata,
         engine_="none",

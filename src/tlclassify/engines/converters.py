@@ -1,91 +1,69 @@
 """Writing a network in the formats of other runtimes, by Keras's own exporters."""
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.files import digest_file
-from tlclassify.engines.litert import converter_options
 from tlclassify.engines.metadata import METADATA_FILE, METADATA_KEY, ExportMetadata
 from tlclassify.engines.onnx_precision import keep_in_float16, quantize
-from tlclassify.engines.portable import build_portable, export_graph
-from tlclassify.engines.rows import Engine, choose_engine, open_engine
+from tlclassify.engines.rows import choose_engine, open_engine
+from tlclassify.engines.runtimes import Engine
 
-__all__ = [
-    "FORMATS",
-    "Batches",
-    "Format",
-    "check_converter",
-    "check_keras",
-    "check_packages",
-    "compile_network",
-]
+if TYPE_CHECKING:
+    import keras
 
 Batches = Callable[[], Iterator[NDArray[np.uint8]]]
 """A function that returns batches of images, shape (n, height, width, 3)."""
+
+_Packages = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Format:
     """What is known of a file format.
 
-    Parameters
-    ----------
-    name : str
-        What users write.
-    suffix : str
-        What its files end in; empty for a folder.
-    packages : tuple of str
-        What has to be installed to write it, beside TensorFlow.
-    first_keras : (major, minor)
-        The first version of Keras that can write it.
-    precisions : tuple of str
-        In which it can keep weights.
-    write : callable
-        (network, path, metadata, images or None). Images are asked for in int8 only.
+    `suffix` is what its files end in, empty for a folder; `packages` are what has to be installed
+    to write it, by the backend that Keras runs on: a backend that is not there cannot; `write`
+    takes a network, a path, metadata and, for int8, images.
     """
 
     name: str
     suffix: str
-    packages: tuple[str, ...]
-    first_keras: tuple[int, int]
+    packages: _Packages
     precisions: tuple[str, ...]
-    write: Callable[[keras.Model, Path, ExportMetadata, Batches | None], None]
+    write: Callable[["keras.Model", Path, ExportMetadata, Batches | None], None]
+    first_keras: tuple[int, int] = (3, 12)
 
 
-def check_packages(packages: tuple[str, ...], what: str) -> None:
-    """See that packages are installed.
+def check_format(row: Format, what: str, *, also: tuple[str, ...] = ()) -> None:
+    """Raise an ImportError if a format cannot be written here: it says what is missing."""
+    import keras
 
-    Raises
-    ------
-    ImportError
-        With the names of those that are missing, and the command that installs them.
-    """
-    missing = [name for name in packages if find_spec(name) is None]
+    backend = keras.backend.backend()
+    if backend not in row.packages:
+        raise ImportError(
+            f"{what} needs Keras on {' or '.join(row.packages)}; received the backend {backend!r}. "
+            f"Do it in a process with KERAS_BACKEND={next(iter(row.packages))}.",
+            name=next(iter(row.packages)),
+        )
+    missing = [name for name in (*row.packages[backend], *also) if find_spec(name) is None]
     if missing:
         raise ImportError(
             f"{what} needs {' and '.join(missing)}. Install it with: "
-            'pip install "tlclassify[export]".',
+            f"pip install {' '.join(missing)}.",
             name=missing[0],
         )
-
-
-def check_keras(row: Format, what: str) -> None:
-    """See that Keras is new enough to write a format.
-
-    Raises
-    ------
-    ImportError
-        With the version that it takes, and the command that installs it.
-    """
     if tuple(int(part) for part in keras.__version__.split(".")[:2]) < row.first_keras:
         needed = ".".join(map(str, row.first_keras))
         raise ImportError(
@@ -95,13 +73,68 @@ def check_keras(row: Format, what: str) -> None:
         )
 
 
-def write_onnx(
-    network: keras.Model, path: Path, metadata: ExportMetadata, images: Batches | None
+def export_graph(network: "keras.Model", path: Path, name: str, **options: Any) -> None:
+    """Write a network in one of Keras's own formats."""
+    import keras
+
+    from tlclassify.networks.graphs import flat_layers, narrow_layers
+
+    if narrow := narrow_layers(network):
+        raise ValueError(
+            f"a network must compute in float32 to be exported; received one whose layer "
+            f"{narrow[0]!r} does not. Fit it without keras.mixed_precision, and choose precision= "
+            "when you export."
+        )
+    for layer in flat_layers(network):
+        if isinstance(layer, keras.layers.Normalization):
+            # As tensors, tf2onnx would make further inputs of them.
+            layer.mean = keras.ops.convert_to_numpy(layer.mean)
+            layer.variance = keras.ops.convert_to_numpy(layer.variance)
+    # Without a signature Keras refuses networks that nothing was run through yet.
+    images = keras.InputSpec(dtype=network.input.dtype, shape=network.input.shape, name="images")
+    with warnings.catch_warnings():
+        # Keras looks for a name that NumPy is about to give another meaning.
+        warnings.filterwarnings("ignore", message="In the future `np.object`")
+        network.export(str(path), format=name, verbose=False, input_signature=[images], **options)
+
+
+def compile_network(network: "keras.Model", *, engine: str) -> Engine:
+    """Return a network on uint8 images of a fixed size, ready to run on another runtime.
+
+    There is an exception of any type if it has a step that the converter or the runtime does not
+    know.
+    """
+    # Where a mapped file cannot be removed while it is in use, the system does so later.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if format_of(engine).name == "openvino":
+            return open_engine(_export_for_openvino(network, Path(folder)), engine=engine)
+        path = Path(folder) / "network.onnx"
+        export_graph(network, path, "onnx")
+        return open_engine(path, engine=engine)
+
+
+def _export_for_openvino(network: "keras.Model", folder: Path) -> Path:
+    """Write a file that OpenVINO reads; of what JAX hands over, that is ONNX."""
+    import keras
+
+    name, suffix = ("onnx", ".onnx") if keras.backend.backend() == "jax" else ("openvino", ".xml")
+    path = folder / f"whole{suffix}"
+    export_graph(network, path, name)
+    return path
+
+
+def format_of(engine: str) -> Format:
+    """Return the format in which networks are written for an engine."""
+    suffix = choose_engine(engine).suffixes[0]
+    return next(row for row in FORMATS if row.suffix == suffix)
+
+
+def _write_onnx(
+    network: "keras.Model", path: Path, metadata: ExportMetadata, images: Batches | None
 ) -> None:
     """Write an ``.onnx`` file; the metadata is one of its properties."""
     export_graph(network, path, "onnx")
-    if metadata.precision == "int8":
-        assert images is not None
+    if images is not None:
         quantize(path, images)
     onnx = import_module("onnx")
     model = onnx.load(path)
@@ -111,37 +144,49 @@ def write_onnx(
     onnx.save(model, path)
 
 
-def write_openvino(
-    network: keras.Model, path: Path, metadata: ExportMetadata, _: Batches | None
+def _write_openvino(
+    network: "keras.Model", path: Path, metadata: ExportMetadata, _: Batches | None
 ) -> None:
     """Write an ``.xml`` and a ``.bin`` file; the metadata stands in the first."""
     openvino = import_module("openvino")
-    whole = path.with_name(f"whole-{path.name}")
-    export_graph(network, whole, "openvino")
-    model = openvino.Core().read_model(whole)
+    whole = path.parent / "whole"
+    whole.mkdir()
+    model = openvino.Core().read_model(_export_for_openvino(network, whole))
     narrow = metadata.precision == "float16"
     openvino.save_model(model, path, compress_to_fp16=narrow)
     # The second time its bytes are the same, and the first file knows them.
     digest = digest_file(path.with_suffix(".bin"))
-    model.set_rt_info(replace(metadata, digest=digest).to_json(), [METADATA_KEY])
+    known = msgspec.structs.replace(metadata, digest=digest)
+    model.set_rt_info(known.to_json(), [METADATA_KEY])
     openvino.save_model(model, path, compress_to_fp16=narrow)
-    assert digest_file(path.with_suffix(".bin")) == digest
 
 
-def write_litert(
-    network: keras.Model, path: Path, metadata: ExportMetadata, images: Batches | None
+def _write_litert(
+    network: "keras.Model", path: Path, metadata: ExportMetadata, images: Batches | None
 ) -> None:
     """Write a ``.tflite`` file; the metadata is in a zip archive at its end, as is usual there."""
-    options = converter_options(metadata.precision, images)
-    export_graph(network, path, "litert", options=options)
+    options: dict[str, Any] = {}
+    if metadata.precision != "float32":
+        # The options of TensorFlow's own converter, which Keras hands on but does not name.
+        import tensorflow as tf
+
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+        if images is None:
+            options["target_spec"] = {"supported_types": [tf.float16]}
+        else:
+            batches = images
+            options["representative_dataset"] = lambda: (
+                [image[None]] for batch in batches() for image in batch
+            )
+    export_graph(network, path, "litert", **options)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA_FILE, metadata.to_json())
-        lines = [" ".join(str(label).split("\n")) for label in metadata.classes.tolist()]
+        lines = [" ".join(str(label).split("\n")) for label in metadata.labels.tolist()]
         archive.writestr("labels.txt", "\n".join(lines).encode("utf-8", "replace"))
 
 
-def write_saved_model(
-    network: keras.Model, path: Path, metadata: ExportMetadata, _: Batches | None
+def _write_saved_model(
+    network: "keras.Model", path: Path, metadata: ExportMetadata, _: Batches | None
 ) -> None:
     """Write a folder; the metadata is a file in its ``assets.extra``."""
     export_graph(network, path, "tf_saved_model")
@@ -150,56 +195,16 @@ def write_saved_model(
     (extra / METADATA_FILE).write_text(metadata.to_json(), encoding="ascii")
 
 
-def check_converter(engine: str) -> None:
-    """See that networks can be written for an engine here.
-
-    Raises
-    ------
-    ValueError, ImportError
-        As `choose_engine`; or if a package that converts is missing, or Keras is too old.
-    """
-    row, what = _format_of(engine), f"engine={engine!r}"
-    check_packages(row.packages, what)
-    check_keras(row, what)
-
-
-def _format_of(engine: str) -> Format:
-    suffix = choose_engine(engine).suffixes[0]
-    return next(row for row in FORMATS if row.suffix == suffix)
-
-
-def compile_network(network: keras.Model, *, engine: str) -> Engine:
-    """Return a network ready to run on another runtime, in place of the network itself.
-
-    Parameters
-    ----------
-    network : keras.Model
-        A functional model on uint8 images of a fixed size.
-    engine : {"openvino", "openvino_bfloat16", "onnxruntime"}
-        What runs it.
-
-    Returns
-    -------
-    Engine
-        With the network's `output_shape` and `predict_on_batch`, as `run_batches` uses them.
-
-    Raises
-    ------
-    Exception
-        Of any type, if the network has a step that the converter or the runtime does not know.
-    """
-    row = _format_of(engine)
-    # Where a mapped file cannot be removed while it is in use, the system does so later.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / f"network{row.suffix}"
-        export_graph(build_portable(network), path, row.name)
-        return open_engine(path, engine=engine)
-
-
 _ALL = ("float32", "float16", "int8")
+_ONNX: _Packages = {"tensorflow": ("onnx", "tf2onnx"), "jax": ("onnx", "jax2onnx")}
+_OPENVINO: _Packages = {
+    "tensorflow": ("openvino",),
+    "jax": ("openvino", *_ONNX["jax"]),
+}
+_SAVED_MODEL: _Packages = {"tensorflow": (), "jax": ("tensorflow",)}
 FORMATS = (
-    Format("onnx", ".onnx", ("onnx", "tf2onnx"), (3, 8), _ALL, write_onnx),
-    Format("openvino", ".xml", ("openvino",), (3, 11), _ALL[:2], write_openvino),
-    Format("litert", ".tflite", (), (3, 13), _ALL, write_litert),
-    Format("saved_model", "", (), (3, 8), _ALL[:1], write_saved_model),
+    Format("onnx", ".onnx", _ONNX, _ALL, _write_onnx),
+    Format("openvino", ".xml", _OPENVINO, _ALL[:2], _write_openvino),
+    Format("litert", ".tflite", {"tensorflow": ()}, _ALL, _write_litert, first_keras=(3, 13)),
+    Format("saved_model", "", _SAVED_MODEL, _ALL[:1], _write_saved_model),
 )

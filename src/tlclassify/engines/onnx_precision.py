@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = ["keep_in_float16", "quantize"]
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -18,12 +16,8 @@ _LARGEST = float(np.finfo(np.float16).max)
 def keep_in_float16(model: Any) -> None:
     """Keep weights in float16, and make float32 of them when the file is opened.
 
-    Computing in float16 is slow on most processors, and some steps overflow in it.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Changed in place. Weights too large for float16 stay as they are.
+    Computing in float16 is slow on most processors, and some steps overflow in it. The model is
+    changed in place; weights too large for float16 stay as they are.
     """
     onnx = import_module("onnx")
     casts = []
@@ -33,8 +27,7 @@ def keep_in_float16(model: Any) -> None:
             continue
         if np.abs(values).max(initial=0.0) > _LARGEST:
             continue
-        name = weight.name
-        kept = f"{name}/float16"
+        name, kept = weight.name, f"{weight.name}/float16"
         weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), kept))
         casts.append(onnx.helper.make_node("Cast", [kept], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
@@ -58,54 +51,31 @@ class _Images:
 def quantize(path: Path, images: Callable[[], Iterator[NDArray[np.uint8]]]) -> None:
     """Rewrite a file so that convolutions and products of matrices are computed in int8.
 
-    Parameters
-    ----------
-    path : Path
-    images : callable
-        Returns batches of images, from which the range of values is measured.
-
-    Raises
-    ------
-    ValueError
-        If there is no convolution, at the first of which int8 begins.
+    The range of values is measured on the images.
     """
-    onnx = import_module("onnx")
+    graph = import_module("onnx").load(path).graph
     quantization = import_module("onnxruntime.quantization")
-    graph = onnx.load(path).graph
-    exact = [node.name for node in _before_the_first_convolution(graph)]
+    # Resizing stays exact: its products come first, and all that follows sees their error.
+    exact = [node.name for node in takewhile(lambda node: node.op_type != "Conv", graph.node)]
     if len(exact) == len(graph.node):
         raise ValueError(
             "precision must be 'float32' or 'float16' for a network without convolutions, at the "
             "first of which int8 begins in ONNX; received 'int8'."
         )
-    with _without_advice():
+    logger = logging.getLogger()
+    logger.addFilter(_is_no_advice)
+    try:
         quantization.quantize_static(
             path,
             path,
             _Images(graph.input[0].name, images()),
             per_channel=True,
-            # Resizing stays exact: its products come first, and all that follows sees their error.
             nodes_to_exclude=exact,
         )
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    # To prepare the graph first, by a tool that finds nothing to do on a converted one.
-    logger = logging.getLogger()
-    logger.addFilter(_is_no_advice)
-    try:
-        yield
     finally:
         logger.removeFilter(_is_no_advice)
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
+    # To prepare the graph first, by a tool that finds nothing to do on a converted one.
     return "pre-processing before quantization" not in record.getMessage()
-
-
-def _before_the_first_convolution(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        if node.op_type == "Conv":
-            return
-        yield node

@@ -4,55 +4,49 @@ import warnings
 from contextlib import suppress
 from textwrap import shorten
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.engines.converters import check_converter, compile_network
-from tlclassify.engines.portable import narrow_layers
+from tlclassify.engines.converters import check_format, compile_network, format_of
 from tlclassify.engines.rows import AUTO, ENGINE_NAMES, list_engines
-from tlclassify.networks.graphs import fingerprint_model, last_training
+
+if TYPE_CHECKING:
+    import keras
 
 KERAS = "keras"
 _REASON_LENGTH = 300
 _reopening = Lock()
+_last_training = [object()]
+
+
+def note_training() -> None:
+    """Say that weights have just been changed."""
+    _last_training[0] = object()
+
+
+def last_training() -> object:
+    """Return an object that is another one once any weights have been trained in this process.
+
+    As long as it is the same, every network computes what it did. It costs nothing to ask, where
+    a fingerprint takes longer than a network takes for an image.
+    """
+    return _last_training[0]
 
 
 class Runner:
     """A network and the engine that runs it, opened when the first batch comes.
 
-    Threads may share it.
-
-    Parameters
-    ----------
-    network : keras.Model
-        From images of a fixed size to one output.
-    engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}
-        As `check_engine` takes it. "auto" means Keras for a network that does not compute in
-        float32, and turns to Keras where converting fails.
-
-    Attributes
-    ----------
-    engine : str
-        What runs the network, or is going to.
-
-    Raises
-    ------
-    ValueError
-        If an engine is named and cannot run the network; or as `check_engine`.
-    ImportError, RuntimeError
-        As `check_engine`.
-
-    Warns
-    -----
-    UserWarning
-        If "auto" turned to Keras because converting failed.
+    Threads may share it. `engine` is what runs the network, or is going to: "auto" means Keras for
+    a network that does not compute in float32, and turns to Keras, with a warning, where
+    converting fails. An engine that is named and cannot run it is a ValueError.
     """
 
-    def __init__(self, network: keras.Model, engine: str) -> None:
+    def __init__(self, network: "keras.Model", engine: str) -> None:
+        from tlclassify.networks.graphs import narrow_layers
+
         self.network = network
         self.asked = engine
         self.engine = check_engine(engine)
@@ -80,7 +74,7 @@ class Runner:
 
     def fingerprint(self) -> str:
         """Return the network's fingerprint, and close an engine that has other weights."""
-        training, found = last_training(), fingerprint_model(self.network)
+        training, found = last_training(), _fingerprint(self.network)
         with self._opening:
             if found != self._fingerprint:
                 self._opened = None
@@ -95,7 +89,7 @@ class Runner:
     def _compile(self) -> None:
         # Asked for first: what is trained meanwhile is then noticed by the next call.
         self._training = last_training()
-        self._fingerprint = fingerprint_model(self.network)
+        self._fingerprint = _fingerprint(self.network)
         try:
             self._opened = compile_network(self.network, engine=self.engine)
         except Exception as error:
@@ -110,6 +104,13 @@ class Runner:
             )
 
 
+def _fingerprint(network: "keras.Model") -> str:
+    # Not when this room is imported, which runs exported graphs without Keras too.
+    from tlclassify.networks.graphs import fingerprint_model
+
+    return fingerprint_model(network)
+
+
 def _refusal(engine: str, reason: str) -> ValueError:
     return ValueError(f"engine={engine!r} cannot run this network ({reason}). Pass engine='keras'.")
 
@@ -121,19 +122,10 @@ def _innermost(error: BaseException) -> str:
     return shorten(str(error) or repr(error), _REASON_LENGTH).rstrip(".")
 
 
-def reopen_runner(estimator: Any, network: keras.Model) -> Runner:
+def reopen_runner(estimator: Any, network: "keras.Model") -> Runner:
     """Return an estimator's runner, a new one if its network or its engine is another by now.
 
-    Parameters
-    ----------
-    estimator : FeatureExtractor or TransferClassifier
-        With an `engine`, and the runner of the last call, if any, as ``_runner``.
-    network : keras.Model
-
-    Returns
-    -------
-    Runner
-        It has the network's weights of today, whoever has trained it.
+    It has the network's weights of today, whoever has trained it.
     """
     with _reopening:
         runner: Runner | None = getattr(estimator, "_runner", None)
@@ -146,41 +138,18 @@ def reopen_runner(estimator: Any, network: keras.Model) -> Runner:
 def check_engine(engine: Any) -> str:
     """Return the name of the engine meant.
 
-    Parameters
-    ----------
-    engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}
-        "auto": OpenVINO where it is installed, else ONNX Runtime with the packages that convert
-        for it, else Keras; and Keras where that does not run on TensorFlow.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or the processor lacks what the engine computes with.
-    ImportError
-        If the engine is not installed, or what converts for it.
-    RuntimeError
-        If Keras does not run on TensorFlow, whose graphs other engines take.
+    "auto" is OpenVINO where it is installed, else ONNX Runtime, each with what converts for it,
+    else Keras. A ValueError or ImportError says why another engine cannot be used here.
     """
     check_choice("engine", engine, (KERAS, *ENGINE_NAMES))
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    if engine == AUTO:
-        return _first_ready() if on_tensorflow else KERAS
     if engine == KERAS:
         return KERAS
-    if not on_tensorflow:
-        raise RuntimeError(
-            f"engine={engine!r} needs Keras on TensorFlow, whose graphs it takes; received the "
-            f"backend {keras.backend.backend()!r}. Pass engine='keras'."
-        )
-    check_converter(engine)
-    return str(engine)
-
-
-def _first_ready() -> str:
+    if engine != AUTO:
+        check_format(format_of(engine), f"engine={engine!r}")
+        return str(engine)
     for name in list_engines():
         with suppress(ImportError):
-            check_converter(name)
-            return name
+            return check_engine(name)
     return KERAS
 
 

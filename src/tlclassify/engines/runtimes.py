@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from tlclassify.engines.metadata import METADATA_KEY
 
-__all__ = ["BFLOAT16", "FLOAT32", "Engine", "OnnxRuntime", "OpenVino"]
-
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 # What one layer hands to the next on one core is kept this small, so that it stays in the cache.
 _LAYER_BYTES = 7 * 2**20
@@ -56,20 +54,27 @@ class OpenVino:
         if n_threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = n_threads
         self._lock = Lock()
-        compiled = self._compile("LATENCY")
-        self._request = compiled.create_infer_request()
-        n_cores = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        self._n_rows = _count_rows(_widest_layer(self._model) * _N_BYTES[precision], n_cores)
+        n_cores = _count_cores(self._core, self._options)
+        self.n_rows = _count_rows(_widest_layer(self._model) * _N_BYTES[precision], n_cores)
 
-    def _compile(self, hint: str) -> Any:
+    def _compile(self, hint: str, n_rows: int) -> Any:
+        model = self._model.clone()
+        model.reshape([n_rows, *self.input_shape[1:]])
         options = self._options | {"PERFORMANCE_HINT": hint}
-        return self._core.compile_model(self._model, "CPU", options)
+        return self._core.compile_model(model, "CPU", options)
+
+    # Compiled when they are first needed: most runs need one of them.
+
+    @cached_property
+    def _request(self) -> Any:
+        """Takes any number of images, over which the cores divide each layer."""
+        return self._compile("LATENCY", -1).create_infer_request()
 
     @cached_property
     def _queue(self) -> Any:
-        """Takes `_n_rows` images at a time, each lot on a core that waits for no other."""
-        self._model.reshape([self._n_rows, *self.input_shape[1:]])
-        queue = import_module("openvino").AsyncInferQueue(self._compile("THROUGHPUT"))
+        """Takes `n_rows` images at a time, each lot on a core that waits for no other."""
+        compiled = self._compile("THROUGHPUT", self.n_rows)
+        queue = import_module("openvino").AsyncInferQueue(compiled)
         queue.set_callback(_keep_output)
         return queue
 
@@ -84,15 +89,15 @@ class OpenVino:
 
     def _count_queued(self, n_images: int) -> int:
         """Return how many images go in lots: as many for each core. The cores share the rest."""
-        if n_images < 2 * self._n_rows:
+        if n_images < 2 * self.n_rows:
             return 0
-        return n_images - n_images % (self._n_rows * len(self._queue))
+        return n_images - n_images % (self.n_rows * len(self._queue))
 
     def _run_queue(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        firsts = range(0, len(images), self._n_rows)
+        firsts = range(0, len(images), self.n_rows)
         outputs: dict[int, NDArray[np.float32]] = {}
         for first in firsts:
-            lot = images[first : first + self._n_rows]
+            lot = images[first : first + self.n_rows]
             self._queue.start_async(lot, (outputs, first), share_inputs=True)
         if firsts:
             self._queue.wait_all()
@@ -133,6 +138,15 @@ class OnnxRuntime:
 def _openvino_shape(port: Any) -> _Shape:
     shape = port.get_partial_shape()
     return tuple(None if side.is_dynamic else side.get_length() for side in shape)
+
+
+def _count_cores(core: Any, options: dict[str, Any]) -> int:
+    """Return how many cores OpenVINO takes for a network: asked of the smallest."""
+    openvino = import_module("openvino")
+    port = openvino.opset13.parameter([1])
+    smallest = openvino.Model([openvino.opset13.relu(port)], [port])
+    compiled = core.compile_model(smallest, "CPU", options | {"PERFORMANCE_HINT": "LATENCY"})
+    return int(compiled.get_property("INFERENCE_NUM_THREADS"))
 
 
 def _count_rows(layer_bytes: int, n_cores: int) -> int:

@@ -1,4 +1,4 @@
-"""A functional model as a graph: its tensors, what it computes, and whether that has changed."""
+"""A functional model as a graph: its tensors, its layers, and what it computes."""
 
 import hashlib
 import json
@@ -14,7 +14,6 @@ import numpy as np
 from tlclassify.inputs.splits import seeded
 
 SCALING = "scaling"
-_last_training = [object()]
 _process: list[int] = []
 
 
@@ -161,17 +160,3 @@ def _without_names(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [_without_names(value) for value in config]
     return config
-
-
-def note_training() -> None:
-    """Say that weights have just been changed."""
-    _last_training[0] = object()
-
-
-def last_training() -> object:
-    """Return an object that is another one once any weights have been trained in this process.
-
-    As long as it is the same, every network computes what it did. It costs nothing to ask, where
-    a fingerprint takes longer than a network takes for an image.
-    """
-    return _last_training[0]

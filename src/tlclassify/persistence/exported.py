@@ -10,7 +10,8 @@ from tlclassify._checks.files import digest_file
 from tlclassify._checks.labels import check_labels, check_sample_weight
 from tlclassify._checks.parameters import number_problem, raise_problems
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
-from tlclassify.engines.rows import AUTO, Engine, open_engine
+from tlclassify.engines.rows import AUTO, open_engine
+from tlclassify.engines.runtimes import Engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
 _SUFFIXES = (".onnx", ".xml")
@@ -37,7 +38,7 @@ class ExportedClassifier:
 
     def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
         self.metadata_ = metadata
-        self.classes_ = metadata.classes
+        self.classes_ = metadata.labels
         self.image_shape_ = metadata.image_shape
         self.pixel_range_ = metadata.pixel_range
         self.engine_ = engine.name
@@ -188,7 +189,7 @@ def load_exported(
             raise FileNotFoundError(f"path: there is no file {str(file)!r}.")
     opened = open_engine(path, engine=engine, n_threads=n_threads)
     metadata = read_metadata(opened.metadata, path=path)
-    said = (metadata.image_shape, (len(metadata.classes),))
+    said = (metadata.image_shape, (len(metadata.labels),))
     found = (opened.input_shape[1:], opened.output_shape[1:])
     if said != found:
         raise ValueError(

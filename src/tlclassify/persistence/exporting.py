@@ -11,9 +11,8 @@ from typing import Any
 import tlclassify
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.parameters import check_choice
-from tlclassify.engines.converters import FORMATS, Format, check_keras, check_packages
-from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata
-from tlclassify.engines.portable import build_portable
+from tlclassify.engines.converters import FORMATS, Format, check_format
+from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
 from tlclassify.persistence.exported import list_files
@@ -89,8 +88,7 @@ def export(
     check_choice("precision", precision, chosen.precisions)
     # ONNX Runtime is what measures the ranges and writes the quantized graph.
     quantizer = ("onnxruntime",) if (chosen.name, precision) == ("onnx", "int8") else ()
-    check_packages((*chosen.packages, *quantizer), f"format={chosen.name!r}")
-    check_keras(chosen, f"format={chosen.name!r}")
+    check_format(chosen, f"format={chosen.name!r}", also=quantizer)
     if (X is None) == (precision == "int8"):
         raise ValueError(
             "calibration_images must be images for precision='int8', a hundred or more of those "
@@ -102,8 +100,10 @@ def export(
         name = "calibration_images"
         source = reopen_images(X, clf.image_shape_, clf.pixel_range_, name=name)
         images = partial(read_batches, source, _BATCH_SIZE)
+    labels, dtype_name = encode_labels_as_json(clf.classes_)
     metadata = ExportMetadata(
-        classes=clf.classes_,
+        classes=labels,
+        classes_dtype=dtype_name,
         image_shape=clf.image_shape_,
         pixel_range=clf.pixel_range_,
         backbone=clf.blueprint_.backbone_name,
@@ -111,9 +111,8 @@ def export(
         precision=precision,
         version=tlclassify.__version__,
     )
-    portable = build_portable(clf.model_)
     with put_in_place(path, is_folder=not chosen.suffix) as draft:
-        chosen.write(portable, draft, metadata, images)
+        chosen.write(clf.model_, draft, metadata, images)
     return path
 
 

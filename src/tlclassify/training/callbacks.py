@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlclassify.networks.graphs import note_training
+from tlclassify.engines.runners import note_training
 from tlclassify.training.loop import LOSS
 
 _PARTS_OF_A_MODEL = (keras.layers.Layer, keras.Variable, keras.optimizers.Optimizer)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.files import show_progress
+from tlclassify.engines.runners import note_training
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-from tlclassify.networks.graphs import note_training
 from tlclassify.training.optimizers import build_optimizer
 from tlclassify.training.stages import Stage, resolve_stage
 

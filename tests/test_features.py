@@ -85,3 +85,8 @@ def test_later_images_are_held_to_those_of_fit(extractor, images):
 def test_bad_parameters(extractor, images, params, message):
     with pytest.raises(ValueError, match=message):
         extractor.set_params(**params).fit(images[0])
+
+
+def test_verbose_is_a_number(extractor, images):
+    with pytest.raises(TypeError, match="verbose must be 0 or 1; received 'yes'"):
+        extractor.set_params(verbose="yes").fit(images[0])

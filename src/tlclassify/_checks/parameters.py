@@ -72,6 +72,12 @@ def listed(values: Iterable[Any]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def check_type(name: str, value: object, kind: type, wanted: str) -> None:
+    """Check that a value is of a kind, or raise TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}; received {value!r}.")
+
+
 def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
     """Return what is wrong with the parameters of running a network."""
     problems = [number_problem("batch_size", batch_size, integer=True, low=1)]

@@ -43,19 +43,20 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    backbone : str or Backbone, default "mobilenet"
-        A registered name; `list_backbones` shows them.
+    backbone : str, Backbone, keras.Model or callable, default "mobilenet"
+        A registered name, as `list_backbones` shows them; a row; or a network of one's own.
     weights : {"pretrained"}, path or None, default "pretrained"
-        The backbone's published weights, a file, or random ones.
+        The backbone's published weights or a model's own, a file, or random ones.
     image_size : int, optional
         Pixels a side at which the backbone sees the images. By default the row's policy:
         96 for smaller images, else the nearest multiple of 32 up to the native size.
-    head : Head, str or callable, default Head()
-        The head; the name of a preset; or a function (feature_map, n_classes) ->
-        probabilities of Keras tensors.
-    augmentation : Augmentation, str or None, default None
-        How training images are changed; or the name of a preset: "flip", "article" or "strong".
-        Validation and prediction see the images as they are.
+    head : Head, str, callable or keras.layers.Layer, default Head()
+        The head; the name of a preset; a function (feature_map, n_classes) -> probabilities of
+        Keras tensors; or a layer or ``keras.Sequential`` from one to the other.
+    augmentation : Augmentation, str, layers of Keras or None, default None
+        How training images are changed; the name of a preset: "flip", "article" or "strong"; or,
+        where a stage trains the whole network, a layer or a list of them. Validation and
+        prediction see the images as they are.
     head_stage : Stage or None, default Stage()
         How the head is trained before all else. None: `fine_tune_stage` trains it from random
         weights, or on from where it stands with `warm_start`.
@@ -77,7 +78,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Training is Keras's.
         Numbers differ by roundings.
     callbacks : sequence of keras.callbacks.Callback, optional
-        Told of every epoch of training.
+        Told of all stages as of one training, of the model from raw images to probabilities.
     warm_start : bool, default False
         Whether `fit` goes on from the last fit's backbone, head and history; the parameters
         that describe those are then not looked at.
@@ -106,6 +107,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The value of white in floating-point pixels.
     temperature_ : float
         What the logarithms of the probabilities are divided by: 1, unless `calibrate` made it.
+    blueprint_ : record
+        What the networks were built from, and how many images of each class they have seen.
 
     Examples
     --------

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
-from tlclassify._checks.parameters import check_choice, raise_problems, run_problems
+from tlclassify._checks.parameters import (
+    check_choice,
+    check_type,
+    raise_problems,
+    run_problems,
+)
 from tlclassify.activations.run import Pass, Running, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
@@ -30,13 +35,12 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     Parameters
     ----------
-    backbone : str or Backbone, default "mobilenet"
-        A registered name; `list_backbones` shows them.
+    backbone : str, Backbone, keras.Model or callable, default "mobilenet"
+        A registered name, as `list_backbones` shows them; a row; or a network of one's own.
     weights : {"pretrained"}, path or None, default "pretrained"
         The backbone's published weights, a file, or random ones.
     image_size : int, optional
-        Pixels a side at which the backbone sees the images. By default the row's policy:
-        96 for smaller images, else the nearest multiple of 32 up to the native size.
+        Pixels a side at which the backbone sees the images; as in `TransferClassifier`.
     pooling : {"avg", "max", "flatten"}, default "avg"
         How a feature map becomes a vector.
     batch_size : int, default 64
@@ -44,9 +48,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
     engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
-        What runs the network; "auto": OpenVINO where it is installed
-        (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Embeddings differ by
-        roundings.
+        What runs the network, as in `TransferClassifier`. Embeddings differ by roundings.
     random_state : int, RandomState or None
         Seed of random weights.
     verbose : int, default 1
@@ -98,7 +100,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         FeatureExtractor
             Itself.
         """
-        raise_problems([*run_problems(self.image_size, self.batch_size)])
+        raise_problems(run_problems(self.image_size, self.batch_size))
+        check_type("verbose", self.verbose, int, "0 or 1")
         check_choice("pooling", self.pooling, ("avg", "max", "flatten"))
         check_engine(self.engine)
         row = get_backbone(self.backbone)

@@ -109,16 +109,13 @@ class WholeFit(keras.callbacks.CallbackList):  # type: ignore[misc]
 
     def _clean(self, callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:
         """Put back what cannot be copied, and what is a model or its weights."""
-        attributes = vars(callback)
-        for name, value in list(attributes.items()):
-            if name in before and value is before[name]:
-                continue
-            if self._can_stay(value):
-                continue
-            if name in before:
-                attributes[name] = before[name]
-            else:
-                del attributes[name]
+        kept = {
+            name: value
+            for name, value in vars(callback).items()
+            if (name in before and value is before[name]) or self._can_stay(value)
+        }
+        vars(callback).clear()
+        vars(callback).update(before | kept)
 
     def _can_stay(self, value: Any) -> bool:
         parts = keras.tree.flatten(value)

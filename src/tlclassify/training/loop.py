@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import keras
@@ -79,6 +79,7 @@ class ImageInputs:
 Inputs = StoredInputs | StoredRows | ImageInputs
 
 
+@dataclass(eq=False, repr=False)
 class Examples(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of inputs, probabilities to be learnt and weights; with a seed, shuffled anew.
 
@@ -86,28 +87,19 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
     the share of a target that goes to all classes alike; `mixing` has MixUp and CutMix.
     """
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        targets: NDArray[np.intp],
-        *,
-        n_classes: int,
-        batch_size: int,
-        sample_weight: NDArray[np.float32] | None = None,
-        label_smoothing: float = 0.0,
-        mixing: Augmentation | None = None,
-        seed: int | None = None,
-    ) -> None:
+    inputs: Inputs
+    targets: NDArray[np.intp]
+    _: KW_ONLY
+    n_classes: int
+    batch_size: int
+    sample_weight: NDArray[np.float32] | None = None
+    label_smoothing: float = 0.0
+    mixing: Augmentation | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.inputs = inputs
-        self.targets = targets
-        self.n_classes = n_classes
-        self.batch_size = batch_size
-        self.sample_weight = sample_weight
-        self.label_smoothing = label_smoothing
-        self.mixing = mixing
-        self.seed = seed
-        self.rows = np.arange(len(targets))
+        self.rows = np.arange(len(self.targets))
         self._epoch = -1
         self.on_epoch_end()
 
@@ -160,6 +152,7 @@ def _mix(
     return (images, *views) if views else images, targets
 
 
+@dataclass(eq=False, repr=False)
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     """Keep a row of history an epoch and the best epoch's weights; stop at what is not finite.
 
@@ -167,23 +160,16 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     the states of dropout included.
     """
 
-    def __init__(
-        self,
-        variables: Sequence[keras.Variable],
-        history: list[dict[str, Any]],
-        *,
-        name: str,
-        watched: str,
-        progress: Any,
-    ) -> None:
+    variables: Sequence[keras.Variable]
+    history: list[dict[str, Any]]
+    name: str
+    watched: str
+    progress: Any
+    lowest: float = np.inf
+    broken_epoch: int | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self._variables = variables
-        self._history = history
-        self._name = name
-        self._watched = watched
-        self._progress = progress
-        self.lowest = np.inf
-        self.broken_epoch: int | None = None
         self._best = self._copy()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -196,31 +182,31 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Asking for the model brings its variables up to date with JAX.
         model = self.model
-        row: dict[str, Any] = {"stage": self._name, "epoch": epoch + 1}
+        row: dict[str, Any] = {"stage": self.name, "epoch": epoch + 1}
         row |= {key: float(value) for key, value in (logs or {}).items()}
         rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)
         row |= {"learning_rate": float(rate), "seconds": time.perf_counter() - self._start}
-        self._history.append(row)
+        self.history.append(row)
         shown = {key: f"{row[key]:.3f}" for key in ("loss", "val_accuracy") if key in row}
-        self._progress.set_postfix(shown, refresh=False)
-        self._progress.update()
+        self.progress.set_postfix(shown, refresh=False)
+        self.progress.update()
         finite = bool(np.isfinite(row["loss"] + row.get("val_loss", 0.0)))
-        if finite and row[self._watched] < self.lowest:
+        if finite and row[self.watched] < self.lowest:
             values = self._copy()
             # The loss of an epoch was measured before its last step.
             finite = all(np.isfinite(value).all() for value in values)
             if finite:
-                self.lowest, self._best = row[self._watched], values
+                self.lowest, self._best = row[self.watched], values
         if not finite:
             self.broken_epoch = epoch + 1
             model.stop_training = True
 
     def _copy(self) -> list[Any]:
-        return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self._variables]
+        return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self.variables]
 
     def restore(self) -> None:
         """Put the best values back."""
-        for variable, value in zip(self._variables, self._best, strict=True):
+        for variable, value in zip(self.variables, self._best, strict=True):
             variable.assign(value)
 
 
@@ -276,9 +262,9 @@ def run_stage(
     epochs = _Epochs(
         prepared.variables or model.variables,
         history,
-        name=name,
-        watched="loss" if validation is None else "val_loss",
-        progress=progress,
+        name,
+        "loss" if validation is None else "val_loss",
+        progress,
     )
     try:
         if trained_before and validation is not None:

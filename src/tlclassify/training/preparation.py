@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import keras
@@ -11,7 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.labels import check_labels
-from tlclassify._checks.parameters import number_problem, raise_problems, run_problems
+from tlclassify._checks.parameters import (
+    check_type,
+    number_problem,
+    raise_problems,
+    run_problems,
+)
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
@@ -20,6 +24,7 @@ from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, s
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
 from tlclassify.networks.cuts import layers_above
+from tlclassify.networks.graphs import check_process
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.callbacks import check_callbacks
 from tlclassify.training.fit import Fit, Labelled
@@ -37,6 +42,7 @@ def prepare_fit(
 
     `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
+    check_process()
     stages, augmentation, layers = _check_settings(clf)
     head, row = get_head(clf.head), get_backbone(clf.backbone)
     goes_on = clf.warm_start and hasattr(clf, "model_")
@@ -115,10 +121,8 @@ def _check_settings(
     clf: Any,
 ) -> tuple[Mapping[str, Stage], Augmentation | None, list[keras.layers.Layer]]:
     """Check all parameters that can be checked before an image is read."""
-    if not isinstance(clf.warm_start, bool | np.bool_):
-        raise TypeError(f"warm_start must be True or False; received {clf.warm_start!r}.")
-    if not isinstance(clf.verbose, Integral):
-        raise TypeError(f"verbose must be 0 or 1; received {clf.verbose!r}.")
+    check_type("warm_start", clf.warm_start, bool, "True or False")
+    check_type("verbose", clf.verbose, int, "0 or 1")
     check_callbacks(clf.callbacks)
     stages = {}
     if clf.head_stage is not None:

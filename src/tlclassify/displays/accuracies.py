@@ -1,6 +1,5 @@
 """How accurate several classifiers are, and at what price."""
 
-import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -66,6 +65,8 @@ class AccuracyAgainstTimeDisplay:
     def plot(self, ax: Axes | None = None) -> "AccuracyAgainstTimeDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; needs matplotlib and adjustText."""
         (panel,) = open_axes(self, ax, figsize=(7.6, 4.6))
+        from matplotlib.ticker import EngFormatter, LogLocator
+
         times = np.array([getattr(row, self.time) for row in self.rows])
         accuracy, intervals, label = _measure(self.rows)
         sizes = np.array([row.n_parameters for row in self.rows], dtype=float)
@@ -77,16 +78,18 @@ class AccuracyAgainstTimeDisplay:
         panel.set(xlabel=_TIMES[self.time], ylabel=label)
         panel.grid(alpha=0.3)
         if times.min() > 0 and times.max() / times.min() > 10:
-            from matplotlib.ticker import LogLocator
-
             panel.set_xscale("log")
             panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_formatter("")
         else:
             panel.set_xlim(left=max(panel.get_xlim()[0], 0))
-        if sizes.max() > 0:
-            _add_sizes(panel, sizes.max(), per_parameter)
+        if len(known := sizes[sizes > 0]):
+            for size in np.unique(np.quantile(known, (0, 0.5, 1), method="nearest")):
+                area = max(size * per_parameter, _SMALLEST_MARKER)
+                panel.scatter([], [], s=area, color=BLUE, label=EngFormatter(places=1)(size))
+            place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
+            panel.legend(title="Parameters", frameon=False, **place)
         points = np.column_stack([times, accuracy])
         _write_names(panel, [row.name for row in self.rows], points, intervals, markers)
         self.ax_, self.figure_ = panel, panel.figure
@@ -171,21 +174,6 @@ def _measure(rows: Sequence[ComparisonRow]) -> tuple[NDArray[Any], NDArray[Any],
     intervals = np.array([report.accuracy_interval for report in reports])
     label = f"Accuracy, with {100 * reports[0].confidence_level:g}% intervals"
     return np.array([report.accuracy for report in reports]), intervals, label
-
-
-def _add_sizes(ax: Axes, largest: float, area_per_parameter: float) -> None:
-    """Add a legend of round numbers of parameters."""
-    from matplotlib.ticker import EngFormatter
-
-    power = 10 ** math.floor(math.log10(largest))
-    top = max(step * power for step in (1, 2, 5) if step * power <= largest)
-    handles = [
-        ax.scatter([], [], s=n * area_per_parameter, color=BLUE, label=EngFormatter()(n))
-        for n in (top, top / 4, top / 20)
-        if n >= 1
-    ]
-    place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
-    ax.legend(handles=handles, title="Parameters", frameon=False, **place)
 
 
 def _write_names(

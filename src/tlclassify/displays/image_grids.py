@@ -62,8 +62,7 @@ class ImageGridDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "ImageGridDisplay":
         """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
-        self.ax_ = _draw_grid(self, ax, [plain(label, 40) for label in self.labels])
-        self.figure_ = self.ax_[0].figure
+        self.ax_, self.figure_ = _draw_grid(self, ax, [plain(label, 40) for label in self.labels])
         return self
 
 
@@ -139,8 +138,7 @@ class PredictionGridDisplay:
             f"true: {plain(true, 40)}\npredicted: {plain(predicted, 40)} ({probability:.2f})"
             for true, predicted, probability in columns
         ]
-        self.ax_ = _draw_grid(self, ax, captions)
-        self.figure_ = self.ax_[0].figure
+        self.ax_, self.figure_ = _draw_grid(self, ax, captions)
         frame = {"color": VERMILION, "linewidth": 4, "linestyle": (0, (2, 1)), "capstyle": "butt"}
         box = {"facecolor": VERMILION, "edgecolor": "none", "pad": 2}
         style = {"fontsize": 9, "fontweight": "bold", "color": "white", "bbox": box, "va": "top"}
@@ -196,8 +194,9 @@ class HeatmapDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "HeatmapDisplay":
         """Draw on an Axes each or, with a bar of colours, a new figure, `ax_` of `figure_`."""
-        self.ax_ = _draw_grid(self, ax, [plain(caption, 40) for caption in self.captions])
-        self.figure_ = self.ax_[0].figure
+        self.ax_, self.figure_ = _draw_grid(
+            self, ax, [plain(caption, 40) for caption in self.captions]
+        )
         from matplotlib import colormaps
         from matplotlib.colors import ListedColormap
 
@@ -267,8 +266,8 @@ def _choose(
     return rows[: math.prod(grid)].astype(np.intp)
 
 
-def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> NDArray[Any]:
-    """Draw each image under its caption, as the network saw it; return the panels."""
+def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any]:
+    """Draw each image under its caption, as the network saw it; return panels and figure."""
     raise_problems([number_problem("n_columns", display.n_columns, integer=True, low=1)])
     images = display.images
     top = 1 if images.dtype.kind == "f" and images.max() <= 1 else 255
@@ -295,4 +294,4 @@ def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> NDArray[Any]:
         panel.imshow(picture)
         panel.set(xticks=[], yticks=[])
         panel.set_title(text, fontsize=8)
-    return axes
+    return axes, axes[0].figure

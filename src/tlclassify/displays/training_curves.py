@@ -44,19 +44,31 @@ class LearningCurvesDisplay:
     def plot(self, ax: Sequence[Axes] | None = None) -> "LearningCurvesDisplay":
         """Draw on two Axes or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         self.ax_ = open_axes(self, ax, n_panels=2, ncols=2, figsize=(10.0, 4.0))
-        epochs = np.arange(1, len(self.history) + 1)
-        size = 4 if len(epochs) <= 40 else 0
+        n_epochs = len(self.history)
+        stages = [str(row.get("stage", "")) for row in self.history]
+        starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
         looks = (("", "Training", BLUE, "-o"), ("val_", "Validation", VERMILION, "--s"))
+        size = 4 if n_epochs <= 40 else 0
         for panel, key in zip(self.ax_, ("loss", "accuracy"), strict=True):
             for prefix, label, color, style in looks:
                 values = np.array([row.get(prefix + key) for row in self.history], dtype=float)
                 if np.isfinite(values).any():
+                    epochs = np.arange(1, n_epochs + 1)
                     panel.plot(epochs, values, style, color=color, label=label, markersize=size)
-            panel.set(xlabel="Epoch", ylabel=key.capitalize())
+            panel.set(xlabel="Epoch", ylabel=key.capitalize(), xlim=(0.5, n_epochs + 0.5))
             panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             panel.grid(alpha=0.3)
             panel.legend()
-            _mark_stages(panel, [str(row.get("stage", "")) for row in self.history])
+            per_inch = n_epochs / (panel.bbox.width / panel.figure.dpi)
+            place = {"xycoords": panel.get_xaxis_transform(), "textcoords": "offset points"}
+            ends: list[float] = []  # where the last name of each line of names ends, in epochs
+            for start in starts:
+                if start:
+                    panel.axvline(start + 0.5, color="0.35", linewidth=1, linestyle=":")
+                name = plain(stages[start], 20)
+                line = next((i for i, end in enumerate(ends) if end <= start), len(ends))
+                ends[line : line + 1] = [start + text_inches(f"{name} ", fontsize=9) * per_inch]
+                panel.annotate(name, (start + 0.5, 1), (1, 2 + 11 * line), fontsize=9, **place)
         self.figure_ = self.ax_[0].figure
         return self
 
@@ -101,20 +113,3 @@ class LearningRateDisplay:
         panel.grid(alpha=0.3)
         self.ax_, self.figure_ = panel, panel.figure
         return self
-
-
-def _mark_stages(ax: Axes, stages: list[str]) -> None:
-    """Draw a line where a stage begins, and write its name above the frame, clear of the others."""
-    ax.set_xlim(0.5, len(stages) + 0.5)
-    per_inch = len(stages) / (ax.bbox.width / ax.figure.dpi)
-    style: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-    ends: list[float] = []  # where the last name of each line of names ends, in epochs
-    for start, stage in enumerate(stages):
-        if start and stage == stages[start - 1]:
-            continue
-        if start:
-            ax.axvline(start + 0.5, color="0.35", linewidth=1, linestyle=":")
-        name = plain(stage, 20)
-        line = next((i for i, end in enumerate(ends) if end <= start), len(ends))
-        ends[line : line + 1] = [start + text_inches(f"{name} ", fontsize=9) * per_inch]
-        ax.annotate(name, (start + 0.5, 1), (1, 2 + 11 * line), fontsize=9, **style)

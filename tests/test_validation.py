@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from tlclassify._checks.images import check_images
-from tlclassify._checks.labels import check_labels, check_sample_weight
 from tlclassify._checks.parameters import (
     check_choice,
+    check_images,
+    check_labels,
+    check_sample_weight,
     close_match_hint,
     number_problem,
     raise_problems,

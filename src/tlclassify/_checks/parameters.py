@@ -1,13 +1,16 @@
-"""Parameters: a clean value, or an error that says what to do."""
+"""What users pass: parameters, labels, images; a clean value, or an error that says what to do."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 _NAMES_IN_MESSAGE = 10
+_IMAGES_CHECKED_AT_ONCE = 1024
 
 
 def close_match_hint(name: object, known: Iterable[str]) -> str:
@@ -84,3 +87,210 @@ def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
     if image_size is not None:
         problems.append(number_problem("image_size", image_size, integer=True, low=1))
     return problems
+
+
+def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[Any]:
+    """Return labels as an array (n_samples,) of strings, bytes, integers, bools or whole floats."""
+    try:
+        labels = np.asarray(y)
+    except ValueError:
+        raise ValueError(
+            f"{name} must hold one label per image; received rows of different lengths. Where "
+            "images have several labels, train one classifier for each."
+        ) from None
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        step = f" Turn one-hot rows into labels with {name}.argmax(axis=1)."
+        raise ValueError(
+            f"{name} must hold one label per image, shape (n_samples,); received a "
+            f"{type(y).__name__} of shape {labels.shape}.{step if labels.ndim == 2 else ''}"
+        )
+    if len(labels) != n_samples:
+        raise ValueError(
+            f"{name} must have one label per image; received {len(labels)} labels for "
+            f"{n_samples} images."
+        )
+    if labels.dtype.kind in "SU" and not isinstance(y, np.ndarray):
+        # NumPy turns [1, "a"] into strings without a word, so types are read from the list.
+        labels = np.asarray(y, dtype=object).reshape(-1)
+    if labels.dtype.kind in "OT":
+        labels = _one_type(labels.astype(object), name)
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
+        raise ValueError(
+            f"{name} must hold class labels; received fractional, infinite or missing numbers "
+            f"({labels.dtype}). Drop rows with NaN, or bin a continuous target first."
+        )
+    if labels.dtype.kind not in "iufbUS":
+        raise TypeError(
+            f"{name} must hold strings or integers; received dtype {labels.dtype}, the first a "
+            f"{type(labels[0]).__name__}. Convert them, for example by [str(k) for k in {name}]."
+        )
+    return labels
+
+
+def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[np.float32]:
+    """Return one finite weight per image, zero or more and not all zero."""
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight must be {n_samples} numbers; {error}.") from None
+    n_bad = np.count_nonzero(~np.isfinite(weights))
+    if weights.shape != (n_samples,) or n_bad:
+        raise ValueError(
+            f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
+            f"{weights.shape}, {n_bad} of them not finite."
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must be zero or more, and more than zero somewhere; received values "
+            f"from {weights.min():g} to {weights.max():g}."
+        )
+    return weights
+
+
+def encode_labels(
+    labels: NDArray[Any],
+    classes: NDArray[Any],
+    *,
+    name: str = "y",
+    source: str = "that clf was fitted on",
+    advice: str = "Drop those images, or fit with images of these classes.",
+) -> NDArray[np.intp]:
+    """Return each label's place among the classes, which may stand in any order.
+
+    `source` says in the message where the classes come from.
+    """
+    # As Python objects: NumPy would turn a number beside a string into a string.
+    known = {label: column for column, label in enumerate(classes.tolist())}
+    found, places = np.unique(labels, return_inverse=True)
+    unseen = [label for label in found.tolist() if label not in known]
+    if unseen:
+        raise ValueError(
+            f"{name} must hold labels {source}: {listed(known)}; received {listed(unseen)} in "
+            f"{np.isin(labels, unseen).sum()} of {len(labels)} images."
+            f"{close_match_hint(unseen[0], map(str, known))} {advice}"
+        )
+    return np.array([known[label] for label in found.tolist()], dtype=np.intp)[places]
+
+
+def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return labels that came as Python objects as an array of their one type."""
+    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"{name} must not hold missing labels; received {len(missing)} of them, the first at "
+            f"row {missing[0]}. Drop those rows from the images too."
+        )
+    kinds = sorted({_kind(found) for found in set(map(type, labels))})
+    if len(kinds) > 1:
+        raise TypeError(
+            f"{name} must hold labels of one type; received a mix of {' and '.join(kinds)}. "
+            f"Convert them first, for example [str(label) for label in {name}]."
+        )
+    return np.array(labels.tolist())
+
+
+def _is_missing(label: object) -> bool:
+    try:
+        return label is None or bool(label != label)  # noqa: PLR0124 - NaN
+    except TypeError:  # pandas.NA says neither yes nor no
+        return True
+
+
+def _kind(found: type) -> str:
+    known = {"bool": (bool, np.bool_), "int": Integral, "float": Real, "str": str}
+    names = [name for name, types in known.items() if issubclass(found, types)]  # type: ignore[arg-type]
+    return names[0] if names else found.__name__
+
+
+def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
+    """Return images as an array (n, h, w) or (n, h, w, c), or file paths as an object array.
+
+    Pixels are uint8 in [0, 255] or floating point in [0, 1] or [0, 255]; they are neither copied
+    nor changed.
+    """
+    return check_pixels(X, name=name)[0]
+
+
+def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
+    """Return what `check_images` returns, and the largest value; 255 of files and uint8."""
+    images = _as_array(X, name)
+    if len(images) == 0:
+        raise ValueError(f"{name} must hold at least one image; received none.")
+    if images.dtype == object:
+        return images, 255
+    # Three grey columns are no images, but a single one in colour.
+    if images.ndim not in {3, 4} or (images.shape[-1] in {1, 3}) != (images.ndim == 4):
+        raise ValueError(
+            f"{name} must have shape (n, height, width), (n, height, width, 1) or "
+            f"(n, height, width, 3); received {images.shape}. {_next_step(images, name)}"
+        )
+    if 0 in images.shape:
+        raise ValueError(f"{name} must hold images of at least 1x1; received {images.shape}.")
+    if images.dtype == np.uint8:
+        return images, 255
+    if images.dtype.kind != "f":
+        white, scaled = (65535, f"({name} // 257)") if images.dtype == np.uint16 else (255, name)
+        raise TypeError(
+            f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
+            f"{images.dtype}. If white is {white}, pass {scaled}.astype('uint8')."
+        )
+    return images, _largest_value(images, name)
+
+
+def _as_array(X: Any, name: str) -> NDArray[Any]:
+    # Among strings NumPy would turn a number into one, and pad all to the longest.
+    first = X[0] if isinstance(X, list | tuple) and X else None
+    try:
+        images = np.asarray(X, dtype=object if isinstance(first, str | PathLike) else None)
+    except ValueError:
+        raise ValueError(
+            f"{name} must hold images of one shape; received images of different shapes. "
+            "Resize them first, or pass file paths: files are resized while they are read."
+        ) from None
+    if images.ndim == 0:
+        step = f" Pass [{name}] for one image." if isinstance(X, str | PathLike) else ""
+        raise ValueError(
+            f"{name} must be an array of images or a list of file paths; received a single "
+            f"{type(X).__name__}.{step}"
+        )
+    if images.dtype.kind not in "OSUT":
+        return images
+    if images.ndim == 1 and all(isinstance(item, str | PathLike) for item in images):
+        return images.astype(object)
+    arrays = images.ndim == 1 and all(np.ndim(item) > 0 for item in images)
+    step = f" Make one array of the arrays with numpy.stack({name})." if arrays else ""
+    raise TypeError(
+        f"{name} must be an array of pixels or a list of file paths; received dtype "
+        f"{images.dtype} and shape {images.shape}.{step}"
+    )
+
+
+def _next_step(images: NDArray[Any], name: str) -> str:
+    if images.ndim == 4 and images.shape[3] == 4:
+        return f"RGBA has no single meaning here: drop the alpha channel with {name}[..., :3]."
+    if images.ndim == 4 and images.shape[1] in {1, 3}:
+        return f"Put channels last with {name}.transpose(0, 2, 3, 1)."
+    if images.ndim == 2:
+        return f"Give flattened images their shape back with {name}.reshape(n, height, width)."
+    return f"For a single image pass {name}[None]."
+
+
+def _largest_value(images: NDArray[Any], name: str) -> float:
+    largest = 0.0
+    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
+        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
+        low, high = float(part.min()), float(part.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(
+                f"{name} must be finite; received NaN or infinity among images {start} to "
+                f"{start + len(part) - 1}. Drop or repair them."
+            )
+        if low < 0 or high > 255:
+            raise ValueError(
+                f"{name} must lie in [0, 255] or [0, 1]; received values from {low:g} to "
+                f"{high:g}. Pass raw pixels: scaling for the backbone happens inside the model."
+            )
+        largest = max(largest, high)
+    return largest

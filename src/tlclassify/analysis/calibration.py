@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from tlclassify._checks.labels import check_labels, encode_labels
+from tlclassify._checks.parameters import check_labels, encode_labels
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 

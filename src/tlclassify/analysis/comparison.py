@@ -25,8 +25,12 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from tlclassify._checks.files import show_progress, write_whole
-from tlclassify._checks.labels import check_labels, encode_labels
-from tlclassify._checks.parameters import number_problem, raise_problems
+from tlclassify._checks.parameters import (
+    check_labels,
+    encode_labels,
+    number_problem,
+    raise_problems,
+)
 from tlclassify.activations.run import run_batches
 from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner

@@ -14,9 +14,14 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
-from tlclassify._checks.images import check_pixels, read_image
-from tlclassify._checks.labels import check_labels, encode_labels
-from tlclassify._checks.parameters import number_problem, raise_problems
+from tlclassify._checks.images import read_image
+from tlclassify._checks.parameters import (
+    check_labels,
+    check_pixels,
+    encode_labels,
+    number_problem,
+    raise_problems,
+)
 from tlclassify.evaluation.diagnosis import Origin
 from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_report
 from tlclassify.evaluation.text import short_name

@@ -6,8 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._checks.labels import check_labels, encode_labels
-from tlclassify._checks.parameters import close_match_hint, listed
+from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
 from tlclassify.activations.run import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from tlclassify._checks.images import check_images, raise_unreadable, read_files, read_image
-from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+from tlclassify._checks.images import raise_unreadable, read_files, read_image
+from tlclassify._checks.parameters import check_choice, check_images, number_problem, raise_problems
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
 

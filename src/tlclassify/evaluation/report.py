@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from tlclassify._checks.labels import encode_labels
 from tlclassify._checks.parameters import (
     check_choice,
     close_match_hint,
+    encode_labels,
     number_problem,
     raise_problems,
 )

@@ -13,13 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.files import digest_file
-from tlclassify._checks.images import (
-    check_pixels,
-    measure_image,
-    raise_unreadable,
-    read_files,
-    read_image,
-)
+from tlclassify._checks.images import measure_image, raise_unreadable, read_files, read_image
+from tlclassify._checks.parameters import check_pixels
 
 _N_FILES_MEASURED = 64
 _N_BEGINNINGS_READ = 10_000

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._checks.labels import check_sample_weight, encode_labels
-from tlclassify._checks.parameters import listed, number_problem
+from tlclassify._checks.parameters import check_sample_weight, encode_labels, listed, number_problem
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()

@@ -7,8 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import digest_file
-from tlclassify._checks.labels import check_labels, check_sample_weight
-from tlclassify._checks.parameters import number_problem, raise_problems
+from tlclassify._checks.parameters import (
+    check_labels,
+    check_sample_weight,
+    number_problem,
+    raise_problems,
+)
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
 from tlclassify.engines.rows import AUTO, open_engine
 from tlclassify.engines.runtimes import Engine

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tlclassify._checks.labels import check_labels
 from tlclassify._checks.parameters import (
+    check_labels,
     check_type,
     number_problem,
     raise_problems,

@@ -54,6 +54,11 @@ class Labelled:
     targets: NDArray[np.intp]
     weights: NDArray[np.float32] | None = None
 
+    def take(self, rows: NDArray[np.intp]) -> "Labelled":
+        """Return the given rows alone."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Labelled(self.images.take(rows), self.targets[rows], weights)
+
 
 @dataclass
 class Fit:

@@ -57,17 +57,11 @@ def prepare_fit(
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     fraction = clf.validation_fraction if validation_data is None else 0.0
     rows, held_out = split_rows(targets, classes, fraction, split_seed)
-    training = Labelled(
-        source.take(rows), targets[rows], None if weights is None else weights[rows]
-    )
-    validation = Labelled(source.take(held_out), targets[held_out]) if len(held_out) else None
+    parts = [Labelled(source, targets, weights).take(part) for part in (rows, held_out)]
     if validation_data is not None:
-        validation = _open_validation(validation_data, source, classes)
-    counts = [
-        np.bincount(part.targets, minlength=len(classes)).tolist()
-        for part in (training, validation)
-        if part is not None
-    ]
+        parts[1] = _open_validation(validation_data, source, classes)
+    parts = [part for part in parts if len(part.targets)]
+    counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
     else:
@@ -85,8 +79,8 @@ def prepare_fit(
         head=head,
         blueprint=replace(blueprint, class_counts=counts),
         classes=classes,
-        training=training,
-        validation=validation,
+        training=parts[0],
+        validation=parts[1] if len(parts) > 1 else None,
         augmentation=augmentation,
         layers=layers,
         stages=stages,
@@ -102,12 +96,10 @@ def prepare_fit(
 
 def _open_validation(validation_data: Any, source: ImageSource, classes: NDArray[Any]) -> Labelled:
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-        given = type(validation_data).__name__
-        if isinstance(validation_data, tuple | list):
-            given = f"{len(validation_data)} parts"
+        n_parts = f" of {len(validation_data)}" if hasattr(validation_data, "__len__") else ""
         raise ValueError(
-            f"validation_data must be a pair, images and labels; received {given}. Weights of "
-            "validation images are not taken."
+            "validation_data must be a pair, images and labels; received a "
+            f"{type(validation_data).__name__}{n_parts}. Weights of these images are not taken."
         )
     X, y = validation_data
     name = "validation_data[0]"

@@ -65,11 +65,15 @@ class Store:
 
     def write(self, digests: NDArray[np.uint8], outputs: NDArray[Any]) -> None:
         """Store outputs: all of them or, where that fails, none."""
+        pairs = zip(map(bytes, digests), outputs, strict=True)
+        rows = ((key, zlib.crc32(row, zlib.crc32(key)), row.data) for key, row in pairs)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Not made by SQLite, which lets no group write and whose errors say less.
             self.own.touch()
-            self._insert(digests, outputs)
+            with self._open(self.own, "BEGIN IMMEDIATE") as database:
+                database.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
+                database.executemany("INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", rows)
         except (OSError, sqlite3.OperationalError) as error:
             number = errno.ENOSPC if "disk is full" in str(error) else errno.EIO
             # OSError picks the subclass by the number, so PermissionError stays one.
@@ -84,16 +88,6 @@ class Store:
             self.own.unlink(missing_ok=True)
             Path(f"{self.own}-journal").unlink(missing_ok=True)
             self.write(digests, outputs)
-
-    def _insert(self, digests: NDArray[np.uint8], outputs: NDArray[Any]) -> None:
-        keys = [digest.tobytes() for digest in digests]
-        rows = (
-            (key, zlib.crc32(output, zlib.crc32(key)), output.data)
-            for key, output in zip(keys, outputs, strict=True)
-        )
-        with self._open(self.own, "BEGIN IMMEDIATE") as database:
-            database.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
-            database.executemany("INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)", rows)
 
     @contextmanager
     def _open(self, path: Path, begin: str = "BEGIN") -> Iterator[sqlite3.Connection]:

@@ -258,11 +258,10 @@ def test_mixed_precision(policy):
     np.testing.assert_allclose(under_policy, expected, atol=0.1)
 
 
-@pytest.mark.parametrize("backbone", ["mobilenet", "vgg16"])
-def test_registered_backbones(backbone):
+def test_a_registered_backbone():
     images, labels = make_shapes(4, n_classes=2, random_state=0)
     clf = TransferClassifier(
-        backbone, weights=None, head_stage=Stage(1), random_state=1, verbose=0
+        "mobilenet", weights=None, head_stage=Stage(1), random_state=1, verbose=0
     ).set_params(validation_fraction=0)
     heatmaps = grad_cam(clf.fit(images, labels), images)
     assert heatmaps.shape == (4, 32, 32)

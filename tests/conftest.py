@@ -1,7 +1,6 @@
 """Tiny data and a tiny backbone: what most laws are proved on."""
 
 import gc
-from functools import partial
 
 import keras
 import numpy as np
@@ -126,22 +125,3 @@ def registered(tiny, monkeypatch):
     """The tiny backbone, which has its name in the registry for one test."""
     monkeypatch.setitem(backbones._registry, "tiny", tiny)
     return tiny
-
-
-@pytest.fixture
-def refuse(registered, tmp_path):
-    """A function that sees the content of a saved file refused."""
-    from hostile import check_refused
-
-    return partial(check_refused, tmp_path)
-
-
-@pytest.fixture
-def unbuilt(monkeypatch):
-    """A test whose file must be refused before a network takes memory."""
-    from tlclassify.persistence.saving import saved_classifiers
-
-    def fail(*_, **__):
-        pytest.fail("was built")
-
-    monkeypatch.setattr(saved_classifiers, "build_network_again", fail)

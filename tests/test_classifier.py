@@ -291,9 +291,7 @@ def test_validation_data_is_a_pair(clf, images):
     X, y = images
     with pytest.raises(ValueError, match="validation_data must be a pair.*received a tuple of 3"):
         clf.fit(X, y, validation_data=(X, y, y))
-    with pytest.raises(
-        ValueError, match="validation_data must be a pair.*received a ndarray"
-    ):
+    with pytest.raises(ValueError, match="validation_data must be a pair.*received a ndarray"):
         clf.fit(X, y, validation_data=X)
     clf.set_params(head_stage=Stage(1)).fit(X[:15], y[:15], validation_data=[X[15:], y[15:]])
     assert "val_loss" in clf.history_[0]

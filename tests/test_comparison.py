@@ -381,6 +381,15 @@ def test_what_has_no_lasting_name_is_not_kept(shapes, tiny, fits, tmp_path):
     assert not (tmp_path / "comparisons").exists()
 
 
+def test_a_keras_model_is_a_backbone(shapes, fits, tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs), name="mine")
+    template = TransferClassifier(**FAST)
+    found = compare_backbones(model, *shapes, classifier=template, cache_dir=tmp_path, verbose=0)
+    assert [row.name for row in found.rows] == fits == ["mine"]
+    assert not (tmp_path / "comparisons").exists()
+
+
 def test_a_row_that_cannot_be_kept_is_not_lost(shapes, make, fits, tmp_path):
     (tmp_path / "comparisons").write_text("in the way")
     with pytest.warns(UserWarning, match="could not be kept"):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
@@ -126,7 +127,7 @@ class _Task:
 
 
 def compare_backbones(
-    names: Sequence[str | Backbone | TransferClassifier] | Mapping[str, Any],
+    names: Sequence[str | Backbone | keras.Model | TransferClassifier] | Mapping[str, Any],
     X: Any,
     y: ArrayLike,
     *,
@@ -145,8 +146,8 @@ def compare_backbones(
 
     Parameters
     ----------
-    names : sequence of str, Backbone or TransferClassifier; or mapping of str to these
-        Registered backbones, or classifiers with settings of their own. A mapping names the rows.
+    names : sequence of str, Backbone, keras.Model, TransferClassifier; or mapping of str to these
+        Backbones, or classifiers with settings of their own. A mapping names the rows.
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
     X_test, y_test : array-like, optional

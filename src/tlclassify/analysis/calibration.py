@@ -50,10 +50,8 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 
     Raises
     ------
-    TypeError, sklearn.exceptions.NotFittedError
-        If `clf` is no TransferClassifier, or has not been fitted.
-    ValueError
-        If the images or labels are not as above.
+    TypeError, NotFittedError, ValueError
+        If `clf` is no TransferClassifier, or not fitted, or images or labels are not as above.
 
     Warns
     -----

@@ -142,7 +142,7 @@ def compare_backbones(
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 1,
 ) -> Comparison:
-    """Fit several backbones on one task and judge them by the same images.
+    """Fit several backbones on one task; return them in order, with paired tests between them.
 
     Parameters
     ----------
@@ -155,30 +155,23 @@ def compare_backbones(
     test_fraction : float in (0, 1), default 0.2
         The share of `X`, stratified by class, to judge by where there is no `X_test` and no `cv`.
     cv : int, scikit-learn splitter, iterable or None
-        Folds: every image of `X` is judged by a classifier that has not seen it. Another fit, on
-        all of `X`, is the one whose time is taken.
+        Folds: every image of `X` is judged by a classifier that has not seen it. The fit whose
+        time is taken is one more, on all of `X`.
     classifier : TransferClassifier, optional
         The settings of rows given by name; by default ``TransferClassifier(random_state=...)``.
     cache_dir : path, optional
-        Where activations and finished rows are kept, for the same call again, or after one that
-        was killed. Rows whose settings have no lasting name (functions, `RandomState` objects)
-        are fitted anew.
+        Where activations and finished rows are kept for the same call again; rows whose settings
+        have no lasting name (functions, `RandomState` objects) are fitted anew.
     confidence_level : float in (0, 1), default 0.95
         Of intervals and of differences.
     error_score : "raise" or np.nan, default np.nan
-        NaN: a row that fails of what can be expected says why, and the others go on: missing
-        weights or packages, no memory or disk, a setting that the backbone refuses (OSError,
-        ImportError, MemoryError, ValueError), or a training that diverges (FloatingPointError).
-        Other errors end the call; with "raise", all do.
+        NaN: a row that fails of what can be expected says why, and the others go on: weights or a
+        package, memory or disk, a setting that the backbone refuses, a training that diverges
+        (OSError, ImportError, MemoryError, ValueError, FloatingPointError). "raise": all end it.
     random_state : int, RandomState or None
         Seed of the split, and of the classifiers given by name.
     verbose : int, default 1
         1 shows a progress bar over the whole comparison, 2 also those of its parts; 0 is silent.
-
-    Returns
-    -------
-    Comparison
-        Rows in order of accuracy, with paired tests between them.
 
     Raises
     ------

@@ -51,10 +51,8 @@ def grad_cam(
 
     Raises
     ------
-    TypeError, sklearn.exceptions.NotFittedError
-        If `clf` is no TransferClassifier, or has not been fitted.
-    ValueError
-        If images, labels or layer are not as above.
+    TypeError, NotFittedError, ValueError
+        If `clf` is no TransferClassifier, or not fitted, or the others are not as above.
 
     References
     ----------

@@ -93,10 +93,8 @@ def find_learning_rate(
 
     Raises
     ------
-    ValueError
-        If parameters, images or labels are not as above.
-    FloatingPointError
-        If the loss is not finite at the first step, before anything was learnt.
+    ValueError, FloatingPointError
+        If parameters, images or labels are not as above; if the first loss is not finite.
 
     References
     ----------

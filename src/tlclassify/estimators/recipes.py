@@ -54,10 +54,8 @@ def article_classifier(
     epochs : int, optional
         None: 100 for MobileNet, 30 for the others.
     weights : {"pretrained"}, path or None, default "pretrained"
-        As in `TransferClassifier`; AlexNet has no pretrained ones and begins with random ones.
-    random_state : int, optional
-        As in `TransferClassifier`.
-    verbose : int, default 1
+        AlexNet has no pretrained ones and begins with random ones.
+    random_state, verbose
         As in `TransferClassifier`.
 
     Returns

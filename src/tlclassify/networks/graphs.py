@@ -50,6 +50,7 @@ def reduce_network(network: keras.Model) -> dict[str, Any]:
 
 def rebuild_network(state: dict[str, Any]) -> keras.Model:
     """Return a network of its own from what `reduce_network` has kept."""
+    silence_retracing_notes()
     build, arguments = state["reduced"]
     # Keras draws seeds for layers that have none from Python's own generator.
     with seeded(0), keras.saving.custom_object_scope(state["classes"]):

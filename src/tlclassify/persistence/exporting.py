@@ -64,8 +64,8 @@ def export(
     TypeError, sklearn.exceptions.NotFittedError
         If `clf` is no fitted TransferClassifier.
     ValueError
-        If a parameter is not as above; or the network computes in less than float32, crops or pads
-        while it resizes, or has nothing that ONNX would compute in int8.
+        If a parameter is not as above; or the network computes in less than float32, or has nothing
+        that ONNX would compute in int8.
     ImportError
         If the format needs a package that is not installed, a later Keras or another backend.
     OSError

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from tlclassify._checks.parameters import (
+    COUNT,
+    Interval,
     check_choice,
     check_images,
     check_labels,
+    check_parameters,
     check_sample_weight,
     close_match_hint,
-    number_problem,
-    raise_problems,
 )
 
 GOOD = np.zeros((2, 4, 5, 3), np.uint8)
@@ -175,19 +176,23 @@ def test_a_choice_names_the_nearest():
 
 
 def test_numbers_are_held_to_their_range():
-    assert number_problem("a", 3, integer=True, low=1) is None
-    assert number_problem("a", np.float32(0.5), low=0, high=1) is None
-    for bad in (0, 2.0, "3", None, True):
-        assert "received" in number_problem("a", bad, integer=True, low=1)
-    assert "[0, 1)" in number_problem("a", 1, low=0, high=1, high_included=False)
-    assert number_problem("a", float("nan"), low=0) is not None
+    assert 3 in COUNT
+    assert np.float32(0.5) in Interval(0, 1, closed="neither")
+    for bad in (0, 2.0, "3", None, True, np.True_):
+        with pytest.raises(ValueError, match=r"a must be an integer in \[1, inf\]; received"):
+            check_parameters(("a", bad, COUNT))
+    assert None in Interval(1, optional=True)
+    for closed, ends in {"both": (0, 1), "left": (0,), "right": (1,), "neither": ()}.items():
+        assert [end for end in (0, 1) if end in Interval(0, 1, closed=closed)] == list(ends)
+    assert str(Interval(0, 1, closed="left")) == "a number in [0, 1)"
+    assert str(Interval(0, optional=True)) == "a number in [0, inf] or None"
+    assert float("nan") not in Interval(0)
 
 
 def test_problems_are_reported_together():
-    raise_problems([None, None])
+    check_parameters(("a", 1, COUNT), ("b", "x", ("x", "y")), problems=[None])
     with pytest.raises(ValueError, match=r"^one\.$"):
-        raise_problems([None, "one"])
-    with pytest.raises(ValueError, match=r"Did you mean 'b'\?$"):
-        raise_problems(["a. Did you mean 'b'?"])
-    with pytest.raises(ValueError, match=r"2 parameters are not valid:\n  - one\.\n  - two\."):
-        raise_problems(["one", "two"])
+        check_parameters(problems=[None, "one"])
+    message = r"2 parameters are not valid:\n  - one\.\n  - b must .*'xx'\. Did you mean 'x'\?$"
+    with pytest.raises(ValueError, match=message):
+        check_parameters(("a", 1, COUNT), ("b", "xx", ("x", "y")), problems=["one"])

@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,60 +20,64 @@ def close_match_hint(name: object, known: Iterable[str]) -> str:
     return f" Did you mean {match[0]!r}?" if match else ""
 
 
-def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
-    """Return `value` if it is one of the `allowed` strings."""
-    raise_problems([choice_problem(name, value, allowed)])
-    return str(value)
+@dataclass(frozen=True)
+class Interval:
+    """The numbers that a parameter may be; `closed` says which ends are among them."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    integer: bool = False
+    closed: Literal["both", "left", "right", "neither"] = "both"
+    optional: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if value is None:
+            return self.optional
+        kind = Integral if self.integer else Real
+        if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
+            return False
+        number = float(value)  # type: ignore[arg-type]
+        above = number >= self.low if self.closed in {"both", "left"} else number > self.low
+        below = number <= self.high if self.closed in {"both", "right"} else number < self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left = "[" if self.closed in {"both", "left"} else "("
+        right = "]" if self.closed in {"both", "right"} else ")"
+        noun = "an integer" if self.integer else "a number"
+        interval = f"{noun} in {left}{self.low:g}, {self.high:g}{right}"
+        return f"{interval} or None" if self.optional else interval
 
 
-def choice_problem(name: str, value: object, allowed: Sequence[str]) -> str | None:
-    """Return what is wrong with a choice, or None; problems are gathered and raised together."""
-    if isinstance(value, str) and value in allowed:
-        return None
-    choices = ", ".join(repr(choice) for choice in allowed)
-    hint = close_match_hint(value, allowed)
-    return f"{name} must be one of {choices}; received {value!r}.{hint}"
+COUNT = Interval(1, integer=True)
 
 
-def number_problem(
-    name: str,
-    value: object,
-    *,
-    integer: bool = False,
-    low: float = -np.inf,
-    high: float = np.inf,
-    low_included: bool = True,
-    high_included: bool = True,
-) -> str | None:
-    """Return what is wrong with a number, or None; problems are gathered and raised together."""
-    kind = Integral if integer else Real
-    if isinstance(value, kind) and not isinstance(value, bool | np.bool_):
-        number = float(value)
-        above = number >= low if low_included else number > low
-        below = number <= high if high_included else number < high
-        if above and below:
-            return None
-    left, right = "[" if low_included else "(", "]" if high_included else ")"
-    noun = "an integer" if integer else "a number"
-    return f"{name} must be {noun} in {left}{low:g}, {high:g}{right}; received {value!r}"
+def check_parameters(
+    *checked: tuple[str, object, Interval | Sequence[str]], problems: Iterable[str | None] = ()
+) -> None:
+    """Raise one ValueError for all problems: those of (name, value, allowed), and others given.
 
-
-def raise_problems(problems: Iterable[str | None]) -> None:
-    """Raise one ValueError that lists all the problems that are not None."""
-    found = [text if text[-1] in ".?" else f"{text}." for text in problems if text is not None]
+    Allowed are the numbers of an interval, or some strings.
+    """
+    found = [f"{text}." for text in problems if text]
+    for name, value, allowed in checked:
+        if isinstance(allowed, Interval):
+            if value not in allowed:
+                found.append(f"{name} must be {allowed}; received {value!r}.")
+        elif not isinstance(value, str) or value not in allowed:
+            choices, hint = ", ".join(map(repr, allowed)), close_match_hint(value, allowed)
+            found.append(f"{name} must be one of {choices}; received {value!r}.{hint}")
     if len(found) == 1:
         raise ValueError(found[0])
     if found:
-        listed = "".join(f"\n  - {text}" for text in found)
-        raise ValueError(f"{len(found)} parameters are not valid:{listed}")
+        shown = "".join(f"\n  - {text}" for text in found)
+        raise ValueError(f"{len(found)} parameters are not valid:{shown}")
 
 
-def listed(values: Iterable[Any]) -> str:
-    """Return the first values as Python writes them, and how many more there are."""
-    texts = [repr(value) for value in values]
-    more = len(texts) - _NAMES_IN_MESSAGE
-    shown = ", ".join(texts[:_NAMES_IN_MESSAGE])
-    return f"{shown} and {more} more" if more > 0 else shown
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> str:
+    """Return `value` if it is one of the `allowed` strings."""
+    check_parameters((name, value, allowed))
+    return str(value)
 
 
 def check_type(name: str, value: object, kind: type, wanted: str) -> None:
@@ -81,12 +86,12 @@ def check_type(name: str, value: object, kind: type, wanted: str) -> None:
         raise TypeError(f"{name} must be {wanted}; received {value!r}.")
 
 
-def run_problems(image_size: Any, batch_size: Any) -> list[str | None]:
-    """Return what is wrong with the parameters of running a network."""
-    problems = [number_problem("batch_size", batch_size, integer=True, low=1)]
-    if image_size is not None:
-        problems.append(number_problem("image_size", image_size, integer=True, low=1))
-    return problems
+def listed(values: Iterable[Any]) -> str:
+    """Return the first values as Python writes them, and how many more there are."""
+    texts = [repr(value) for value in values]
+    more = len(texts) - _NAMES_IN_MESSAGE
+    shown = ", ".join(texts[:_NAMES_IN_MESSAGE])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[Any]:

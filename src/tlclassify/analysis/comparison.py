@@ -26,12 +26,7 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from tlclassify._checks.files import show_progress, write_whole
-from tlclassify._checks.parameters import (
-    check_labels,
-    encode_labels,
-    number_problem,
-    raise_problems,
-)
+from tlclassify._checks.parameters import Interval, check_labels, check_parameters, encode_labels
 from tlclassify.activations.run import run_batches
 from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner
@@ -187,13 +182,13 @@ def compare_backbones(
     'mobilenet_micro'
     """
     fractions = {"test_fraction": test_fraction, "confidence_level": confidence_level}
-    problems = [
-        number_problem(name, value, low=0, high=1, low_included=False, high_included=False)
-        for name, value in fractions.items()
-    ]
+    problem = None
     if error_score != "raise" and not (isinstance(error_score, float) and math.isnan(error_score)):
-        problems.append(f"error_score must be 'raise' or np.nan; received {error_score!r}")
-    raise_problems(problems)
+        problem = f"error_score must be 'raise' or np.nan; received {error_score!r}"
+    between = Interval(0, 1, closed="neither")
+    check_parameters(
+        *((name, value, between) for name, value in fractions.items()), problems=[problem]
+    )
     split_seed, seed = draw_seeds(random_state, 2)
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
     classifiers = _name_rows(names, template, cache_dir=cache_dir, verbose=max(verbose - 1, 0))

@@ -16,11 +16,12 @@ from sklearn.model_selection import cross_val_predict
 
 from tlclassify._checks.images import read_image
 from tlclassify._checks.parameters import (
+    COUNT,
+    Interval,
     check_labels,
+    check_parameters,
     check_pixels,
     encode_labels,
-    number_problem,
-    raise_problems,
 )
 from tlclassify.evaluation.diagnosis import Origin
 from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_report
@@ -85,11 +86,9 @@ def evaluate(
     EvaluationReport(accuracy=0.9600, n_samples=75, n_classes=3)
     """
     ks = tuple(top_k) if isinstance(top_k, Sequence | np.ndarray) else (top_k,)
-    level = number_problem(
-        "confidence_level", confidence_level, low=0, high=1, low_included=False, high_included=False
-    )
-    raise_problems(
-        [number_problem("top_k", k, integer=True, low=1) for k in ks or (None,)] + [level]
+    check_parameters(
+        *(("top_k", k, COUNT) for k in ks or (None,)),
+        ("confidence_level", confidence_level, Interval(0, 1, closed="neither")),
     )
     classes = None if cv is not None else _fitted_classes(clf)
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)

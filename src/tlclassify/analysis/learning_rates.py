@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import Interval, check_choice, check_parameters
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.training.loop import run_stage
 from tlclassify.training.preparation import prepare_fit
@@ -109,12 +109,11 @@ def find_learning_rate(
     >>> 1e-6 < find_learning_rate(clf, X, y, n_steps=50).suggestion < 1
     True
     """
-    problems = [
-        number_problem("low", low, low=0, low_included=False),
-        number_problem("high", high, low=low, low_included=False),
-        number_problem("n_steps", n_steps, integer=True, low=_N_STEPS_AT_LEAST),
-    ]
-    raise_problems(problems)
+    check_parameters(
+        ("low", low, Interval(0, closed="right")),
+        ("high", high, Interval(low, closed="right")),
+        ("n_steps", n_steps, Interval(_N_STEPS_AT_LEAST, integer=True)),
+    )
     fit = prepare_fit(clone(clf), X, y)
     names = list(fit.stages)
     name = check_choice("stage", stage or names[-1], names)

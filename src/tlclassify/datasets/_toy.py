@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state
 
-from tlclassify._checks.parameters import number_problem, raise_problems
+from tlclassify._checks.parameters import COUNT, Interval, check_parameters
 from tlclassify.datasets._folder import ImageDataset
 
 _Coordinates = NDArray[np.float64]
@@ -55,7 +55,7 @@ def load_digits_rgb(*, image_size: int = 32) -> ImageDataset:
     >>> load_digits_rgb(image_size=16)
     ImageDataset(1797 images of 16x16x3, 10 classes)
     """
-    raise_problems([number_problem("image_size", image_size, integer=True, low=1)])
+    check_parameters(("image_size", image_size, COUNT))
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
     X = np.empty((len(pixels), image_size, image_size, 3), dtype=np.uint8)
@@ -108,10 +108,14 @@ def make_shapes(
     >>> X.shape, sorted(set(y.tolist()))
     ((6, 32, 32, 3), ['circle', 'square', 'triangle'])
     """
-    wrong = number_problem("n_classes", n_classes, integer=True, low=2, high=len(_SHAPES))
-    too_few = number_problem("n_samples", n_samples, integer=True, low=2 if wrong else n_classes)
-    too_small = number_problem("image_size", image_size, integer=True, low=8)
-    raise_problems([wrong, too_few, too_small, number_problem("noise", noise, low=0, high=1)])
+    possible = Interval(2, len(_SHAPES), integer=True)
+    fewest = n_classes if n_classes in possible else 2
+    check_parameters(
+        ("n_classes", n_classes, possible),
+        ("n_samples", n_samples, Interval(fewest, integer=True)),
+        ("image_size", image_size, Interval(8, integer=True)),
+        ("noise", noise, Interval(0, 1)),
+    )
     rng = check_random_state(random_state)
     names = np.array(list(_SHAPES)[:n_classes])
     y = rng.permutation(names[np.arange(n_samples) % n_classes])

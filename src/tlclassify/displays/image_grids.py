@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from tlclassify._checks.images import raise_unreadable, read_files, read_image
-from tlclassify._checks.parameters import check_choice, check_images, number_problem, raise_problems
+from tlclassify._checks.parameters import COUNT, check_choice, check_images, check_parameters
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
 
@@ -246,8 +246,7 @@ def _choose(
     select: Any, report: EvaluationReport | None, n: int, grid: tuple[int, int], seed: int | None
 ) -> NDArray[np.intp]:
     """Return as many row numbers as the grid has places, in the order that `select` says."""
-    sizes = zip(("n_rows", "n_columns"), grid, strict=True)
-    raise_problems([number_problem(name, size, integer=True, low=1) for name, size in sizes])
+    check_parameters(("n_rows", grid[0], COUNT), ("n_columns", grid[1], COUNT))
     orders = [*_UNRANKED, *(ORDERS if report is not None else ())]
     rows = np.arange(n) if isinstance(select, str) else np.asarray(select)
     if isinstance(select, str):
@@ -268,7 +267,7 @@ def _choose(
 
 def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any]:
     """Draw each image under its caption, as the network saw it; return panels and figure."""
-    raise_problems([number_problem("n_columns", display.n_columns, integer=True, low=1)])
+    check_parameters(("n_columns", display.n_columns, COUNT))
     images = display.images
     top = 1 if images.dtype.kind == "f" and images.max() <= 1 else 255
     if images.dtype == object:

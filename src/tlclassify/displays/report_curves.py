@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import COUNT, check_choice, check_parameters
 from tlclassify.displays.drawing import (
     BLUE,
     COLORS,
@@ -67,7 +67,7 @@ class ClassCurvesDisplay:
         A class without images has no curve; ValueError if the images are all of one class.
         """
         check_choice("kind", kind, list(_AREAS))
-        raise_problems([number_problem("n_curves", n_curves, integer=True, low=1)])
+        check_parameters(("n_curves", n_curves, COUNT))
         drawable = np.flatnonzero((report.support > 0) & (report.support < report.n_samples))
         measure = report.roc_curve if kind == "roc" else report.precision_recall_curve
         labels = report.classes.tolist()

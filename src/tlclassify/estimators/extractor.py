@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
-from tlclassify._checks.parameters import (
-    check_choice,
-    check_type,
-    raise_problems,
-    run_problems,
-)
+from tlclassify._checks.parameters import COUNT, Interval, check_parameters, check_type
 from tlclassify.activations.run import Pass, Running, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
@@ -100,9 +95,12 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         FeatureExtractor
             Itself.
         """
-        raise_problems(run_problems(self.image_size, self.batch_size))
+        check_parameters(
+            ("batch_size", self.batch_size, COUNT),
+            ("image_size", self.image_size, Interval(1, integer=True, optional=True)),
+            ("pooling", self.pooling, ("avg", "max", "flatten")),
+        )
         check_type("verbose", self.verbose, int, "0 or 1")
-        check_choice("pooling", self.pooling, ("avg", "max", "flatten"))
         check_engine(self.engine)
         row = get_backbone(self.backbone)
         source = open_for_backbone(X, row, self.image_size)

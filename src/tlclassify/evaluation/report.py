@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from tlclassify._checks.parameters import (
+    COUNT,
     check_choice,
+    check_parameters,
     close_match_hint,
     encode_labels,
-    number_problem,
-    raise_problems,
 )
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin
@@ -150,7 +150,7 @@ class EvaluationReport:
 
         Each has `true`, `predicted`, `n_images` (at least 1) and `fraction` of the true class.
         """
-        raise_problems([number_problem("n_pairs", n_pairs, integer=True, low=1)])
+        check_parameters(("n_pairs", n_pairs, COUNT))
         wrong, labels = self.confusion_matrix.copy(), self.classes.tolist()
         np.fill_diagonal(wrong, 0)
         largest = np.argsort(-wrong, axis=None, kind="stable")[:n_pairs]
@@ -193,7 +193,7 @@ class EvaluationReport:
         ----------
         .. [1] C. Guo et al. (2017), On calibration of modern neural networks, ICML.
         """
-        raise_problems([number_problem("n_bins", n_bins, integer=True, low=1)])
+        check_parameters(("n_bins", n_bins, COUNT))
         correct, confidence = self.y_true == self.y_pred, self.probabilities.max(axis=1)
         return diagnosis.measure_reliability(correct, confidence, self.confidence_level, n_bins)
 

@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._checks.parameters import check_choice, number_problem, raise_problems
+from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
 
 N_VIEW_NUMBERS = 10
 _N_DRAWN = 7
@@ -83,15 +82,18 @@ _PRESETS = {
         contrast=0.2,
     ),
 }
-# What changes single views; flipping is not among it.
-_CHANGES: dict[str, dict[str, Any]] = {
-    "rotation_degrees": {"high": 180},
-    "zoom_fraction": {"high": 1, "high_included": False},
-    "translation_fraction": {"high": 1, "high_included": False},
-    "brightness": {"high": 1},
-    "contrast": {"high": 1, "high_included": False},
+_ALLOWED = {
+    "rotation_degrees": Interval(0, 180),
+    "zoom_fraction": Interval(0, 1, closed="left"),
+    "translation_fraction": Interval(0, 1, closed="left"),
+    "brightness": Interval(0, 1),
+    "contrast": Interval(0, 1, closed="left"),
+    "n_views": COUNT,
+    "mixup_alpha": Interval(0, 1),
+    "cutmix_factor": Interval(0, 1),
 }
-_MIXES = {"mixup_alpha": {"high": 1}, "cutmix_factor": {"high": 1}}
+# What changes single views; flipping is not among it.
+_CHANGES = ("rotation_degrees", "zoom_fraction", "translation_fraction", "brightness", "contrast")
 
 
 def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
@@ -104,15 +106,13 @@ def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
             "augmentation must be an Augmentation, the name of a preset or None; received "
             f"{type(augmentation).__name__}."
         )
-    own, flip = "augmentation__", augmentation.horizontal_flip
-    problems = [
-        number_problem(f"{own}{name}", getattr(augmentation, name), low=0, **limits)
-        for name, limits in (_CHANGES | _MIXES).items()
-    ]
-    problems.append(number_problem(f"{own}n_views", augmentation.n_views, integer=True, low=1))
+    flip, problem = augmentation.horizontal_flip, None
     if not isinstance(flip, bool | np.bool_):
-        problems.append(f"{own}horizontal_flip must be True or False; received {flip!r}")
-    raise_problems(problems)
+        problem = f"augmentation__horizontal_flip must be True or False; received {flip!r}"
+    check_parameters(
+        *((f"augmentation__{key}", getattr(augmentation, key), _ALLOWED[key]) for key in _ALLOWED),
+        problems=[problem],
+    )
     return augmentation
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._checks.parameters import check_sample_weight, encode_labels, listed, number_problem
+from tlclassify._checks.parameters import Interval, check_sample_weight, encode_labels, listed
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()
@@ -72,7 +72,7 @@ def check_weights(
         wrong = {
             label: weight
             for label, weight in class_weight.items()
-            if label not in known or number_problem("", weight, low=0, high=np.finfo(float).max)
+            if label not in known or weight not in Interval(0, np.finfo(float).max)
         }
         if wrong:
             raise ValueError(

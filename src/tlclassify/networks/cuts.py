@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tlclassify._checks.parameters import close_match_hint, listed, number_problem, raise_problems
+from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.networks.graphs import SCALING, flat_layers, inputs_of, outputs_of
 
 EVERYTHING = "all"
@@ -79,15 +79,14 @@ def unfreeze_problem(name: str, value: Any) -> str | None:
     """Return what is wrong with a part of a network to train, or None."""
     if isinstance(value, str):
         return None
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return number_problem(name, value, integer=True, low=0)
     if isinstance(value, Real) and not isinstance(value, bool):
-        if float(value) == 1:
+        whole = isinstance(value, Integral)
+        if value == 1 and not whole:
             return (
                 f"{name} must be {EVERYTHING!r} for the whole backbone or the integer 1 for its "
                 f"uppermost block; received {value!r}, which could mean both"
             )
-        if 0 <= float(value) < 1:
+        if 0 <= value < 1 or (whole and value > 0):
             return None
     return (
         f"{name} must be a number of blocks, a fraction between 0 and 1, {EVERYTHING!r} or a "
@@ -101,7 +100,8 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
     0: nothing under the head; an integer: blocks from the top; a float in (0, 1): that fraction
     of the blocks, rounded, at least one; "all": everything; else a layer's name.
     """
-    raise_problems([unfreeze_problem(name, unfreeze)])
+    if problem := unfreeze_problem(name, unfreeze):
+        raise ValueError(f"{problem}.")
     points = cut_points(model)
     if unfreeze == EVERYTHING:
         return points[0]

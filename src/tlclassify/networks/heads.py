@@ -8,12 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._checks.parameters import (
-    check_choice,
-    choice_problem,
-    number_problem,
-    raise_problems,
-)
+from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
 from tlclassify.networks.graphs import check_settings
 
 __all__ = [
@@ -105,7 +100,7 @@ def get_head(head: str | Head | HeadBuilder) -> Head | HeadBuilder:
     if isinstance(head, str):
         return clone(_PRESETS[check_choice("head", head, tuple(_PRESETS))])  # type: ignore[no-any-return]
     if isinstance(head, Head):
-        raise_problems(_problems(head))
+        _check(head)
         return head
     if callable(head):
         return head
@@ -115,26 +110,25 @@ def get_head(head: str | Head | HeadBuilder) -> Head | HeadBuilder:
     )
 
 
-def _problems(head: Head) -> list[str | None]:
-    problems: list[str | None] = []
+def _check(head: Head) -> None:
     if isinstance(head.hidden_units, str) or not isinstance(head.hidden_units, Sequence):
-        return [f"hidden_units must be a sequence of integers; received {head.hidden_units!r}"]
-    for units in head.hidden_units:
-        problems.append(number_problem("hidden_units", units, integer=True, low=1))  # noqa: PERF401
-    if isinstance(head.dropout, Sequence) and len(head.dropout) != len(head.hidden_units):
-        problems.append(
-            f"dropout must be one number, or {len(head.hidden_units)} for as many hidden layers; "
-            f"received {head.dropout!r}"
+        raise ValueError(  # noqa: TRY004 - as all that is wrong with parameters
+            f"hidden_units must be a sequence of integers; received {head.hidden_units!r}."
         )
-    problems += [
-        number_problem("dropout", rate, low=0, high=1, high_included=False)
-        for rate in _dropout_rates(head)
-    ]
-    problems += [
-        choice_problem("activation", head.activation, _ACTIVATIONS),
-        choice_problem("pooling", head.pooling, _POOLINGS),
-    ]
-    return problems
+    n_rates = len(head.dropout) if isinstance(head.dropout, Sequence) else None
+    fits = n_rates in {None, len(head.hidden_units)}
+    problem = (
+        f"dropout must be one number, or {len(head.hidden_units)} for as many hidden layers; "
+        f"received {head.dropout!r}"
+    )
+    fraction = Interval(0, 1, closed="left")
+    check_parameters(
+        *(("hidden_units", units, COUNT) for units in head.hidden_units),
+        *(("dropout", rate, fraction) for rate in _dropout_rates(head)),
+        ("activation", head.activation, _ACTIVATIONS),
+        ("pooling", head.pooling, _POOLINGS),
+        problems=[None if fits else problem],
+    )
 
 
 def _dropout_rates(head: Head) -> list[float]:

@@ -8,10 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.parameters import (
+    COUNT,
+    Interval,
     check_labels,
+    check_parameters,
     check_sample_weight,
-    number_problem,
-    raise_problems,
 )
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
 from tlclassify.engines.rows import AUTO, open_engine
@@ -180,8 +181,10 @@ def load_exported(
     >>> load_exported(path).predict(X[:2])  # doctest: +SKIP
     """
     path = Path(path)
-    counts = {"batch_size": batch_size} | ({} if n_threads is None else {"n_threads": n_threads})
-    raise_problems(number_problem(k, n, integer=True, low=1) for k, n in counts.items())
+    check_parameters(
+        ("batch_size", batch_size, COUNT),
+        ("n_threads", n_threads, Interval(1, integer=True, optional=True)),
+    )
     if path.suffix not in _SUFFIXES:
         raise ValueError(
             f"path must end in {' or '.join(_SUFFIXES)}; received {str(path)!r}. LiteRT files and "

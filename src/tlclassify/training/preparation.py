@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.parameters import (
+    COUNT,
+    Interval,
     check_labels,
+    check_parameters,
     check_type,
-    number_problem,
-    raise_problems,
-    run_problems,
 )
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import check_engine
@@ -131,10 +131,11 @@ def _check_settings(
             "head_stage and fine_tune_stage must not both be None; received None twice. Pass a "
             "Stage as one of them."
         )
-    fraction = number_problem(
-        "validation_fraction", clf.validation_fraction, low=0, high=1, high_included=False
+    check_parameters(
+        ("batch_size", clf.batch_size, COUNT),
+        ("image_size", clf.image_size, Interval(1, integer=True, optional=True)),
+        ("validation_fraction", clf.validation_fraction, Interval(0, 1, closed="left")),
     )
-    raise_problems([*run_problems(clf.image_size, clf.batch_size), fraction])
     check_engine(clf.engine)
     given = clf.augmentation
     layers = list(given) if isinstance(given, tuple | list) else [given]

@@ -5,20 +5,22 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._checks.parameters import (
-    check_choice,
-    choice_problem,
-    number_problem,
-    raise_problems,
-)
+from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
 from tlclassify.networks.cuts import unfreeze_problem
 
 __all__ = ["Stage", "get_stage"]
 
-_CHOICES = {
-    "optimizer": ("adamw", "adam", "sgd"),
+_ALLOWED = {
+    "epochs": COUNT,
+    "learning_rate": Interval(0, closed="right", optional=True),
     "schedule": ("plateau", "plateau_article", "cosine", "constant"),
+    "batch_size": Interval(1, integer=True, optional=True),
+    "optimizer": ("adamw", "adam", "sgd"),
+    "weight_decay": Interval(0, optional=True),
+    "patience": Interval(1, integer=True, optional=True),
     "batch_norm": ("frozen", "train"),
+    "layer_decay": Interval(0, 1, closed="right"),
+    "label_smoothing": Interval(0, 1, closed="left"),
 }
 
 
@@ -105,23 +107,10 @@ def get_stage(stage: Any, *, name: str) -> Stage:
         raise TypeError(
             f"{name} must be a Stage, {names} or None; received {type(stage).__name__}."
         )
-    problems = [number_problem(f"{name}__epochs", stage.epochs, integer=True, low=1)]
-    for parameter, limits in {
-        "learning_rate": {"low": 0, "low_included": False},
-        "batch_size": {"integer": True, "low": 1},
-        "weight_decay": {"low": 0},
-        "patience": {"integer": True, "low": 1},
-        "layer_decay": {"low": 0, "low_included": False, "high": 1},
-        "label_smoothing": {"low": 0, "high": 1, "high_included": False},
-    }.items():
-        value = getattr(stage, parameter)
-        if value is not None or parameter in {"layer_decay", "label_smoothing"}:
-            problems.append(number_problem(f"{name}__{parameter}", value, **limits))  # type: ignore[arg-type]
-    problems.append(unfreeze_problem(f"{name}__unfreeze", stage.unfreeze))
-    for parameter, allowed in _CHOICES.items():
-        value = getattr(stage, parameter)
-        problems.append(choice_problem(f"{name}__{parameter}", value, allowed))
-    raise_problems(problems)
+    check_parameters(
+        *((f"{name}__{key}", getattr(stage, key), allowed) for key, allowed in _ALLOWED.items()),
+        problems=[unfreeze_problem(f"{name}__unfreeze", stage.unfreeze)],
+    )
     return stage
 
 

@@ -70,7 +70,7 @@ def test_later_images_are_held_to_those_of_fit(extractor, images):
     extractor.fit(X)
     with pytest.raises(ValueError, match="8x8 pixels as in fit; received 4x8"):
         extractor.transform(X[:, :4])
-    with pytest.raises(ValueError, match=r"look scaled to \[0, 1\]"):
+    with pytest.warns(UserWarning, match=r"scaled to \[0, 1\], pass X \* 255"):
         extractor.transform(X / 255)
 
 

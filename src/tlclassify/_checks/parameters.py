@@ -36,7 +36,7 @@ class Interval:
         kind = Integral if self.integer else Real
         if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
             return False
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
         above = number >= self.low if self.closed in {"both", "left"} else number > self.low
         below = number <= self.high if self.closed in {"both", "right"} else number < self.high
         return above and below
@@ -59,7 +59,7 @@ def check_parameters(
 
     Allowed are the numbers of an interval, or some strings.
     """
-    found = [f"{text}." for text in problems if text]
+    found = []
     for name, value, allowed in checked:
         if isinstance(allowed, Interval):
             if value not in allowed:
@@ -67,6 +67,7 @@ def check_parameters(
         elif not isinstance(value, str) or value not in allowed:
             choices, hint = ", ".join(map(repr, allowed)), close_match_hint(value, allowed)
             found.append(f"{name} must be one of {choices}; received {value!r}.{hint}")
+    found += [f"{text}." for text in problems if text]
     if len(found) == 1:
         raise ValueError(found[0])
     if found:

@@ -86,7 +86,7 @@ def unfreeze_problem(name: str, value: Any) -> str | None:
                 f"{name} must be {EVERYTHING!r} for the whole backbone or the integer 1 for its "
                 f"uppermost block; received {value!r}, which could mean both"
             )
-        if 0 <= value < 1 or (whole and value > 0):
+        if 0 <= float(value) < 1 or (whole and float(value) > 0):
             return None
     return (
         f"{name} must be a number of blocks, a fraction between 0 and 1, {EVERYTHING!r} or a "

@@ -1,5 +1,6 @@
 """A stage of training as parameters: which part of the network, how long, how fast."""
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from tlclassify.networks.cuts import unfreeze_problem
 
 __all__ = ["Stage", "get_stage"]
 
-_ALLOWED = {
+_ALLOWED: dict[str, Interval | Sequence[str]] = {
     "epochs": COUNT,
     "learning_rate": Interval(0, closed="right", optional=True),
     "schedule": ("plateau", "plateau_article", "cosine", "constant"),

@@ -24,7 +24,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 
 from tlclassify import ExportedClassifier, load_exported
-from tlclassify._checks.images import IMAGE_FORMATS
+from tlclassify._checks.files import IMAGE_FORMATS
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 40_000_000

@@ -546,7 +546,7 @@ def test_a_broken_image_file_costs_nothing_else(model, files, tmp_path):
 
 
 def test_progress_is_silent_unless_asked(model, source, capsys, monkeypatch):
-    monkeypatch.setattr("tlclassify._checks.files._PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr("tlclassify._checks.parameters._PROGRESS_DELAY_SECONDS", 0)
     run(model, source)
     assert capsys.readouterr().err == ""
     run(model, source, verbose=1)
@@ -554,7 +554,7 @@ def test_progress_is_silent_unless_asked(model, source, capsys, monkeypatch):
 
 
 def test_without_a_stream_all_is_silent(model, source, direct, monkeypatch, tmp_path):
-    monkeypatch.setattr("tlclassify._checks.files._PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr("tlclassify._checks.parameters._PROGRESS_DELAY_SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", None)
     for cache_dir in (None, tmp_path):
         np.testing.assert_allclose(run(model, source, cache_dir, verbose=1), direct, atol=1e-5)

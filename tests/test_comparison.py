@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from sklearn.model_selection import StratifiedKFold
 
 from tlclassify import Stage, TransferClassifier, get_backbone, register_backbone
-from tlclassify._checks import files
+from tlclassify._checks import parameters
 from tlclassify.analysis import comparison
 from tlclassify.analysis.comparison import compare_backbones
 from tlclassify.analysis.evaluate import evaluate, trace_origin
@@ -398,7 +398,7 @@ def test_a_row_that_cannot_be_kept_is_not_lost(shapes, make, fits, tmp_path):
 
 
 def test_progress_is_over_the_whole(shapes, make, capsys, monkeypatch):
-    monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(parameters, "_PROGRESS_DELAY_SECONDS", 0)
     compare_backbones([make(head_stage=Stage(1))], *shapes, verbose=1)
     shown = capsys.readouterr().err
     assert "3/3" in shown

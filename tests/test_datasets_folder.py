@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlclassify._checks import files
+from tlclassify._checks import parameters
 from tlclassify.datasets import _folder, load_image_folder
 
 
@@ -140,6 +140,6 @@ def test_files_are_opened_in_threads(root, monkeypatch):
 
 
 def test_progress_is_shown_when_asked_for(root, capsys, monkeypatch):
-    monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(parameters, "_PROGRESS_DELAY_SECONDS", 0)
     load_image_folder(root)
     assert "checking images" in capsys.readouterr().err

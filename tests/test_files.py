@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from tlclassify._checks import files
-from tlclassify._checks.files import digest_file, open_whole, show_progress, write_whole
+from tlclassify._checks import parameters
+from tlclassify._checks.files import digest_file, open_whole, write_whole
+from tlclassify._checks.parameters import show_progress
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
@@ -58,7 +59,7 @@ def test_a_folder_is_no_file(tmp_path):
 @pytest.mark.parametrize("silent", ["no stream", "not asked for"])
 def test_a_bar_may_be_silent(monkeypatch, capsys, silent):
     """Programs with windows have no stream to draw on."""
-    monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(parameters, "_PROGRESS_DELAY_SECONDS", 0)
     if silent == "no stream":
         monkeypatch.setattr(sys, "stderr", None)
     with show_progress(2, "work", unit="step", verbose=silent == "no stream") as bar:
@@ -70,7 +71,7 @@ def test_a_bar_may_be_silent(monkeypatch, capsys, silent):
 
 def test_a_bar_is_drawn_for_long_work_alone(monkeypatch, capsys):
     for delay, drawn in ((60, False), (0, True)):
-        monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", delay)
+        monkeypatch.setattr(parameters, "_PROGRESS_DELAY_SECONDS", delay)
         with show_progress(2, "work", unit="step", verbose=1) as bar:
             bar.update(2)
         assert ("work: 100%" in capsys.readouterr().err) == drawn

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlclassify._checks.images import read_image
+from tlclassify._checks.files import read_image
 from tlclassify.inputs import images
 from tlclassify.inputs.images import longer_side, open_images, read_batches
 from tlclassify.training.stages import Stage

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify._checks import files
+from tlclassify._checks import parameters
 from tlclassify.training.loop import Examples, Prepared, StoredInputs, run_stage
 from tlclassify.training.stages import Stage
 
@@ -264,7 +264,7 @@ def test_callbacks_are_told(data):
 
 
 def test_progress_is_silent_unless_asked(data, capsys, monkeypatch):
-    monkeypatch.setattr(files, "_PROGRESS_DELAY_SECONDS", 0)
+    monkeypatch.setattr(parameters, "_PROGRESS_DELAY_SECONDS", 0)
     model = linear()
     run(model, Stage(epochs=1), name="x", training=make(*data, range(60)))
     captured = capsys.readouterr()

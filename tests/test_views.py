@@ -18,8 +18,7 @@ from tlclassify.activations.run import (
 )
 from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, fixed_views, fresh_views, no_views
-from tlclassify.inputs.images import open_images
-from tlclassify.inputs.views import ViewSource, open_views
+from tlclassify.inputs.images import ViewSource, open_images, open_views
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.cuts import image_size
 from tlclassify.networks.graphs import inputs_of

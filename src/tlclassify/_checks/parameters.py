@@ -1,6 +1,7 @@
-"""What users pass: parameters, labels, images; a clean value, or an error that says what to do."""
+"""What users pass is checked here: parameters, labels, images; and the one progress bar."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _NAMES_IN_MESSAGE = 10
+_PROGRESS_DELAY_SECONDS = 1.0
 _IMAGES_CHECKED_AT_ONCE = 1024
 
 
@@ -300,3 +302,12 @@ def _largest_value(images: NDArray[Any], name: str) -> float:
             )
         largest = max(largest, high)
     return largest
+
+
+def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:
+    """Return a bar for work of more than a second, with `update` and `close`; it may be silent."""
+    from tqdm.auto import tqdm
+
+    # Programs without a console have no stream to draw on.
+    silent = not verbose or sys.stderr is None
+    return tqdm(total=total, desc=label, unit=unit, disable=silent, delay=_PROGRESS_DELAY_SECONDS)

@@ -16,12 +16,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import show_progress
+from tlclassify._checks.parameters import show_progress
 from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner, key_of_engine
 from tlclassify.inputs.augmentation import Augmentation
-from tlclassify.inputs.images import ImageSource, read_batches
-from tlclassify.inputs.views import ViewSource, open_views
+from tlclassify.inputs.images import ImageSource, ViewSource, open_views, read_batches
 from tlclassify.networks.cuts import cut_points, image_size
 from tlclassify.networks.graphs import check_process, output_at
 from tlclassify.networks.views import add_views
@@ -139,9 +138,9 @@ class Pass:
 
     def __post_init__(self) -> None:
         self.dtype = np.dtype(np.float16 if self.half else np.float32)
-        self.shape = (len(self.source), *self.runner.network.output_shape[1:])
-        self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self.n_missing = len(self.source)
+        self.shape = (self.n_missing, *self.runner.network.output_shape[1:])
+        self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         if self.running.cache_dir is not None:
             self.digests = self.source.digests()
             self.key = self.key or self.runner.fingerprint()
@@ -203,7 +202,7 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
     the room for all of them is not there.
     """
     running, n_missing = passes[0].running, sum(item.n_missing for item in passes)
-    n_bytes = sum(len(item.source) * item.row_bytes for item in passes)
+    n_bytes = sum(item.shape[0] * item.row_bytes for item in passes)
     in_memory = n_bytes <= MEMORY_LIMIT_BYTES
     if running.cache_dir is not None:
         n_written = n_missing * (passes[0].row_bytes + _OVERHEAD_BYTES)

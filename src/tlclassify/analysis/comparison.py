@@ -25,8 +25,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
-from tlclassify._checks.files import show_progress, write_whole
-from tlclassify._checks.parameters import Interval, check_labels, check_parameters, encode_labels
+from tlclassify._checks.files import write_whole
+from tlclassify._checks.parameters import (
+    Interval,
+    check_labels,
+    check_parameters,
+    encode_labels,
+    show_progress,
+)
 from tlclassify.activations.run import run_batches
 from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner

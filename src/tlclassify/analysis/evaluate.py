@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
-from tlclassify._checks.images import read_image
+from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,

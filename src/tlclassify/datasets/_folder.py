@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import show_progress
-from tlclassify._checks.images import (
+from tlclassify._checks.files import (
     IMAGE_SUFFIXES,
     measure_image,
     raise_unreadable,
     read_files,
     read_image,
 )
-from tlclassify._checks.parameters import check_choice, listed
+from tlclassify._checks.parameters import check_choice, listed, show_progress
 
 # Images that cannot be read here, which is told and not passed over in silence.
 _OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from tlclassify._checks.images import raise_unreadable, read_files, read_image
+from tlclassify._checks.files import raise_unreadable, read_files, read_image
 from tlclassify._checks.parameters import COUNT, check_choice, check_images, check_parameters
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport

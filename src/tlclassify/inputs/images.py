@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import digest_file
-from tlclassify._checks.images import measure_image, raise_unreadable, read_files, read_image
+from tlclassify._checks.files import (
+    digest_file,
+    measure_image,
+    raise_unreadable,
+    read_files,
+    read_image,
+)
 from tlclassify._checks.parameters import check_pixels
+from tlclassify.inputs.augmentation import Augmentation, count_views, fixed_views
 
 _N_FILES_MEASURED = 64
 _N_BEGINNINGS_READ = 10_000
@@ -85,6 +91,31 @@ class ImageSource:
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
 
+@dataclass(frozen=True)
+class ViewSource:
+    """One view of each image, for networks that `add_views` makes: ten numbers say which."""
+
+    images: ImageSource
+    numbers: NDArray[np.float32]
+    image_digests: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Return images as uint8 RGB, and the numbers of their views."""
+        return self.images.read(start, stop), self.numbers[start:stop]
+
+    def take(self, rows: NDArray[np.intp]) -> "ViewSource":
+        """Return the given rows alone."""
+        return ViewSource(self.images.take(rows), self.numbers[rows], self.image_digests[rows])
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
+        pairs = np.concatenate([self.image_digests, self.numbers.view(np.uint8)], axis=1)
+        return np.stack([np.frombuffer(hashlib.sha256(pair).digest(), np.uint8) for pair in pairs])
+
+
 def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
     """Yield what `source.read` returns, in order; the next batch is read while one is used."""
     if len(source) <= batch_size:
@@ -138,6 +169,17 @@ def reopen_images(
             "resized while they are read."
         )
     return source
+
+
+def open_views(
+    images: ImageSource, augmentation: Augmentation | None, image_size: Sequence[int]
+) -> list[ImageSource | ViewSource]:
+    """Return the source of each fixed view, the images themselves first."""
+    if augmentation is None or count_views(augmentation) == 1:
+        return [images]
+    digests, others = images.digests(), range(1, count_views(augmentation))
+    numbers = (fixed_views(augmentation, digests, n, image_size=image_size) for n in others)
+    return [images, *(ViewSource(images, view, digests) for view in numbers)]
 
 
 def longer_side(source: ImageSource) -> int:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import show_progress
+from tlclassify._checks.parameters import show_progress
 from tlclassify.engines.runners import note_training
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource

@@ -92,7 +92,7 @@ def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> No
     spent: dict[str, list[float]] = {"ours": [], "arrays": [], "whole": []}
     first_losses = []
     for _ in range(N_TURNS):
-        ours_seconds, ours_loss = run_ours(ours, stage)
+        ours_seconds, ours_loss = run_ours(ours)
         first_losses.append(ours_loss)
         spent["ours"].append(ours_seconds)
         spent["arrays"].append(run_bare(arrays, stage, above, features))
@@ -140,7 +140,7 @@ def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
     return fit.prepare("fine_tune"), fit
 
 
-def run_ours(prepared: Any, stage: Any) -> tuple[float, float]:
+def run_ours(prepared: Any) -> tuple[float, float]:
     """Return seconds an epoch and the first loss of a stage; the first epoch compiles."""
     from tlclassify.training.loop import run_stage
 

@@ -115,12 +115,12 @@ def compile_bare(network: object) -> Callable[[np.ndarray], object]:
     """Return a network compiled by OpenVINO itself, with nothing around it."""
     import openvino
 
-    from tlclassify.engines.portable import build_portable, export_graph
+    from tlclassify.engines.converters import export_graph
 
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.xml"
-        export_graph(build_portable(network), path, "openvino")
+        export_graph(network, path, "openvino")
         compiled: Callable[[np.ndarray], object] = openvino.Core().compile_model(
             path, "CPU", options
         )

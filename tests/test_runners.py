@@ -266,10 +266,11 @@ def hide(monkeypatch, *names):
         )
 
 
+CONVERTER = "jax2onnx" if keras.backend.backend() == "jax" else "tf2onnx"
 AUTO = [
     ((), "openvino"),
     (("openvino",), "onnxruntime"),
-    (("openvino", "tf2onnx"), "keras"),
+    (("openvino", CONVERTER), "keras"),
     (("openvino", "onnx"), "keras"),
     (("openvino", "onnxruntime"), "keras"),
 ]
@@ -278,7 +279,7 @@ AUTO = [
 @needs_engines
 @pytest.mark.parametrize(("missing", "expected"), AUTO)
 def test_auto_is_the_first_that_is_whole(monkeypatch, missing, expected):
-    for name in ("openvino", "onnxruntime", "onnx", "tf2onnx"):
+    for name in ("openvino", "onnxruntime", "onnx", CONVERTER):
         pytest.importorskip(name)
     hide(monkeypatch, *missing)
     assert check_engine("auto") == expected

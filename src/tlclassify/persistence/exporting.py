@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tlclassify
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.parameters import check_choice
+from tlclassify.analysis.evaluate import list_versions
 from tlclassify.engines.converters import FORMATS, Format, check_format
 from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
@@ -109,7 +109,7 @@ def export(
         backbone=clf.blueprint_.backbone_name,
         weights_licence=clf.blueprint_.weights_licence,
         precision=precision,
-        version=tlclassify.__version__,
+        version=list_versions()["tlclassify"],
     )
     with put_in_place(path, is_folder=not chosen.suffix) as draft:
         chosen.write(clf.model_, draft, metadata, images)

@@ -19,12 +19,11 @@ from tlclassify._checks.parameters import (
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
-from tlclassify.inputs.images import ImageSource, reopen_images
+from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
 from tlclassify.networks.cuts import layers_above
-from tlclassify.networks.graphs import check_process
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.callbacks import check_callbacks
 from tlclassify.training.fit import Fit, Labelled
@@ -42,25 +41,18 @@ def prepare_fit(
 
     `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
-    check_process()
     stages, augmentation, layers = _check_settings(clf)
-    head, row = get_head(clf.head), get_backbone(clf.backbone)
+    head, row, seen = get_head(clf.head), get_backbone(clf.backbone), None
     goes_on = clf.warm_start and hasattr(clf, "model_")
     if goes_on:
-        source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
+        source, seen = reopen_images(X, clf.image_shape_, clf.pixel_range_), clf.classes_
     else:
         source = open_for_backbone(X, row, clf.image_size)
+    split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     labels = check_labels(y, n_samples=len(source))
-    seen = clf.classes_ if goes_on else None
     classes, targets = check_targets(labels, classes=seen, source="seen in the last fit")
     weights = check_weights(sample_weight, clf.class_weight, labels, classes)
-    split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
-    fraction = clf.validation_fraction if validation_data is None else 0.0
-    rows, held_out = split_rows(targets, classes, fraction, split_seed)
-    parts = [Labelled(source, targets, weights).take(part) for part in (rows, held_out)]
-    if validation_data is not None:
-        parts[1] = _open_validation(validation_data, source, classes)
-    parts = [part for part in parts if len(part.targets)]
+    parts = _split(clf, Labelled(source, targets, weights), classes, validation_data, split_seed)
     counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
@@ -94,7 +86,14 @@ def prepare_fit(
     return fit
 
 
-def _open_validation(validation_data: Any, source: ImageSource, classes: NDArray[Any]) -> Labelled:
+def _split(
+    clf: Any, everything: Labelled, classes: NDArray[Any], validation_data: Any, seed: int
+) -> list[Labelled]:
+    """Return what is trained on and, where there is any, what measures each epoch."""
+    if validation_data is None:
+        fraction = clf.validation_fraction
+        rows = split_rows(everything.targets, classes, fraction, seed)
+        return [everything.take(part) for part in rows if len(part)]
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
         n_parts = f" of {len(validation_data)}" if hasattr(validation_data, "__len__") else ""
         raise ValueError(
@@ -103,10 +102,11 @@ def _open_validation(validation_data: Any, source: ImageSource, classes: NDArray
         )
     X, y = validation_data
     name = "validation_data[0]"
+    source = everything.images
     images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
     labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
     _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
-    return Labelled(images, targets)
+    return [everything, Labelled(images, targets)]
 
 
 def _check_settings(

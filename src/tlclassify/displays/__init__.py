@@ -2,11 +2,7 @@
 
 from tlclassify.displays.accuracies import AccuracyAgainstTimeDisplay, AccuracyBarsDisplay
 from tlclassify.displays.confusion import ConfusionDisplay, ConfusionMatricesDisplay
-from tlclassify.displays.image_grids import (
-    HeatmapDisplay,
-    ImageGridDisplay,
-    PredictionGridDisplay,
-)
+from tlclassify.displays.image_grids import HeatmapDisplay, ImageGridDisplay, PredictionGridDisplay
 from tlclassify.displays.report_curves import (
     ClassCurvesDisplay,
     CoverageDisplay,

@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.displays.drawing import (
-    BLUE,
-    Axes,
-    import_extra,
-    open_axes,
-    plain,
-    settle,
-    text_inches,
-)
+from tlclassify.displays import drawing
+from tlclassify.displays.drawing import BLUE, Axes, plain, text_inches
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow
 from tlclassify.evaluation.report import EvaluationReport
 
@@ -34,17 +27,15 @@ class AccuracyAgainstTimeDisplay:
 
     Parameters
     ----------
-    rows : sequence of ComparisonRow
-        As in `Comparison.rows`; those that failed are left out.
+    rows : sequence of ComparisonRow, as `Comparison.rows`; those that failed are left out
     time : {"fit_seconds", "single_image_milliseconds"}, default="fit_seconds"
 
     Examples
     --------
     >>> from sklearn.dummy import DummyClassifier
     >>> from tlclassify import evaluate
-    >>> X, y = [[0], [1]], ["cat", "dog"]
-    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
-    >>> row = ComparisonRow("dummy", report=report, fit_seconds=0.1)
+    >>> report = evaluate(DummyClassifier().fit([[0], [1]], [0, 1]), [[0], [1]], [0, 1])
+    >>> row = ComparisonRow("dummy", report, fit_seconds=0.1)
     >>> AccuracyAgainstTimeDisplay([row]).plot().ax_.get_xlabel()
     'Time to fit (seconds)'
     """
@@ -64,7 +55,8 @@ class AccuracyAgainstTimeDisplay:
 
     def plot(self, ax: Axes | None = None) -> "AccuracyAgainstTimeDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; needs matplotlib and adjustText."""
-        (panel,) = open_axes(self, ax, figsize=(7.6, 4.6))
+        (panel,), self.figure_ = drawing.open_axes(self, ax, figsize=(7.6, 4.6))
+        self.ax_ = panel
         from matplotlib.ticker import EngFormatter, LogLocator
 
         times = np.array([getattr(row, self.time) for row in self.rows])
@@ -90,10 +82,33 @@ class AccuracyAgainstTimeDisplay:
                 panel.scatter([], [], s=area, color=BLUE, label=EngFormatter(places=1)(size))
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
             panel.legend(title="Parameters", frameon=False, **place)
-        points = np.column_stack([times, accuracy])
-        _write_names(panel, [row.name for row in self.rows], points, intervals, markers)
-        self.ax_, self.figure_ = panel, panel.figure
+        self._write_names(times, accuracy, intervals, markers)
         return self
+
+    def _write_names(
+        self, times: NDArray[Any], accuracy: NDArray[Any], intervals: NDArray[Any], markers: Any
+    ) -> None:
+        """Write each name near its point, where it hides neither another nor what is drawn."""
+        adjust = drawing.import_extra("adjustText", user="AccuracyAgainstTimeDisplay.plot")
+        names = [textwrap.fill(plain(row.name, 44), 22) for row in self.rows]
+        texts = [
+            self.ax_.text(x, y, name, fontsize=9, in_layout=False)
+            for x, y, name in zip(times, accuracy, names, strict=True)
+        ]
+        drawing.settle(self.figure_)
+        bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
+        adjust.adjust_text(
+            texts,
+            np.tile(times, len(bars)),
+            bars.ravel(),
+            objects=markers,
+            ax=self.ax_,
+            expand=(1.1, 1.4),
+            force_text=(0.2, 0.4),
+            min_arrow_len=12,
+            iter_lim=200,  # a limit of time would give another picture on another machine
+            arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6},
+        )
 
 
 class AccuracyBarsDisplay:
@@ -103,16 +118,14 @@ class AccuracyBarsDisplay:
 
     Parameters
     ----------
-    rows : sequence of ComparisonRow
-        As in `Comparison.rows`.
+    rows : sequence of ComparisonRow, as `Comparison.rows`
 
     Examples
     --------
     >>> from sklearn.dummy import DummyClassifier
     >>> from tlclassify import evaluate
-    >>> X, y = [[0], [1]], ["cat", "dog"]
-    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
-    >>> rows = [ComparisonRow("big", failure="no memory"), ComparisonRow("small", report=report)]
+    >>> report = evaluate(DummyClassifier().fit([[0], [1]], [0, 1]), [[0], [1]], [0, 1])
+    >>> rows = [ComparisonRow("big", failure="no memory"), ComparisonRow("small", report)]
     >>> [label.get_text() for label in AccuracyBarsDisplay(rows).plot().ax_.get_yticklabels()]
     ['small', 'big']
     """
@@ -131,7 +144,8 @@ class AccuracyBarsDisplay:
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         names = [plain(row.name, 44) for row in (*self.rows, *self.failed_rows)]
         size = (6.2 + text_inches(*names, fontsize=10), 0.34 * len(names) + 0.9)
-        (panel,) = open_axes(self, ax, figsize=size)
+        (panel,), self.figure_ = drawing.open_axes(self, ax, figsize=size)
+        self.ax_ = panel
         accuracy, intervals, label = _measure(self.rows)
         panel.set_xlabel(label)
         panel.grid(axis="x", alpha=0.3)
@@ -145,14 +159,12 @@ class AccuracyBarsDisplay:
         panel.set_yticks(range(len(names)), labels=names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         if self.failed_rows:
-            first = len(self.rows)
-            panel.axhspan(first - 0.5, len(names) - 0.5, color="0.5", alpha=0.15)
-            settle(panel)
-            width = int(panel.bbox.width / panel.figure.dpi / text_inches("0", fontsize=8))
-            for place, row in enumerate(self.failed_rows, start=first):
+            panel.axhspan(len(self.rows) - 0.5, len(names) - 0.5, color="0.5", alpha=0.15)
+            drawing.settle(self.figure_)
+            width = int(panel.bbox.width / self.figure_.dpi / text_inches("0", fontsize=8))
+            for place, row in enumerate(self.failed_rows, start=len(self.rows)):
                 reason = plain(f"failed: {row.failure}", width)
                 panel.text(0.02, place, reason, fontsize=8, **beside)
-        self.ax_, self.figure_ = panel, panel.figure
         return self
 
 
@@ -174,28 +186,3 @@ def _measure(rows: Sequence[ComparisonRow]) -> tuple[NDArray[Any], NDArray[Any],
     intervals = np.array([report.accuracy_interval for report in reports])
     label = f"Accuracy, with {100 * reports[0].confidence_level:g}% intervals"
     return np.array([report.accuracy for report in reports]), intervals, label
-
-
-def _write_names(
-    ax: Axes, names: Sequence[str], points: NDArray[Any], intervals: NDArray[Any], markers: Any
-) -> None:
-    """Write each name near its point, where it hides neither another nor what is drawn."""
-    adjust_text = import_extra("adjustText", user="AccuracyAgainstTimeDisplay.plot").adjust_text
-    texts = [
-        ax.text(x, y, textwrap.fill(plain(name, 44), 22), fontsize=9, in_layout=False)
-        for name, (x, y) in zip(names, points, strict=True)
-    ]
-    settle(ax)
-    bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
-    adjust_text(
-        texts,
-        np.tile(points[:, 0], len(bars)),
-        bars.ravel(),
-        objects=markers,
-        ax=ax,
-        expand=(1.1, 1.4),
-        force_text=(0.2, 0.4),
-        min_arrow_len=12,
-        iter_lim=200,  # a limit of time would give another picture on another machine
-        arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6},
-    )

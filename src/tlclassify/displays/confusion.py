@@ -13,8 +13,7 @@ from tlclassify.displays.drawing import Axes, open_axes, plain, settle, text_inc
 from tlclassify.evaluation.comparison import Comparison
 from tlclassify.evaluation.report import EvaluationReport
 
-_CELLS_WITH_VALUES, _SMALLEST_VALUE = 30, 5
-_NAME_WIDTH, _SHORT_NAME_WIDTH, _MOST_ACROSS = 40, 28, 3
+_CELLS_WITH_VALUES, _SMALLEST_VALUE, _MOST_ACROSS = 30, 5, 3
 
 
 class ConfusionDisplay:
@@ -25,8 +24,7 @@ class ConfusionDisplay:
 
     Parameters
     ----------
-    confusion_matrix : array-like of shape (n_classes, n_classes)
-        Integer counts, or floating point fractions in [0, 1].
+    confusion_matrix : array-like (n_classes, n_classes), integer counts or fractions in [0, 1]
     class_names : sequence of str, of length n_classes
 
     Examples
@@ -58,18 +56,20 @@ class ConfusionDisplay:
 
     def plot(self, ax: Axes | None = None, *, colorbar: bool = True) -> "ConfusionDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        names = [plain(name, _NAME_WIDTH) for name in self.class_names]
+        names = [plain(name, 40) for name in self.class_names]
         cell = 0.2
         if len(names) <= _CELLS_WITH_VALUES:
-            values = [f"{_write_value(value)} " for value in self.confusion_matrix.flat]
-            cell = text_inches(*values, fontsize=9)
+            cell = text_inches(
+                *(f"{text} " for text in _cell_texts(self.confusion_matrix)), fontsize=9
+            )
         side = min(max(len(names) * cell, 3.0), 17.0)
         margin = text_inches(*names, fontsize=10) + 0.6
-        (panel,) = open_axes(self, ax, figsize=(side + margin + 1.1, side + 0.75 * margin))
-        _draw_matrix(panel, self.confusion_matrix, names, colorbar=colorbar, slant=len(names) <= 20)
-        settle(panel)
-        _write_values(panel, self.confusion_matrix)
-        self.ax_, self.figure_ = panel, panel.figure
+        size = (side + margin + 1.1, side + 0.75 * margin)
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=size)
+        slant = len(names) <= 20
+        _draw_matrix(self.ax_, self.confusion_matrix, names, colorbar=colorbar, slant=slant)
+        settle(self.figure_)
+        _write_values(self.ax_, self.confusion_matrix)
         return self
 
 
@@ -79,18 +79,14 @@ class ConfusionMatricesDisplay:
     Parameters
     ----------
     matrices : array-like of shape (n, n_classes, n_classes), floating point in [0, 1]
-    names : sequence of n str
-        What stands above each.
+    names : sequence of n str, what stands above each
     class_names : sequence of str, of length n_classes
 
     Examples
     --------
-    >>> display = ConfusionMatricesDisplay(
-    ...     [[[0.8, 0.2], [0.1, 0.9]], [[1.0, 0.0], [0.4, 0.6]]],
-    ...     names=["small", "large"],
-    ...     class_names=["cat", "dog"],
-    ... )
-    >>> [ax.get_title() for ax in display.plot().ax_]
+    >>> matrices = [[[0.8, 0.2], [0.1, 0.9]], [[1.0, 0.0], [0.4, 0.6]]]
+    >>> names = {"names": ["small", "large"], "class_names": ["cat", "dog"]}
+    >>> [ax.get_title() for ax in ConfusionMatricesDisplay(matrices, **names).plot().ax_]
     ['small', 'large']
     """
 
@@ -98,14 +94,12 @@ class ConfusionMatricesDisplay:
         self, matrices: ArrayLike, *, names: Sequence[str], class_names: Sequence[str]
     ) -> None:
         self.matrices = np.asarray(matrices, dtype=float)
-        self.names = tuple(names)
-        self.class_names = tuple(class_names)
+        self.names, self.class_names = tuple(names), tuple(class_names)
         shape = (len(self.names), len(self.class_names), len(self.class_names))
         if self.matrices.shape != shape or 0 in shape:
             raise ValueError(
-                "matrices must hold a square matrix of the class names for each of names; "
-                f"received shape {self.matrices.shape} for {shape[0]} names and {shape[1]} class "
-                "names."
+                "matrices must hold a square matrix of the class names for each of names; received "
+                f"shape {self.matrices.shape} for {shape[0]} names and {shape[1]} class names."
             )
 
     @classmethod
@@ -120,14 +114,14 @@ class ConfusionMatricesDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "ConfusionMatricesDisplay":
         """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
-        n, names = len(self.names), [plain(name, _SHORT_NAME_WIDTH) for name in self.class_names]
+        n, names = len(self.names), [plain(name, 28) for name in self.class_names]
         across = math.ceil(n / math.ceil(n / _MOST_ACROSS))
         down = math.ceil(n / across)
         side = min(max(0.38 * len(names), 2.6), 5.5)
         margin = text_inches(*names, fontsize=10) + 0.5
         size = (across * (side + 0.2) + margin + 0.9, down * (side + 0.5) + margin)
         grid = {"nrows": down, "ncols": across, "figsize": size, "layout": "compressed"}
-        self.ax_ = open_axes(self, ax, n_panels=n, **grid)
+        self.ax_, self.figure_ = open_axes(self, ax, n_panels=n, **grid)
         with_bar = across - 1 if ax is None else n - 1
         for i, (panel, matrix) in enumerate(zip(self.ax_, self.matrices, strict=True)):
             _draw_matrix(panel, matrix, names, colorbar=i == with_bar, slant=False)
@@ -140,17 +134,16 @@ class ConfusionMatricesDisplay:
                 panel.set(xticklabels=[], xlabel="")
             elif ax is None and i + across < across * down:
                 panel.xaxis.set_in_layout(False)  # the empty place below has room for the names
-        settle(self.ax_[0])
+        settle(self.figure_)
         for panel, matrix in zip(self.ax_, self.matrices, strict=True):
             _write_values(panel, matrix)
-        self.figure_ = self.ax_[0].figure
         return self
 
 
-def _write_value(value: Any) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:.2f}" if isinstance(value, np.floating) else f"{value:d}"
+def _cell_texts(matrix: NDArray[Any]) -> list[str]:
+    """Return the values as they stand in the cells: counts, or fractions of two digits."""
+    form = ".2f" if matrix.dtype.kind == "f" else "d"
+    return [format(value, form) if value else "0" for value in matrix.flat]
 
 
 def _draw_matrix(
@@ -182,15 +175,12 @@ def _draw_matrix(
 
 def _write_values(ax: Axes, matrix: NDArray[Any]) -> None:
     """Write the values in the size of their cells, where that can be read."""
-    if len(matrix) > _CELLS_WITH_VALUES:
-        return
-    texts = [_write_value(value) for value in matrix.flat]
+    texts = _cell_texts(matrix)
     cell = ax.get_window_extent().width / ax.figure.dpi / len(matrix)
     size = min(9, cell / text_inches(*(f"{text} " for text in texts), fontsize=1))
-    if size < _SMALLEST_VALUE:
+    if len(matrix) > _CELLS_WITH_VALUES or size < _SMALLEST_VALUE:
         return
-    top = ax.images[0].get_clim()[1]
-    style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
+    dark = 0.7 * ax.images[0].get_clim()[1]
+    style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False, "fontsize": size}
     for ((row, column), value), text in zip(np.ndenumerate(matrix), texts, strict=True):
-        color = "white" if value > 0.7 * top else "#202020"
-        ax.text(column, row, text, color=color, fontsize=size, **style)
+        ax.text(column, row, text, color="white" if value > dark else "#202020", **style)

@@ -17,8 +17,8 @@ else:  # matplotlib is imported when something is drawn
 
 # Okabe and Ito's colours, which every colour vision tells apart; their yellow is too light to draw.
 BLUE, VERMILION = "#0072B2", "#D55E00"
-COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES, MARKERS = ("-", "--", "-.", (0, (1, 1))), "osD^v"
+_COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LINES = ("-", "--", "-.", (0, (1, 1)))
 
 
 def import_extra(module: str, *, user: str) -> Any:
@@ -32,6 +32,11 @@ def import_extra(module: str, *, user: str) -> Any:
         ) from error
 
 
+def curve_style(i: int) -> dict[str, Any]:
+    """Return how the i-th of several curves is drawn, so that colour is not all that differs."""
+    return {"color": _COLORS[i % len(_COLORS)], "linestyle": _LINES[i % len(_LINES)]}
+
+
 def plain(name: object, width: int) -> str:
     """Return a name as text on one line, shortened, and safe from being read as TeX."""
     return short_name(str(to_plain(name)), width=width).replace("$", r"\$")
@@ -42,13 +47,15 @@ def text_inches(*texts: str, fontsize: float) -> float:
     return max(map(len, texts)) * fontsize * 0.6 / 72
 
 
-def settle(ax: Any) -> None:
+def settle(figure: Any) -> None:
     """Give panels and texts their final sizes."""
-    ax.figure.canvas.figure.draw_without_rendering()
+    figure.canvas.figure.draw_without_rendering()
 
 
-def open_axes(display: object, ax: Any, *, n_panels: int = 1, **options: Any) -> NDArray[Any]:
-    """Return the caller's Axes, or those of a new figure with options of `subplots`, in a row."""
+def open_axes(
+    display: object, ax: Any, *, n_panels: int = 1, **options: Any
+) -> tuple[NDArray[Any], Any]:
+    """Return the caller's Axes, or those of a new figure with options of `subplots`; the figure."""
     name = type(display).__name__
     plt = import_extra("matplotlib.pyplot", user=f"{name}.plot")
     if ax is None:
@@ -59,4 +66,4 @@ def open_axes(display: object, ax: Any, *, n_panels: int = 1, **options: Any) ->
         raise ValueError(f"ax must hold {n_panels} Axes for {name}; received {len(axes)}.")
     for unused in axes[n_panels:]:
         unused.set_axis_off()
-    return axes[:n_panels]
+    return axes[:n_panels], axes[0].figure

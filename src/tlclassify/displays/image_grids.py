@@ -15,7 +15,6 @@ from tlclassify._checks.parameters import COUNT, check_choice, check_images, che
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
 
-_UNRANKED = ("first", "random")
 _CAPTION_WIDTH, _IMAGE_INCHES, _FILE_PIXELS = 25, 1.7, 256
 _LUMINANCE, _GRAYNESS, _STRONGEST = (0.299, 0.587, 0.114), 0.8, 0.8  # of images under heat
 
@@ -33,9 +32,9 @@ class ImageGridDisplay:
     Examples
     --------
     >>> images = np.zeros((10, 8, 8, 3), dtype="uint8")
-    >>> display = ImageGridDisplay.from_images(images, list("abcdefghij"), n_rows=2, n_columns=2)
+    >>> display = ImageGridDisplay.from_images(images, list("abcdefghij"), n_rows=1, n_columns=3)
     >>> [ax.get_title() for ax in display.plot().ax_]
-    ['a', 'b', 'c', 'd']
+    ['a', 'b', 'c']
     """
 
     def __init__(self, images: Any, *, labels: ArrayLike | None = None, n_columns: int = 6) -> None:
@@ -73,11 +72,9 @@ class PredictionGridDisplay:
 
     Parameters
     ----------
-    images : array-like of n images or file paths
-        As in `ImageGridDisplay`.
+    images : array-like of n images or file paths, as in `ImageGridDisplay`
     y_true, y_pred : array-like of shape (n,)
-    probabilities : array-like of shape (n,), floating point in [0, 1]
-        Of the predicted labels.
+    probabilities : array-like of shape (n,), floating point in [0, 1], of the predicted labels
     n_columns : int, default=6
 
     Examples
@@ -156,11 +153,9 @@ class HeatmapDisplay:
 
     Parameters
     ----------
-    images : array-like of n images or file paths
-        As in `ImageGridDisplay`.
+    images : array-like of n images or file paths, as in `ImageGridDisplay`
     heatmaps : array-like of shape (n, rows, columns), floating point in [0, 1]
-    captions : array-like of shape (n,), default=None
-        What stands above each image.
+    captions : array-like of shape (n,), default=None, what stands above each image
     n_columns : int, default=6
 
     Examples
@@ -194,14 +189,13 @@ class HeatmapDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "HeatmapDisplay":
         """Draw on an Axes each or, with a bar of colours, a new figure, `ax_` of `figure_`."""
-        self.ax_, self.figure_ = _draw_grid(
-            self, ax, [plain(caption, 40) for caption in self.captions]
-        )
+        captions = [plain(caption, 40) for caption in self.captions]
+        self.ax_, self.figure_ = _draw_grid(self, ax, captions)
         from matplotlib import colormaps
         from matplotlib.colors import ListedColormap
 
-        colors = colormaps["viridis"](np.linspace(0, 1, 256))
-        colors[:, 3] = np.linspace(0, _STRONGEST, 256)
+        steps = np.linspace(0, 1, 256)
+        colors = colormaps["viridis"](steps, alpha=_STRONGEST * steps)
         style = {"cmap": ListedColormap(colors), "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
         for panel, heat in zip(self.ax_, self.heatmaps, strict=True):
             (image,) = panel.images
@@ -237,9 +231,8 @@ def _take(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     """Return the chosen images, checked."""
     chosen = check_images(images[rows])
     # Dark images alone do not tell in what range their values lie; all of them do.
-    if chosen.dtype.kind == "f" and chosen.max() <= 1 < images.max():
-        chosen = np.rint(chosen).astype(np.uint8)
-    return chosen
+    dark = chosen.dtype.kind == "f" and chosen.max() <= 1 < images.max()
+    return np.rint(chosen).astype(np.uint8) if dark else chosen
 
 
 def _choose(
@@ -247,14 +240,14 @@ def _choose(
 ) -> NDArray[np.intp]:
     """Return as many row numbers as the grid has places, in the order that `select` says."""
     check_parameters(("n_rows", grid[0], COUNT), ("n_columns", grid[1], COUNT))
-    orders = [*_UNRANKED, *(ORDERS if report is not None else ())]
+    orders = ["first", "random", *(ORDERS if report is not None else ())]
     rows = np.arange(n) if isinstance(select, str) else np.asarray(select)
     if isinstance(select, str):
         check_choice("select", select, orders)
-        if report is not None and select in ORDERS:
-            rows = report.ranked_images(select)
-        elif select == "random":
+        if select == "random":
             rows = check_random_state(seed).permutation(rows)
+        elif report is not None and select != "first":
+            rows = report.ranked_images(select)
     elif rows.ndim != 1 or rows.dtype.kind not in "iu" or not np.isin(rows, range(n)).all():
         raise ValueError(
             f"select must be one of {', '.join(map(repr, orders))}, or row numbers in [0, {n}); "
@@ -277,10 +270,8 @@ def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any
     for image in images:
         color = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
         pictures.append(color if color.dtype == np.uint8 else color.astype(float) / top)
-    texts = [
-        "\n".join(textwrap.fill(line, _CAPTION_WIDTH) for line in caption.split("\n"))
-        for caption in captions
-    ]
+    wrap = partial(textwrap.fill, width=_CAPTION_WIDTH)
+    texts = ["\n".join(map(wrap, caption.split("\n"))) for caption in captions]
     across = min(display.n_columns, len(images))
     down = math.ceil(len(images) / across)
     tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
@@ -288,9 +279,9 @@ def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any
     height = _IMAGE_INCHES * min(tallest, 3) + 0.15 * lines + 0.15
     grid = {"nrows": down, "ncols": across}
     size = (across * (_IMAGE_INCHES + 0.15), down * height)
-    axes = open_axes(display, ax, n_panels=len(images), figsize=size, **grid)
+    axes, figure = open_axes(display, ax, n_panels=len(images), figsize=size, **grid)
     for panel, picture, text in zip(axes, pictures, texts, strict=True):
         panel.imshow(picture)
         panel.set(xticks=[], yticks=[])
         panel.set_title(text, fontsize=8)
-    return axes, axes[0].figure
+    return axes, figure

@@ -7,11 +7,9 @@ import numpy as np
 from tlclassify._checks.parameters import COUNT, check_choice, check_parameters
 from tlclassify.displays.drawing import (
     BLUE,
-    COLORS,
-    LINES,
-    MARKERS,
     VERMILION,
     Axes,
+    curve_style,
     open_axes,
     plain,
     text_inches,
@@ -24,7 +22,7 @@ _DIAGONAL = {"color": "0.5", "linewidth": 1, "linestyle": ":", "zorder": 1}
 _ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "alignment": "left"}
 _MARKED_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 _LEAST_SPAN = 0.1  # of accuracies, lest a flat curve fill the frame with noise
-_BINS_WITH_NUMBERS, _LARGEST_NUMBER, _LIMITS = 20, 10_000, (-0.02, 1.02)
+_BINS_WITH_NUMBERS, _LARGEST_NUMBER, _LIMITS, _MARKERS = 20, 10_000, (-0.02, 1.02), "osD^v"
 
 
 class ClassCurvesDisplay:
@@ -32,12 +30,9 @@ class ClassCurvesDisplay:
 
     Parameters
     ----------
-    curves : mapping of str to ClassCurve
-        By class name, as `EvaluationReport.roc_curve` or `precision_recall_curve` returns them.
+    curves : mapping of class names to ClassCurve, as `EvaluationReport.roc_curve` returns them
     kind : {"roc", "precision_recall"}, default="roc"
-        Which of the two they are.
-    n_classes : int, optional
-        How many classes the curves were chosen from, the lowest areas first; by default all.
+    n_classes : int, of how many these are the lowest areas; by default there are no others
 
     Examples
     --------
@@ -79,23 +74,19 @@ class ClassCurvesDisplay:
 
     def plot(self, ax: Axes | None = None) -> "ClassCurvesDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        names = [plain(name, 30) for name in self.curves]
         title = _AREAS[self.kind]
-        if len(names) < self.n_classes:
-            title += f",\nthe {len(names)} lowest of {self.n_classes:,} classes"
-        labels = [
-            f"{curve.area:.3f}  {name}"
-            for name, curve in zip(names, self.curves.values(), strict=True)
-        ]
+        if len(self.curves) < self.n_classes:
+            title += f",\nthe {len(self.curves)} lowest of {self.n_classes:,} classes"
+        labels = [f"{curve.area:.3f}  {plain(name, 30)}" for name, curve in self.curves.items()]
         width = text_inches(*labels, *title.split("\n"), fontsize=9)
-        (panel,) = open_axes(self, ax, figsize=(5.1 + width, 4.4))
+        (panel,), self.figure_ = open_axes(self, ax, figsize=(5.1 + width, 4.4))
+        self.ax_ = panel
         if ax is None:
             panel.set_anchor("W")  # the curves are square, the figure is not
         roc = self.kind == "roc"
         for i, (label, curve) in enumerate(zip(labels, self.curves.values(), strict=True)):
-            style = {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
             steps = "default" if roc else "steps-post"
-            panel.plot(curve.x, curve.y, label=label, drawstyle=steps, **style)
+            panel.plot(curve.x, curve.y, label=label, drawstyle=steps, **curve_style(i))
         if roc:
             panel.plot([0, 1], [0, 1], **_DIAGONAL)
         axes = ("False positive rate", "True positive rate") if roc else ("Recall", "Precision")
@@ -103,7 +94,6 @@ class ClassCurvesDisplay:
         panel.grid(alpha=0.3)
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "alignment": "left"}
         panel.legend(title=title, frameon=False, fontsize=9, title_fontsize=9, **place)
-        self.ax_, self.figure_ = panel, panel.figure
         return self
 
 
@@ -115,8 +105,7 @@ class CoverageDisplay:
 
     Parameters
     ----------
-    curve : CoverageCurve
-        As `EvaluationReport.coverage_curve` returns it.
+    curve : CoverageCurve, as `EvaluationReport.coverage_curve` returns it
 
     Examples
     --------
@@ -135,7 +124,8 @@ class CoverageDisplay:
 
     def plot(self, ax: Axes | None = None) -> "CoverageDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        (panel,) = open_axes(self, ax, figsize=(6.0, 4.0))
+        (panel,), self.figure_ = open_axes(self, ax, figsize=(6.0, 4.0))
+        self.ax_ = panel
         coverage, accuracy, thresholds = self.curve
         panel.plot(coverage, accuracy, color=BLUE)
         marked = np.unique(np.searchsorted(coverage, _MARKED_SHARES).clip(max=len(coverage) - 1))
@@ -152,7 +142,6 @@ class CoverageDisplay:
         panel.set(xlabel="Share of images answered", ylabel="Accuracy")
         panel.grid(alpha=0.3)
         panel.legend(**_ABOVE)
-        self.ax_, self.figure_ = panel, panel.figure
         return self
 
 
@@ -164,15 +153,13 @@ class ReliabilityDisplay:
 
     Parameters
     ----------
-    reliabilities : mapping of str to Reliability
-        By name, as `EvaluationReport.reliability` returns them; a single one may be called "".
+    reliabilities : mapping of names to Reliability, as `EvaluationReport.reliability` returns them
 
     Examples
     --------
     >>> from sklearn.dummy import DummyClassifier
     >>> from tlclassify import evaluate
-    >>> X, y = [[0], [1]], ["cat", "dog"]
-    >>> report = evaluate(DummyClassifier().fit(X, y), X, y)
+    >>> report = evaluate(DummyClassifier().fit([[0], [1]], [0, 1]), [[0], [1]], [0, 1])
     >>> ReliabilityDisplay.from_report(report).plot().ax_[0].get_ylabel()
     'Accuracy'
     """
@@ -196,28 +183,20 @@ class ReliabilityDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "ReliabilityDisplay":
         """Draw on two Axes or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        self.ax_ = open_axes(
-            self, ax, n_panels=2, nrows=2, figsize=(5.0, 6.4), height_ratios=(3.6, 1)
-        )
+        grid = {"nrows": 2, "figsize": (5.0, 6.4), "height_ratios": (3.6, 1)}
+        self.ax_, self.figure_ = open_axes(self, ax, n_panels=2, **grid)
         above, below = self.ax_
         above.plot([0, 1], [0, 1], **_DIAGONAL)
         for i, (name, bins) in enumerate(self.reliabilities.items()):
-            style = {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
-            full = bins.n_images > 0
+            style, full = curve_style(i), bins.n_images > 0
             accuracy = bins.accuracy[full]
             low, high = bins.accuracy_intervals[full].T
-            above.errorbar(
-                bins.confidence[full],
-                accuracy,
-                # Ends may miss 0 and 1 by a rounding error, and no bar has a length below 0.
-                yerr=np.maximum([accuracy - low, high - accuracy], 0),
-                label=f"{bins.error:.3f}  {plain(name, 30)}".rstrip(),
-                marker=MARKERS[i % len(MARKERS)],
-                elinewidth=1,
-                capsize=3,
-                markersize=5,
-                **style,
-            )
+            # Ends may miss 0 and 1 by a rounding error, and no bar has a length below 0.
+            lengths = np.maximum([accuracy - low, high - accuracy], 0)
+            label = f"{bins.error:.3f}  {plain(name, 30)}".rstrip()
+            marks = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 5, "capsize": 3}
+            points = (bins.confidence[full], accuracy, lengths)
+            above.errorbar(*points, label=label, elinewidth=1, **marks, **style)
             below.stairs(bins.n_images, bins.edges, fill=True, alpha=0.25, **style)
             below.stairs(bins.n_images, bins.edges, **style)
         above.legend(title="Expected calibration error", **_ABOVE)
@@ -233,5 +212,4 @@ class ReliabilityDisplay:
                 number = int(bins.n_images[j])
                 text = f"{number / 1000:.0f}k" if number >= _LARGEST_NUMBER else f"{number:d}"
                 below.annotate(text, (centers[j], number), (0, 1), **place)
-        self.figure_ = above.figure
         return self

@@ -15,9 +15,8 @@ class LearningCurvesDisplay:
 
     Parameters
     ----------
-    history : sequence of dict
-        One per epoch, as in `TransferClassifier.history_`: `loss`, `accuracy`, and where there are
-        any `val_loss`, `val_accuracy` and `stage`. Epochs are numbered on through all stages.
+    history : sequence of dict, one per epoch, as in `TransferClassifier.history_`
+        `loss`, `accuracy`, and where there are any `val_loss`, `val_accuracy` and `stage`.
 
     Examples
     --------
@@ -28,11 +27,11 @@ class LearningCurvesDisplay:
 
     def __init__(self, history: Sequence[Mapping[str, Any]]) -> None:
         self.history = [dict(row) for row in history]
-        bad = [row for row in self.history if not {"loss", "accuracy"} <= set(row)]
+        bad = [list(row) for row in self.history if not {"loss", "accuracy"} <= set(row)]
         if bad or not self.history:
-            received = f"an epoch with {list(bad[0])}" if bad else "no epoch"
+            what = f"an epoch with {bad[0]}" if bad else "no epoch"
             raise ValueError(
-                f"history must hold loss and accuracy for each epoch; received {received}."
+                f"history must hold loss and accuracy for each epoch; received {what}."
             )
 
     @classmethod
@@ -43,7 +42,8 @@ class LearningCurvesDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "LearningCurvesDisplay":
         """Draw on two Axes or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        self.ax_ = open_axes(self, ax, n_panels=2, ncols=2, figsize=(10.0, 4.0))
+        grid = {"ncols": 2, "figsize": (10.0, 4.0)}
+        self.ax_, self.figure_ = open_axes(self, ax, n_panels=2, **grid)
         n_epochs = len(self.history)
         stages = [str(row.get("stage", "")) for row in self.history]
         starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
@@ -69,7 +69,6 @@ class LearningCurvesDisplay:
                 line = next((i for i, end in enumerate(ends) if end <= start), len(ends))
                 ends[line : line + 1] = [start + text_inches(f"{name} ", fontsize=9) * per_inch]
                 panel.annotate(name, (start + 0.5, 1), (1, 2 + 11 * line), fontsize=9, **place)
-        self.figure_ = self.ax_[0].figure
         return self
 
 
@@ -79,8 +78,7 @@ class LearningRateDisplay:
     Parameters
     ----------
     learning_rates, losses : array-like of shape (n_steps,)
-    suggestion : float
-        The learning rate to be marked.
+    suggestion : float, the learning rate to be marked
 
     Examples
     --------
@@ -105,11 +103,11 @@ class LearningRateDisplay:
 
     def plot(self, ax: Axes | None = None) -> "LearningRateDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        (panel,) = open_axes(self, ax, figsize=(6.0, 4.0))
+        (panel,), self.figure_ = open_axes(self, ax, figsize=(6.0, 4.0))
+        self.ax_ = panel
         panel.plot(self.learning_rates, self.losses, color=BLUE)
         panel.axvline(self.suggestion, color=VERMILION, linestyle="--")
         label = f"suggestion: {self.suggestion:.1e}"
         panel.set(xscale="log", xlabel="Learning rate", ylabel="Loss (smoothed)", title=label)
         panel.grid(alpha=0.3)
-        self.ax_, self.figure_ = panel, panel.figure
         return self

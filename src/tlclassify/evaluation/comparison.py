@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tlclassify.evaluation.report import EvaluationReport
-from tlclassify.evaluation.text import comparison_lines, comparison_markdown, to_plain
+from tlclassify.evaluation.text import align, to_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,14 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the rows as one Markdown table."""
-        return comparison_markdown(self)
+        quality, cost = comparison_tables(self)
+        table = [[*left, *right[1:]] for left, right in zip(quality, cost, strict=True)]
+        n_numbers = len(table[0]) - 1
+        table.insert(1, ["---", *["---:"] * n_numbers])
+        failed = [row for row in self.rows if row.report is None]
+        table += [[row.name, f"failed: {row.failure}", *[""] * (n_numbers - 1)] for row in failed]
+        escaped = ([" ".join(cell.replace("|", r"\|").split()) for cell in row] for row in table)
+        return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the comparison as one page for people, and write it to `path` where one is given.
@@ -111,15 +118,25 @@ class Comparison:
         left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read this.
-        from tlclassify.displays.pages import build_comparison_page
+        from tlclassify.displays.pages import build_page
 
-        return build_comparison_page(self, path=path)
+        quality, cost = comparison_tables(self)
+        return build_page("comparison.html", path, comparison=self, quality=quality, cost=cost)
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(row.name for row in self.rows)})"
 
     def __str__(self) -> str:
-        return "\n".join(comparison_lines(self))
+        lines = []
+        if self.best is not None and (report := self.best.report) is not None:
+            lines = [
+                f"judged by the same {report.n_samples:,} images of {report.n_classes:,} classes",
+                f"intervals and differences at {100 * self.confidence_level:g}%",
+            ]
+            for table in comparison_tables(self):
+                lines += [*align(table), ""]
+        lines += [f"{row.name} failed: {row.failure}" for row in self.rows if row.failure]
+        return "\n".join(lines).rstrip("\n")
 
 
 def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -> Comparison:
@@ -131,6 +148,33 @@ def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -
         for j, second in enumerate(reports):
             p_values[i, j] = mcnemar(first, second)
     return Comparison(tuple(ordered), float(confidence_level), p_values, adjust_holm(p_values))
+
+
+def comparison_tables(comparison: Comparison) -> tuple[list[Sequence[str]], ...]:
+    """Return the quality and cost of the rows that did not fail, each below a line of titles."""
+    errors = ("log loss", "calibration error")
+    speeds = ("fit, s", "extraction, images/s", "prediction, images/s", "one image, ms")
+    quality: list[Sequence[str]] = [("", "accuracy", "interval", *errors, "against the best")]
+    cost: list[Sequence[str]] = [("", *speeds, "parameters", "file, MB")]
+    for i, row in enumerate(comparison.rows):
+        if (report := row.report) is None:
+            continue
+        verdict = "the best"
+        if i > 0:
+            p = comparison.adjusted_p_values[0, i]
+            different = "worse" if p <= 1 - comparison.confidence_level else "not distinguishable"
+            verdict = f"{different}, {'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}"
+        interval = "{:.3f} to {:.3f}".format(*report.accuracy_interval)
+        errors = (f"{report.log_loss:.3f}", f"{report.calibration_error:.3f}")
+        quality.append((row.name, f"{report.accuracy:.3f}", interval, *errors, verdict))
+        speeds = (
+            f"{row.fit_seconds:,.1f}",
+            f"{row.extraction_images_per_second:,.0f}",
+            f"{row.prediction_images_per_second:,.0f}",
+            f"{row.single_image_milliseconds:.1f}",
+        )
+        cost.append((row.name, *speeds, f"{row.n_parameters:,}", f"{row.file_bytes / 1e6:,.1f}"))
+    return quality, cost
 
 
 def mcnemar(first: EvaluationReport, second: EvaluationReport) -> float:

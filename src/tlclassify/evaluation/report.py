@@ -18,7 +18,7 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin
-from tlclassify.evaluation.text import report_lines, to_plain
+from tlclassify.evaluation.text import report_text, to_plain
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
 ORDERS = ("wrong", "unlikely", "uncertain")
@@ -143,7 +143,7 @@ class EvaluationReport:
         )
 
     def __str__(self) -> str:
-        return "\n".join(report_lines(self))
+        return report_text(self)
 
     def confused_pairs(self, n_pairs: int = 10) -> list[diagnosis.ConfusedPair]:
         """Return the pairs of classes with the most images confused, at most `n_pairs` of them.
@@ -255,9 +255,9 @@ class EvaluationReport:
         OSError if `path` cannot be written, and no half page is left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read reports.
-        from tlclassify.displays.pages import build_report_page
+        from tlclassify.displays.pages import build_page
 
-        return build_report_page(self, path=path)
+        return build_page("report.html", path, report=self, n_thumbnails=N_THUMBNAILS)
 
 
 def _known(intervals: NDArray[np.float64]) -> list[list[float] | None]:

@@ -152,10 +152,6 @@ def test_no_view_is_stored_twice(parameters, n):
     assert count_views(Augmentation(**parameters)) == n
 
 
-def test_without_augmentation_there_is_one_view():
-    assert count_views(None) == 1
-
-
 def test_a_view_is_decided_by_its_image_and_number_alone(digests):
     numbers = fixed(ALL, digests)
     assert numbers.shape == (300, 10)

@@ -255,7 +255,7 @@ def test_bad_labels_and_weights(clf, images):
     with pytest.raises(ValueError, match="one of 'fox'. Add images, or pass validation_data"):
         clf.fit(X, lonely)
     clf.set_params(validation_fraction=0).fit(X, lonely)
-    with pytest.raises(ValueError, match=r"24 finite numbers, one per image; received.*\(3,\)"):
+    with pytest.raises(ValueError, match=r"24 finite numbers, one per image, .*; received.*\(3,\)"):
         clf.fit(X, y, sample_weight=[1, 2, 3])
     with pytest.raises(ValueError, match="zero or more"):
         clf.fit(X, y, sample_weight=-np.ones(24))

@@ -17,8 +17,15 @@ from tlclassify.activations.run import (
     store_images,
 )
 from tlclassify.engines.runners import KERAS, Runner
-from tlclassify.inputs.augmentation import Augmentation, fixed_views, fresh_views, no_views
-from tlclassify.inputs.images import ViewSource, open_images, open_views
+from tlclassify.inputs.augmentation import (
+    Augmentation,
+    ViewSource,
+    fixed_views,
+    fresh_views,
+    no_views,
+    open_views,
+)
+from tlclassify.inputs.images import open_images
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.cuts import image_size
 from tlclassify.networks.graphs import inputs_of
@@ -104,7 +111,6 @@ def test_equal_images_have_equal_digests(source):
 
 
 def test_the_images_themselves_are_the_first_view(source):
-    assert open_views(source, None, SIZE) == [source]
     assert open_views(source, Augmentation(), SIZE) == [source]
     first, *others = open_views(source, SHIFT, SIZE)
     assert first is source

@@ -70,15 +70,15 @@ def read_files(read: Callable[[Any], _T], paths: Iterable[Any]) -> tuple[list[_T
     return found, errors
 
 
-def raise_unreadable(errors: Sequence[OSError], *, checked: str = "") -> None:
-    """Raise one OSError for all of them, if any; `checked` says what was looked at."""
+def raise_unreadable(errors: Sequence[OSError]) -> None:
+    """Raise one OSError for all of them, if any."""
     if not errors:
         return
     shown = "".join(f"\n  - {error}" for error in errors[:_N_FILES_SHOWN])
     more = len(errors) - _N_FILES_SHOWN
     rest = f"\n  and {more} more" if more > 0 else ""
     raise OSError(
-        f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n{checked}"
+        f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n"
         "Repair them, or leave their paths and labels out."
     )
 

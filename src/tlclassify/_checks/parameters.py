@@ -139,20 +139,17 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
 
 def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[np.float32]:
     """Return one finite weight per image, zero or more and not all zero."""
+    wanted = f"sample_weight must be {n_samples} finite numbers, one per image, zero or more"
     try:
         weights = np.asarray(sample_weight, dtype=np.float64).astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"sample_weight must be {n_samples} numbers; {error}.") from None
-    n_bad = np.count_nonzero(~np.isfinite(weights))
-    if weights.shape != (n_samples,) or n_bad:
+        raise ValueError(f"{wanted}; {error}.") from None
+    if weights.shape != (n_samples,):
+        raise ValueError(f"{wanted}; received shape {weights.shape}.")
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
         raise ValueError(
-            f"sample_weight must be {n_samples} finite numbers, one per image; received shape "
-            f"{weights.shape}, {n_bad} of them not finite."
-        )
-    if weights.min() < 0 or weights.max() == 0:
-        raise ValueError(
-            "sample_weight must be zero or more, and more than zero somewhere; received values "
-            f"from {weights.min():g} to {weights.max():g}."
+            f"{wanted} and not all zero; received values from {weights.min():g} to "
+            f"{weights.max():g}."
         )
     return weights
 
@@ -190,11 +187,13 @@ def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} must not hold missing labels; received {len(missing)} of them, the first at "
             f"row {missing[0]}. Drop those rows from the images too."
         )
-    kinds = sorted({_kind(found) for found in set(map(type, labels))})
-    if len(kinds) > 1:
+    types = set(map(type, labels))
+    # Integers of Python and of NumPy may stand beside one another.
+    if len({np.dtype(found).kind.replace("u", "i") for found in types}) > 1:
+        names = " and ".join(sorted(found.__name__ for found in types))
         raise TypeError(
-            f"{name} must hold labels of one type; received a mix of {' and '.join(kinds)}. "
-            f"Convert them first, for example [str(label) for label in {name}]."
+            f"{name} must hold labels of one type; received a mix of {names}. Convert them first, "
+            f"for example [str(label) for label in {name}]."
         )
     return np.array(labels.tolist())
 
@@ -204,12 +203,6 @@ def _is_missing(label: object) -> bool:
         return label is None or bool(label != label)  # noqa: PLR0124 - NaN
     except TypeError:  # pandas.NA says neither yes nor no
         return True
-
-
-def _kind(found: type) -> str:
-    known = {"bool": (bool, np.bool_), "int": Integral, "float": Real, "str": str}
-    names = [name for name, types in known.items() if issubclass(found, types)]  # type: ignore[arg-type]
-    return names[0] if names else found.__name__
 
 
 def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
@@ -224,8 +217,11 @@ def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
 def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
     """Return what `check_images` returns, and the largest value; 255 of files and uint8."""
     images = _as_array(X, name)
-    if len(images) == 0:
-        raise ValueError(f"{name} must hold at least one image; received none.")
+    if 0 in images.shape:
+        received = images.shape if len(images) else "none"
+        raise ValueError(
+            f"{name} must hold at least one image, of at least 1x1; received {received}."
+        )
     if images.dtype == object:
         return images, 255
     # Three grey columns are no images, but a single one in colour.
@@ -234,8 +230,6 @@ def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
             f"{name} must have shape (n, height, width), (n, height, width, 1) or "
             f"(n, height, width, 3); received {images.shape}. {_next_step(images, name)}"
         )
-    if 0 in images.shape:
-        raise ValueError(f"{name} must hold images of at least 1x1; received {images.shape}.")
     if images.dtype == np.uint8:
         return images, 255
     if images.dtype.kind != "f":
@@ -244,7 +238,18 @@ def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
             f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
             f"{images.dtype}. If white is {white}, pass {scaled}.astype('uint8')."
         )
-    return images, _largest_value(images, name)
+    largest = 0.0
+    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
+        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
+        low, high = float(part.min()), float(part.max())
+        if not (low >= 0 and high <= 255):
+            raise ValueError(
+                f"{name} must be finite and lie in [0, 255] or [0, 1]; received values from "
+                f"{low:g} to {high:g} among images {start} to {start + len(part) - 1}. Pass raw "
+                "pixels: scaling for the backbone happens inside the model."
+            )
+        largest = max(largest, high)
+    return images, largest
 
 
 def _as_array(X: Any, name: str) -> NDArray[Any]:
@@ -283,25 +288,6 @@ def _next_step(images: NDArray[Any], name: str) -> str:
     if images.ndim == 2:
         return f"Give flattened images their shape back with {name}.reshape(n, height, width)."
     return f"For a single image pass {name}[None]."
-
-
-def _largest_value(images: NDArray[Any], name: str) -> float:
-    largest = 0.0
-    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
-        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
-        low, high = float(part.min()), float(part.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(
-                f"{name} must be finite; received NaN or infinity among images {start} to "
-                f"{start + len(part) - 1}. Drop or repair them."
-            )
-        if low < 0 or high > 255:
-            raise ValueError(
-                f"{name} must lie in [0, 255] or [0, 1]; received values from {low:g} to "
-                f"{high:g}. Pass raw pixels: scaling for the backbone happens inside the model."
-            )
-        largest = max(largest, high)
-    return largest
 
 
 def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from tlclassify._checks.parameters import show_progress
 from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner, key_of_engine
-from tlclassify.inputs.augmentation import Augmentation
-from tlclassify.inputs.images import ImageSource, ViewSource, open_views, read_batches
+from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
+from tlclassify.inputs.images import ImageSource, read_batches
 from tlclassify.networks.cuts import cut_points, image_size
 from tlclassify.networks.graphs import check_process, output_at
 from tlclassify.networks.views import add_views
@@ -93,7 +93,9 @@ def store_images(
     """Run training images in every view, and validation images in view 0, up to a cut."""
     output = output_at(network, cut)
     plain = Runner(keras.Model(network.input, output, name=network.name), running.engine)
-    views = open_views(training, augmentation, image_size(network))
+    views: list[ImageSource | ViewSource] = [training]
+    if augmentation is not None:
+        views = open_views(training, augmentation, image_size(network))
     # Engines take images alone, without the numbers of their views.
     viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
     held_out = [] if validation is None else [validation]

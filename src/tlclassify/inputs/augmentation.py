@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
+from tlclassify.inputs.images import ImageSource
 
 N_VIEW_NUMBERS = 10
 _N_DRAWN = 7
@@ -116,13 +118,51 @@ def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
     return augmentation
 
 
-def count_views(augmentation: Augmentation | None) -> int:
+def count_views(augmentation: Augmentation) -> int:
     """Return how many views are stored of each image: flipping alone makes no more than two."""
-    if augmentation is None:
-        return 1
     if any(getattr(augmentation, name) for name in _CHANGES):
         return augmentation.n_views
     return min(augmentation.n_views, 2 if augmentation.horizontal_flip else 1)
+
+
+@dataclass(frozen=True)
+class ViewSource:
+    """One view of each image, for networks that `add_views` makes: ten numbers say which."""
+
+    images: ImageSource
+    numbers: NDArray[np.float32]
+    image_digests: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Return images as uint8 RGB, and the numbers of their views."""
+        return self.images.read(start, stop), self.numbers[start:stop]
+
+    def take(self, rows: NDArray[np.intp]) -> "ViewSource":
+        """Return the given rows alone."""
+        return ViewSource(self.images.take(rows), self.numbers[rows], self.image_digests[rows])
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
+        pairs = np.concatenate([self.image_digests, self.numbers.view(np.uint8)], axis=1)
+        return np.stack([np.frombuffer(hashlib.sha256(pair).digest(), np.uint8) for pair in pairs])
+
+
+def open_views(
+    images: ImageSource, augmentation: Augmentation, image_size: Sequence[int]
+) -> list[ImageSource | ViewSource]:
+    """Return the source of each fixed view, the images themselves first."""
+    n_views = count_views(augmentation)
+    if n_views == 1:
+        return [images]
+    digests = images.digests()
+    numbers = (
+        fixed_views(augmentation, digests, view, image_size=image_size)
+        for view in range(1, n_views)
+    )
+    return [images, *(ViewSource(images, view, digests) for view in numbers)]
 
 
 def fixed_views(

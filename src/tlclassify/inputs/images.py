@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,6 @@ from tlclassify._checks.files import (
     read_image,
 )
 from tlclassify._checks.parameters import check_pixels
-from tlclassify.inputs.augmentation import Augmentation, count_views, fixed_views
 
 _N_FILES_MEASURED = 64
 _N_BEGINNINGS_READ = 10_000
@@ -62,14 +61,15 @@ class ImageSource:
         """Return images `start` to `stop` as uint8 RGB of shape (n, height, width, 3)."""
         images = self._pick(start, stop)
         if not self.is_files:
-            return _to_rgb(images, self.pixel_range)
+            if images.dtype != np.uint8:
+                images = np.rint(images * (255 / self.pixel_range)).astype(np.uint8)
+            images = images if images.ndim == 4 else images[..., None]
+            return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
         pixels, errors = read_files(partial(read_image, size=self.shape), images)
         if errors:
-            # One bad file ends the work; what a glance at the others tells is told with it.
+            # One bad file ends the work; what a glance at the next ones tells is told with it.
             others = self._pick(stop, stop + _N_BEGINNINGS_READ)
-            errors += read_files(measure_image, others)[1]
-            checked = f"Of {len(others)} files after them the beginnings were read too. "
-            raise_unreadable(errors, checked=checked if len(others) else "")
+            raise_unreadable(errors + read_files(measure_image, others)[1])
         return np.stack(pixels)
 
     def _pick(self, start: int, stop: int) -> NDArray[Any]:
@@ -89,31 +89,6 @@ class ImageSource:
                 for image in self.read(start, start + 256)
             )
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
-
-
-@dataclass(frozen=True)
-class ViewSource:
-    """One view of each image, for networks that `add_views` makes: ten numbers say which."""
-
-    images: ImageSource
-    numbers: NDArray[np.float32]
-    image_digests: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
-        """Return images as uint8 RGB, and the numbers of their views."""
-        return self.images.read(start, stop), self.numbers[start:stop]
-
-    def take(self, rows: NDArray[np.intp]) -> "ViewSource":
-        """Return the given rows alone."""
-        return ViewSource(self.images.take(rows), self.numbers[rows], self.image_digests[rows])
-
-    def digests(self) -> NDArray[np.uint8]:
-        """Return the SHA-256 of each image's own and its view, shape (n, 32)."""
-        pairs = np.concatenate([self.image_digests, self.numbers.view(np.uint8)], axis=1)
-        return np.stack([np.frombuffer(hashlib.sha256(pair).digest(), np.uint8) for pair in pairs])
 
 
 def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
@@ -171,17 +146,6 @@ def reopen_images(
     return source
 
 
-def open_views(
-    images: ImageSource, augmentation: Augmentation | None, image_size: Sequence[int]
-) -> list[ImageSource | ViewSource]:
-    """Return the source of each fixed view, the images themselves first."""
-    if augmentation is None or count_views(augmentation) == 1:
-        return [images]
-    digests, others = images.digests(), range(1, count_views(augmentation))
-    numbers = (fixed_views(augmentation, digests, n, image_size=image_size) for n in others)
-    return [images, *(ViewSource(images, view, digests) for view in numbers)]
-
-
 def longer_side(source: ImageSource) -> int:
     """Return the images' longer side in pixels; for files, the median over the first of them."""
     if not source.is_files:
@@ -190,13 +154,3 @@ def longer_side(source: ImageSource) -> int:
     if not sides:
         raise_unreadable(errors)
     return int(np.median(sides))
-
-
-def _to_rgb(images: NDArray[Any], white: int) -> NDArray[np.uint8]:
-    if images.dtype != np.uint8:
-        images = np.rint(images * (255 / white)).astype(np.uint8)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.shape[3] == 1:
-        images = np.repeat(images, 3, axis=3)
-    return np.ascontiguousarray(images)

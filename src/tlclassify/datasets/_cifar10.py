@@ -15,8 +15,7 @@ _CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 _BINARY_FOLDER, _NPZ_FILE, _TEST_BATCH = "cifar-10-batches-bin", "cifar10.npz", "test_batch.bin"
-_N_BATCHES, _N_PER_BATCH = 5, 10_000
-_PIXELS = 3 * 32 * 32
+_N_PER_BATCH, _RECORD_BYTES = 10_000, 1 + 3 * 32 * 32
 
 _Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -72,8 +71,7 @@ def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageData
     else:
         train, test = _read_npz(source) if source.suffix == ".npz" else _read_binary(source)
     name = str(source or "Keras")
-    n_train = _N_BATCHES * _N_PER_BATCH
-    return _as_dataset(train, n_train, name), _as_dataset(test, _N_PER_BATCH, name)
+    return _as_dataset(train, 5 * _N_PER_BATCH, name), _as_dataset(test, _N_PER_BATCH, name)
 
 
 def _find(path: Path) -> Path | None:
@@ -103,20 +101,20 @@ def _fetch_from_keras() -> tuple[_Arrays, _Arrays]:
 
 def _read_binary(folder: Path) -> tuple[_Arrays, _Arrays]:
     """Read records of a label and 1024 red, 1024 green and 1024 blue values."""
-    files = [folder / f"data_batch_{number}.bin" for number in range(1, _N_BATCHES + 1)]
-    parts = []
-    for file in [*files, folder / _TEST_BATCH]:
-        n_bytes = file.stat().st_size if file.is_file() else 0
-        if n_bytes != _N_PER_BATCH * (1 + _PIXELS):
+    batches = []
+    for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), _TEST_BATCH):
+        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        if len(content) != _N_PER_BATCH * _RECORD_BYTES:
             raise ValueError(
-                f"{file} must hold {_N_PER_BATCH:,} records of {1 + _PIXELS} bytes; received "
-                f"{n_bytes:,} bytes. Unpack the archive again."
+                f"{folder / name} must hold {_N_PER_BATCH:,} records of {_RECORD_BYTES} bytes; "
+                f"received {len(content):,} bytes. Unpack the archive again."
             )
-        records = np.fromfile(file, dtype=np.uint8).reshape(_N_PER_BATCH, -1)
-        images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        parts.append((images, records[:, 0]))
-    images, labels = (np.concatenate(found) for found in zip(*parts[:-1], strict=True))
-    return (images, labels), parts[-1]
+        batches.append(np.frombuffer(content, np.uint8).reshape(-1, _RECORD_BYTES))
+    train, test = (
+        (part[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), part[:, 0])
+        for part in (np.concatenate(batches[:5]), batches[5])
+    )
+    return train, test
 
 
 def _read_npz(file: Path) -> tuple[_Arrays, _Arrays]:

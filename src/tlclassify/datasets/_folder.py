@@ -1,9 +1,9 @@
 """The record in which image sets come, and a folder of class folders as one."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,9 @@ def load_image_folder(
 ) -> ImageDataset:
     """Return the image files of a folder and their labels; the pixels are not kept.
 
-    Each sub-folder is a class and gives it its name; images may lie in folders below it. What is
-    hidden is left out, and so are files without the suffix of an image, which `ignored_paths`
-    lists. Links are followed to files, and to folders where a class folder stands.
+    Each sub-folder is a class and gives it its name; images may lie in folders below it. Hidden
+    files are left out; files without the suffix of an image are listed in `ignored_paths`. Links
+    are followed to files, and to folders where a class folder stands.
 
     Parameters
     ----------
@@ -75,17 +75,16 @@ def load_image_folder(
     Returns
     -------
     ImageDataset
-        The same files always come in the same order, by class and path.
+        In the order of classes and paths.
 
     Raises
     ------
     FileNotFoundError
         If the folder does not exist.
     OSError
-        If files cannot be read as images; all such files are reported together.
+        That names all files which cannot be read as images.
     ValueError
-        If there are no class folders, a class has no image, or a class folder links back to what
-        holds it.
+        If there are no class folders, or one holds no image or what holds it.
 
     Examples
     --------
@@ -106,7 +105,7 @@ def load_image_folder(
         raise FileNotFoundError(
             f"folder must be a folder with one folder per class; {root} is none."
         )
-    files = {inside.name: list(_files(inside)) for inside in _class_folders(root)}
+    files = {inside.name: _files(inside) for inside in _class_folders(root)}
     images = {name: [file for file in inside if _is_image(file)] for name, inside in files.items()}
     empty = [name for name, inside in images.items() if not inside]
     if empty:
@@ -119,7 +118,7 @@ def load_image_folder(
     if verify != "none":
         _check_readable(paths, decode=verify == "full", verbose=verbose)
     beside = [entry for entry in _visible(root) if not entry.is_dir()]
-    others = {file for inside in files.values() for file in inside}.union(beside).difference(paths)
+    others = set(beside).union(*files.values()).difference(paths)
     return ImageDataset(
         X=np.array([str(file) for file in paths], dtype=object),
         y=np.repeat(list(images), [len(inside) for inside in images.values()]),
@@ -135,30 +134,26 @@ def _visible(folder: Path) -> list[Path]:
 def _class_folders(root: Path) -> list[Path]:
     class_folders = [entry for entry in _visible(root) if entry.is_dir()]
     if not class_folders:
-        n_images = sum(_is_image(entry) for entry in _visible(root))
+        n_images = sum(map(_is_image, _visible(root)))
         raise ValueError(
             f"{root} must hold one folder per class; it holds no folder and {n_images} images. "
             "Move the images of each class into a folder named after it."
         )
-    # Such a link would file the images of all classes under its own name.
-    looping = [
-        entry.name for entry in class_folders if root.resolve().is_relative_to(entry.resolve())
-    ]
-    if looping:
-        raise ValueError(
-            f"{root} must hold class folders; {', '.join(looping)} links back to a folder that "
-            "holds them. Remove the link."
-        )
+    for entry in class_folders:
+        if root.resolve().is_relative_to(entry.resolve()):
+            # It would file the images of all classes under its own name.
+            raise ValueError(
+                f"{root} must hold class folders; {entry.name} links back to a folder that holds "
+                "them. Remove the link."
+            )
     return class_folders
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield files, and links to folders, which are not entered; in one order everywhere."""
-    for entry in _visible(folder):
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _files(entry)
-        else:
-            yield entry
+def _files(folder: Path) -> list[Path]:
+    """Return files, and links to folders, which are not entered; in one order everywhere."""
+    entries = _visible(folder)
+    inside = (_files(e) if e.is_dir() and not e.is_symlink() else [e] for e in entries)
+    return list(chain.from_iterable(inside))
 
 
 def _is_image(file: Path) -> bool:

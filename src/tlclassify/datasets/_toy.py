@@ -12,10 +12,8 @@ from sklearn.utils import check_random_state
 from tlclassify._checks.parameters import COUNT, Interval, check_parameters
 from tlclassify.datasets._folder import ImageDataset
 
-_Coordinates = NDArray[np.float64]
-
 # Each says which points of a plane belong to a shape that fills the square from -1 to 1.
-_SHAPES: dict[str, Callable[[_Coordinates, _Coordinates], NDArray[np.bool_]]] = {
+_SHAPES: dict[str, Callable[..., NDArray[np.bool_]]] = {
     "circle": lambda x, y: x**2 + y**2 <= 1,
     "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) <= 0.9,
     "triangle": lambda x, y: (np.abs(x) <= (1 + y) / 2) & (y <= 1),
@@ -28,10 +26,7 @@ _SHAPES: dict[str, Callable[[_Coordinates, _Coordinates], NDArray[np.bool_]]] = 
 
 
 def load_digits_rgb(*, image_size: int = 32) -> ImageDataset:
-    """Return scikit-learn's handwritten digits as RGB images.
-
-    The 1,797 digits of 8 by 8 pixels come with scikit-learn; they are brought from [0, 16] to
-    [0, 255], enlarged by bilinear interpolation, and given three equal channels.
+    """Return scikit-learn's 1,797 handwritten digits, 8x8 pixels enlarged, as RGB images.
 
     Parameters
     ----------

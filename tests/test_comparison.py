@@ -71,21 +71,24 @@ def test_mcnemar_is_the_binomial_test(n_first, n_second):
 
 
 def test_holm_by_hand():
-    p = np.array([[1, 0.01, 0.04], [0.01, 1, 0.03], [0.04, 0.03, 1]])
-    adjusted = adjust_holm(p)
-    assert adjusted[0, 1] == pytest.approx(0.03)
-    assert adjusted[1, 2] == pytest.approx(0.06)
-    assert adjusted[0, 2] == pytest.approx(0.06)  # never below one that was smaller
-    np.testing.assert_array_equal(adjusted, adjusted.T)
-    assert adjust_holm(np.array([[1, 0.9], [0.9, 1]]))[0, 1] == 0.9
-    assert adjust_holm(np.full((3, 3), 0.7)).max() == 1
+    adjusted = adjust_holm(np.array([0.04, 0.01, 0.03]))
+    assert adjusted == pytest.approx([0.06, 0.03, 0.06])  # never below one that was smaller
+    assert adjust_holm(np.array([0.9])) == 0.9
+    assert adjust_holm(np.full(3, 0.7)).max() == 1
 
 
 def test_a_failed_row_has_no_test_and_counts_in_no_correction():
-    p = np.array([[1, 0.01, np.nan], [0.01, 1, np.nan], [np.nan] * 3])
-    adjusted = adjust_holm(p)
-    assert adjusted[0, 1] == 0.01
-    assert np.isnan(adjusted[2]).all()
+    rows = [
+        ComparisonRow("good", report_of([True] * 40)),
+        ComparisonRow("bad", report_of([True] * 30 + [False] * 10)),
+        ComparisonRow("failed", failure="no"),
+    ]
+    found = compare_reports(rows, confidence_level=0.95)
+    for p in (found.p_values, found.adjusted_p_values):
+        assert p[0, 1] == p[1, 0] == binomtest(0, 10).pvalue
+        assert p[0, 0] == p[1, 1] == 1
+        assert np.isnan(p[2]).all()
+        assert np.isnan(p[:, 2]).all()
 
 
 @pytest.fixture

@@ -43,15 +43,13 @@ class Comparison:
         images whose activations lay in `cache_dir` cost nothing; `extraction_images_per_second` of
         the frozen part alone, `prediction_images_per_second` of the whole model and
         `single_image_milliseconds`, its median for one image, all with the classifier's engine;
-        `n_parameters` of the whole model and `file_bytes` of it as a ``.keras`` file. Times are
-        NaN and sizes 0 where it failed.
-    confidence_level : float in (0, 1)
-        Of all intervals, and of the statement that two rows differ.
-    p_values : ndarray of shape (n_rows, n_rows), float64 in [0, 1]
+        `n_parameters` and, as a ``.keras`` file, `file_bytes` of the whole model. Times are NaN and
+        sizes 0 where it failed.
+    confidence_level : float in (0, 1), of intervals and of the statement that two rows differ
+    p_values : ndarray (n_rows, n_rows), float64 in [0, 1]
         Of McNemar's exact test [1]_ between each two rows: how likely so uneven a split of the
-        images that only one of them got right would be, were they equally good. NaN with a row
-        that failed.
-    adjusted_p_values : ndarray of shape (n_rows, n_rows), float64 in [0, 1]
+        images that only one got right would be, were they equally good. NaN with a row that failed.
+    adjusted_p_values : ndarray (n_rows, n_rows), float64 in [0, 1]
         The same after Holm's correction [2]_ for the number of pairs.
 
     References
@@ -112,11 +110,7 @@ class Comparison:
         return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return the comparison as one page for people, and write it to `path` where one is given.
-
-        ImportError without matplotlib; OSError if `path` cannot be written, and no half page is
-        left.
-        """
+        """Return the comparison as one page for people; as `EvaluationReport.to_html`."""
         # A door upwards, opened when it is used: the page draws the displays, which read this.
         from tlclassify.displays.pages import build_page
 
@@ -144,10 +138,15 @@ def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -
     ordered = sorted(rows, key=lambda row: math.inf if row.report is None else -row.report.accuracy)
     reports = [row.report for row in ordered if row.report is not None]
     p_values = np.full((len(ordered), len(ordered)), np.nan)
-    for i, first in enumerate(reports):
-        for j, second in enumerate(reports):
-            p_values[i, j] = mcnemar(first, second)
-    return Comparison(tuple(ordered), float(confidence_level), p_values, adjust_holm(p_values))
+    np.fill_diagonal(p_values[: len(reports)], 1)
+    adjusted = p_values.copy()
+    if len(reports) > 1:
+        i, j = np.triu_indices(len(reports), k=1)
+        pairs = zip(i, j, strict=True)
+        tested = np.array([mcnemar(reports[first], reports[second]) for first, second in pairs])
+        p_values[i, j] = p_values[j, i] = tested
+        adjusted[i, j] = adjusted[j, i] = adjust_holm(tested)
+    return Comparison(tuple(ordered), float(confidence_level), p_values, adjusted)
 
 
 def comparison_tables(comparison: Comparison) -> tuple[list[Sequence[str]], ...]:
@@ -187,13 +186,9 @@ def mcnemar(first: EvaluationReport, second: EvaluationReport) -> float:
 
 
 def adjust_holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Holm's adjusted p-values of a symmetric table; its diagonal counts as no test."""
-    rows, columns = np.triu_indices(len(p_values), k=1)
-    known = ~np.isnan(p_values[rows, columns])
-    rows, columns = rows[known], columns[known]
-    order = np.argsort(p_values[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    raised = np.maximum.accumulate(p_values[rows, columns] * np.arange(len(rows), 0, -1))
-    adjusted: NDArray[np.float64] = p_values.copy()
-    adjusted[rows, columns] = adjusted[columns, rows] = np.minimum(raised, 1)
+    """Return the p-values (n_tests,) after Holm's correction."""
+    order = np.argsort(p_values, kind="stable")
+    raised = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(raised, 1)
     return adjusted

@@ -23,11 +23,7 @@ class ClassAverage(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """What a report's page says beside the numbers.
-
-    Settings and versions are texts by name, `created` is a time in UTC (ISO 8601), the history has
-    a row an epoch, and thumbnails are uint8 RGB pictures by the row of their image.
-    """
+    """What a report's page says beside the numbers; thumbnails stand by the row of their image."""
 
     settings: Mapping[str, str]
     versions: Mapping[str, str]
@@ -123,16 +119,6 @@ def measure_reliability(
     )
 
 
-def coverage_curve(correct: NDArray[np.bool_], confidence: NDArray[Any]) -> CoverageCurve:
-    """Return accuracy against the fraction of images answered, one point a distinct threshold."""
-    order = np.argsort(-confidence, kind="stable")
-    falling = confidence[order].astype(np.float64)
-    # Equal probabilities are answered together or not at all.
-    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    accuracy = np.cumsum(correct[order])[last] / (last + 1)
-    return CoverageCurve((last + 1) / len(falling), accuracy, falling[last])
-
-
 def find_label_errors(
     true: NDArray[np.intp], probabilities: NDArray[Any], classes: NDArray[Any]
 ) -> list[LabelError]:
@@ -147,15 +133,14 @@ def find_label_errors(
     present, given = np.unique(true, return_inverse=True)
     if len(present) < 2:
         raise ValueError(
-            f"y must hold two classes or more for label errors; received {len(present)}. Evaluate "
-            "on images of more classes."
+            "y must hold two classes or more for label errors; received 1. Evaluate on more images."
         )
     shares = probabilities[:, present].astype(np.float64) + 1e-12
     shares /= shares.sum(axis=1, keepdims=True)
     rows = find_label_issues(given, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
-    labels, errors = classes.tolist(), []
-    for row in rows.tolist():
-        given, best = true[row], probabilities[row].argmax()
-        both = (float(probabilities[row, given]), float(probabilities[row, best]))
-        errors.append(LabelError(row, labels[given], labels[best], *both))
-    return errors
+    labels, best = classes.tolist(), probabilities.argmax(axis=1)
+    of_label, of_best = (probabilities[rows, columns[rows]].tolist() for columns in (true, best))
+    return [
+        LabelError(row, labels[true[row]], labels[best[row]], p, largest)
+        for row, p, largest in zip(rows.tolist(), of_label, of_best, strict=True)
+    ]

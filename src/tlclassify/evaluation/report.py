@@ -32,36 +32,29 @@ class EvaluationReport:
 
     Attributes
     ----------
-    classes : ndarray of shape (n_classes,)
-        The labels, in the order of every per-class array below.
-    y_true, y_pred : ndarray of shape (n_samples,)
+    classes : ndarray (n_classes,), the labels in the order of every per-class array
+    y_true, y_pred : ndarray (n_samples,)
         The label of each image and that of its largest probability; of equal ones the first in
         `classes`, here and in `top_k_accuracy`.
-    probabilities : ndarray of shape (n_samples, n_classes), floating point in [0, 1]
-        As the classifier gave them.
-    accuracy, accuracy_interval, confidence_level : float, (float, float), float; in [0, 1]
-        Fraction of images whose label was predicted; its Wilson score interval at that level.
+    probabilities : ndarray (n_samples, n_classes), floating point in [0, 1]
+    accuracy, confidence_level : float in [0, 1]
+    accuracy_interval : (float, float), Wilson's score interval at that level
     top_k_accuracy : dict of int to float in [0, 1]
         For each k, the fraction of images whose label is among the k most probable.
     log_loss : float, in nats
         Mean negative logarithm of the probability of the true label.
-    calibration_error : float in [0, 1]
-        Expected calibration error: how far the probability of the predicted label lies from the
-        accuracy, averaged over the images, in 15 bins of equal width.
-    confusion_matrix, confusion_matrix_normalized : ndarray of shape (n_classes, n_classes)
+    calibration_error : float in [0, 1], `error` of `reliability`
+    confusion_matrix, confusion_matrix_normalized : ndarray (n_classes, n_classes)
         Images by true class (row) and predicted class (column): integer counts, and float64
         fractions of the true class in [0, 1]; the row of a class without images is 0.
-    precision, recall, f1 : ndarray of shape (n_classes,), float64 in [0, 1]
-        Per class; 0 where it is not defined, as for the recall of a class without images.
-    precision_intervals, recall_intervals : ndarray of shape (n_classes, 2), float64
-        Wilson score intervals at `confidence_level`; NaN where there are no images.
-    support : ndarray of shape (n_classes,), integer
-        Number of images of each true class.
+    precision, recall, f1 : ndarray (n_classes,), float64 in [0, 1]; 0 where not defined
+    precision_intervals, recall_intervals : ndarray (n_classes, 2), float64
+        Wilson's score intervals at `confidence_level`; NaN where there are no images.
+    support : ndarray (n_classes,), integer, number of images of each true class
     macro_average, weighted_average : ClassAverage
         Means over the classes that have images: each counted once, or by its support.
     origin : Origin
-        The classifier's settings and history, versions, and small pictures of the surest mistakes
-        and the least certain images, for the page that `to_html` writes.
+        The classifier's settings and history, versions, and small pictures, for `to_html`.
     """
 
     classes: NDArray[Any]
@@ -126,48 +119,36 @@ class EvaluationReport:
             "support": self.support,
         }
         rows = zip(*columns.values(), strict=True)
-        numbers: dict[str, Any] = to_plain(
-            {name: getattr(self, name) for name in names}
-            | {
-                "per_class": [dict(zip(columns, row, strict=True)) for row in rows],
-                "macro_average": self.macro_average._asdict(),
-                "weighted_average": self.weighted_average._asdict(),
-            }
-        )
-        return numbers
+        numbers: dict[str, Any] = {name: getattr(self, name) for name in names}
+        numbers["per_class"] = [dict(zip(columns, row, strict=True)) for row in rows]
+        for name in ("macro_average", "weighted_average"):
+            numbers[name] = getattr(self, name)._asdict()
+        return {name: to_plain(value) for name, value in numbers.items()}
 
     def __repr__(self) -> str:
-        return (
-            f"EvaluationReport(accuracy={self.accuracy:.4f}, n_samples={self.n_samples}, "
-            f"n_classes={self.n_classes})"
-        )
+        size = f"n_samples={self.n_samples}, n_classes={self.n_classes}"
+        return f"EvaluationReport(accuracy={self.accuracy:.4f}, {size})"
 
     def __str__(self) -> str:
         return report_text(self)
 
     def confused_pairs(self, n_pairs: int = 10) -> list[diagnosis.ConfusedPair]:
-        """Return the pairs of classes with the most images confused, at most `n_pairs` of them.
-
-        Each has `true`, `predicted`, `n_images` (at least 1) and `fraction` of the true class.
-        """
+        """Return the pairs of classes with the most images confused, at most `n_pairs` of them."""
         check_parameters(("n_pairs", n_pairs, COUNT))
-        wrong, labels = self.confusion_matrix.copy(), self.classes.tolist()
-        np.fill_diagonal(wrong, 0)
+        labels, fractions = self.classes.tolist(), self.confusion_matrix_normalized
+        wrong = self.confusion_matrix * ~np.eye(len(labels), dtype=bool)
         largest = np.argsort(-wrong, axis=None, kind="stable")[:n_pairs]
-        pairs = []
-        for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True):
-            n, fraction = int(wrong[i, j]), float(self.confusion_matrix_normalized[i, j])
-            pairs += [diagnosis.ConfusedPair(labels[i], labels[j], n, fraction)] if n else []
-        return pairs
+        return [
+            diagnosis.ConfusedPair(labels[i], labels[j], int(wrong[i, j]), float(fractions[i, j]))
+            for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True)
+            if wrong[i, j]
+        ]
 
     def ranked_images(self, order: str = "wrong") -> NDArray[np.intp]:
         """Return the row numbers of images worth looking at, the first of equal ones first.
 
-        Parameters
-        ----------
-        order : {"wrong", "unlikely", "uncertain"}
-            Wrong predictions, the surest first; or all images, by rising probability of the true
-            label; or all, by the rising lead of the likeliest label over the next.
+        They are the "wrong" predictions, the surest first; or all, the "unlikely" first, by the
+        probability of the true label, or the "uncertain", by the lead of the likeliest label.
         """
         check_choice("order", order, ORDERS)
         if order == "wrong":
@@ -182,12 +163,9 @@ class EvaluationReport:
     def reliability(self, n_bins: int = diagnosis.N_BINS) -> diagnosis.Reliability:
         """Return accuracy by confidence, in bins of equal width over [0, 1].
 
-        Returns
-        -------
-        Reliability
-            `edges` of shape (n_bins + 1,); `n_images`, mean `confidence`, `accuracy` of shape
-            (n_bins,) and `accuracy_intervals` (n_bins, 2), NaN where a bin is empty; and `error`,
-            the expected calibration error [1]_: |accuracy - confidence| averaged over the images.
+        With `edges` (n_bins + 1,), `n_images` (n_bins,) and, NaN where a bin is empty, `accuracy`
+        and mean `confidence` (n_bins,), `accuracy_intervals` (n_bins, 2). `error` is the expected
+        calibration error [1]_: |accuracy - confidence| averaged over the images.
 
         References
         ----------
@@ -223,21 +201,21 @@ class EvaluationReport:
         With one entry for each distinct probability of a predicted label: `coverage`, rising to 1,
         the `accuracy` on that share of the images, and the lowest probability in it, `thresholds`.
         """
-        return diagnosis.coverage_curve(self.y_true == self.y_pred, self.probabilities.max(axis=1))
+        correct, confidence = self.y_true == self.y_pred, self.probabilities.max(axis=1)
+        order = np.argsort(-confidence, kind="stable")
+        falling = confidence[order].astype(np.float64)
+        # Equal probabilities are answered together or not at all.
+        last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+        accuracy = np.cumsum(correct[order])[last] / (last + 1)
+        return diagnosis.CoverageCurve((last + 1) / len(falling), accuracy, falling[last])
 
     def label_errors(self) -> list[diagnosis.LabelError]:
         """Return images whose labels are likely wrong, the likeliest first.
 
         By confident learning [1]_ as cleanlab does it. The probabilities must come from a
         classifier that has not been trained on these images: a test set, or `evaluate` with `cv`.
-        Each has `row`, `label`, `suggested`, `label_probability`, `suggested_probability`.
-
-        Raises
-        ------
-        ImportError
-            If cleanlab is missing; ``pip install "tlclassify[labels]"`` brings it.
-        ValueError
-            If the images are all of one class.
+        ImportError without cleanlab, which ``pip install "tlclassify[labels]"`` brings; ValueError
+        if the images are all of one class.
 
         References
         ----------
@@ -250,9 +228,8 @@ class EvaluationReport:
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one page for people, and write it to `path` where one is given.
 
-        The page needs nothing beside it: numbers, pictures, the surest mistakes and least certain
-        images, the classifier's settings and versions are inside. ImportError without matplotlib;
-        OSError if `path` cannot be written, and no half page is left.
+        The page needs nothing beside it: pictures are inside. ImportError without matplotlib or
+        Jinja2; OSError if `path` cannot be written, and no half page is left.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read reports.
         from tlclassify.displays.pages import build_page

@@ -155,7 +155,7 @@ def test_one_image():
     given = np.float32([[0.7, 0.2, 0.1]])
     with pytest.warns(UserWarning, match="every image of X correctly"):
         assert find_temperature(given, np.array([0])) == 0.01
-    with pytest.warns(UserWarning, match="would grow without end and is held at 100"):
+    with pytest.warns(UserWarning, match="held at 100, because the probabilities say nothing"):
         assert find_temperature(given, np.array([2])) == 100
     second_best = np.float32([[0.5, 0.4, 0.1]])
     found = find_temperature(second_best, np.array([1]))
@@ -164,7 +164,7 @@ def test_one_image():
 
 
 def test_ties():
-    with pytest.warns(UserWarning, match="left at 1, because every class of every image"):
+    with pytest.warns(UserWarning, match="held at 1, because every class of every image"):
         assert find_temperature(np.full((5, 4), 0.25), np.arange(5) % 4) == 1
     halves = np.float32([[0.5, 0.5, 0]] * 9 + [[0, 0.5, 0.5]])
     found = find_temperature(halves, np.zeros(10, dtype=int))
@@ -173,7 +173,7 @@ def test_ties():
 
 @pytest.mark.parametrize("given", [[0.5, 0.3, 0.2], [1, 0, 0], [0.5, 0.5, 0], [0.34, 0.33, 0.33]])
 def test_no_errors_no_lowest_loss(given):
-    with pytest.warns(UserWarning, match="would go to 0 and is held at 0.01, because clf classif"):
+    with pytest.warns(UserWarning, match="held at 0.01, because clf classif"):
         assert find_temperature(np.float32([given] * 20), np.zeros(20, dtype=int)) == 0.01
 
 

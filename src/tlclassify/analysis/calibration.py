@@ -15,9 +15,6 @@ from tlclassify._checks.parameters import check_labels, encode_labels
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 
-__all__ = ["calibrate"]
-
-_LOWEST, _HIGHEST = 0.01, 100.0
 # The smallest normal number: a probability of 0 has no logarithm, and a smaller one is 0 to some.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # Some ten roundings of float32 below the top class: no softmax makes these two equal.
@@ -28,36 +25,36 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
     """Return a copy of a fitted classifier whose probabilities are calibrated [1]_.
 
     Each row of probabilities p becomes softmax(log(p) / T). The temperature T makes the log loss
-    on `X` and `y` lowest: above 1 where the classifier was too sure of itself, below 1 where it
-    was not sure enough. Predicted labels stay as they are.
+    on `X` and `y` lowest: above 1 where the classifier was too sure of itself, else below. No
+    predicted label changes.
 
     Parameters
     ----------
     clf : TransferClassifier
         Fitted; it stays as it is. A temperature that it has already is replaced.
     X : array-like
-        Images as for `fit`, of the same shape and range, a few hundred or more. **Never those
-        that the classifier was trained on**, of which it is rightly surer, nor is evaluated on.
+        Images as for `clf.predict_proba`, a few hundred or more. **Never those that the classifier
+        was trained on**, of which it is rightly surer, nor is evaluated on.
     y : array-like of shape (n,)
         Their labels, all of them among `clf.classes_`.
 
     Returns
     -------
     TransferClassifier
-        With `temperature_`, a float in [0.01, 100], and with the temperature inside its `model_`.
-        It shares its layers with `clf`: going on with either by `warm_start` changes both. `fit`
-        begins with the raw probabilities and leaves a `temperature_` of 1.
+        With `temperature_`, a float in [0.01, 100], which is inside its `model_` too. It shares its
+        layers with `clf`: going on with either by `warm_start` changes both, from the raw
+        probabilities on, and leaves a `temperature_` of 1.
 
     Raises
     ------
     TypeError, NotFittedError, ValueError
-        If `clf` is no TransferClassifier, or not fitted, or images or labels are not as above.
+        If `clf`, the images or the labels are not as above.
 
     Warns
     -----
     UserWarning
-        If the log loss has no lowest point in [0.01, 100]. When every image is classified
-        correctly, surer is always better: T would go to 0 and is held at 0.01.
+        If the log loss has no lowest point in [0.01, 100]: T is held at 0.01 where every image is
+        classified correctly, so that surer is always better.
 
     References
     ----------
@@ -72,11 +69,11 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
     >>> 0.1 < calibrate(clf, X[100:], y[100:]).temperature_ < 10
     True
     """
-    advice = (
-        "Calibrate another classifier with sklearn.calibration.CalibratedClassifierCV(clf, "
-        'method="temperature"), of scikit-learn 1.8 or later.'
+    check_fitted(
+        clf,
+        advice="Calibrate another classifier with sklearn.calibration.CalibratedClassifierCV(clf, "
+        'method="temperature"), of scikit-learn 1.8 or later.',
     )
-    check_fitted(clf, advice=advice)
     n_images = len(reopen_images(X, clf.image_shape_, clf.pixel_range_))
     targets = encode_labels(check_labels(y, n_samples=n_images), clf.classes_)
     raw = clf if clf.temperature_ == 1 else with_temperature(clf, 1.0)
@@ -119,25 +116,25 @@ def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> flo
         weights = softmax(logits * math.exp(-log_temperature), axis=1)
         return float(np.mean(of_target - (weights * logits).sum(axis=1)))
 
-    low, high = math.log(_LOWEST), math.log(_HIGHEST)
+    lowest, highest = 0.01, 100.0
+    low, high = math.log(lowest), math.log(highest)
     if slope(low) < 0 < slope(high):
         return math.exp(brentq(slope, low, high, xtol=1e-12))
-    held, what = 1.0, "is left at 1, because every class of every image of X is as probable"
-    if logits.any() and slope(low) >= 0:
-        why = "the probabilities of clf are almost the same for all classes"
-        if not of_target.any():
-            why = "clf classifies every image of X correctly, and the surer the better"
-        held = _LOWEST
-        what = (
-            f"would go to 0 and is held at {held:g}, because {why}. Probabilities of almost 0 and "
-            "1 come of it: pass more images, with some that the classifier gets wrong"
-        )
-    elif logits.any():
-        held = _HIGHEST
-        what = (
-            f"would grow without end and is held at {held:g}, because the probabilities say "
-            "nothing about y. See whether X and y are in the same order"
-        )
-    message = f"There is no temperature of clf at which the log loss is lowest; it {what}."
-    warnings.warn(message, UserWarning, stacklevel=3)  # to the line that calls calibrate
+    if not logits.any():
+        held, why = 1.0, "every class of every image of X is as probable"
+    elif slope(low) < 0:
+        held = highest
+        why = "the probabilities say nothing about y. See whether X and y are in the same order"
+    else:
+        held = lowest
+        why = "clf classifies every image of X correctly, and the surer the better"
+        if of_target.any():
+            why = "the probabilities of clf are almost the same for all classes"
+        why += ". Pass more images, with some that the classifier gets wrong"
+    warnings.warn(
+        f"There is no temperature of clf at which the log loss is lowest; it is held at {held:g}, "
+        f"because {why}.",
+        UserWarning,
+        stacklevel=3,  # to the line that calls calibrate
+    )
     return held

@@ -1,12 +1,10 @@
 """Several backbones on one task: which one, how much better, and at what price.
 
-A finished row may be kept from call to call, in a file named by the SHA-256 of the images, the
-labels, the split, the classifier's settings and the versions at work. It holds probabilities and
-numbers, nothing that runs; what cannot be read counts as absent.
+A finished row is kept from call to call in a file named by the SHA-256 of the images, the labels,
+the split, the settings and the versions at work; what cannot be read counts as absent.
 """
 
 import hashlib
-import io
 import json
 import math
 import statistics
@@ -14,10 +12,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -25,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
-from tlclassify._checks.files import write_whole
+from tlclassify._checks.files import open_whole
 from tlclassify._checks.parameters import (
     Interval,
     check_labels,
@@ -45,17 +43,12 @@ from tlclassify.inputs.splits import check_targets, draw_seeds, split_rows
 from tlclassify.networks.backbones import Backbone, get_backbone
 from tlclassify.networks.rows import BUILT_IN
 
-__all__ = ["compare_backbones"]
-
-_STEPS = ("fit", "evaluate", "measure speed")
+_N_STEPS = 3
 _TIMED_IMAGES, _TIMED_SECONDS = 512, 2.0
 _REASON_WIDTH = 300
 # What keeps a backbone from a task: weights, disk, network, memory, size, precision, packages.
 _EXPECTED = (OSError, MemoryError, ValueError, FloatingPointError, OverflowError, ImportError)
-# What a kept row holds beside its probabilities.
-_NUMBERS = [field.name for field in fields(ComparisonRow)[3:]]
-_ORIGIN = ("created", "versions", "history")
-_DIGEST_BYTES = 32
+_COSTS = [field.name for field in fields(ComparisonRow)[3:]]
 
 
 @dataclass(frozen=True)
@@ -77,33 +70,30 @@ class _Task:
         if path is None:
             return None
         try:
-            written = path.read_bytes()
-            content = written[_DIGEST_BYTES:]
-            if hashlib.sha256(content).digest() != written[:_DIGEST_BYTES]:
-                return None
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                probabilities, numbers = arrays["probabilities"], json.loads(str(arrays["numbers"]))
-            measured = {key: numbers[key] for key in _NUMBERS}
-            origin = {key: numbers[key] for key in _ORIGIN} | {"history": tuple(numbers["history"])}
-        except (OSError, KeyError):
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                probabilities, kept = arrays["probabilities"], json.loads(str(arrays["kept"]))
+        except (OSError, LookupError, ValueError, RuntimeError, EOFError, BadZipFile):
             return None
         true, level = encode_labels(self.labels_test, self.classes), self.confidence_level
         report = build_report(true, probabilities, self.classes, confidence_level=level)
-        today = trace_origin(clf, self.X_test, report)
-        return ComparisonRow(name, replace(report, origin=replace(today, **origin)), **measured)
+        origin = replace(
+            trace_origin(clf, self.X_test, report),
+            created=kept["created"],
+            history=tuple(kept["history"]),
+        )
+        return ComparisonRow(name, replace(report, origin=origin), **kept["costs"])
 
     def keep_row(self, clf: TransferClassifier, row: ComparisonRow) -> None:
         """Keep a row; where that cannot be done, warn, for the row itself is not lost."""
         path, report = self._path(clf), row.report
         if path is None or report is None:
             return
-        numbers = {key: getattr(row, key) for key in _NUMBERS}
-        numbers |= {key: getattr(report.origin, key) for key in _ORIGIN}
-        file = io.BytesIO()
-        np.savez(file, probabilities=report.probabilities, numbers=np.array(json.dumps(numbers)))
-        content = file.getvalue()
+        costs = {key: getattr(row, key) for key in _COSTS}
+        origin = {"created": report.origin.created, "history": report.origin.history}
+        kept = np.array(json.dumps({"costs": costs, **origin}))
         try:
-            write_whole(path, hashlib.sha256(content).digest() + content)
+            with open_whole(path) as file:
+                np.savez(file, probabilities=report.probabilities, kept=kept)
         except OSError as error:
             warnings.warn(
                 f"cache_dir: the row {row.name!r} could not be kept in {path.parent} ({error}); "
@@ -113,8 +103,8 @@ class _Task:
 
     def _path(self, clf: TransferClassifier) -> Path | None:
         """Return a row's file, or None where no name of the settings would last."""
-        # An object's text may hold its address or be cut short, and the name of a user's own
-        # backbone may mean another network tomorrow.
+        # An object's text may hold its address or be cut short; a user's own backbone may be
+        # another network tomorrow.
         settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
         text = repr(sorted((name, repr(value)) for name, value in settings.items()))
         is_lasting = " at 0x" not in text and "..." not in text
@@ -153,25 +143,24 @@ def compare_backbones(
         Images and labels, as in `TransferClassifier.fit`.
     X_test, y_test : array-like, optional
         The images to judge by, and their labels.
-    test_fraction : float in (0, 1), default 0.2
+    test_fraction : float in (0, 1)
         The share of `X`, stratified by class, to judge by where there is no `X_test` and no `cv`.
-    cv : int, scikit-learn splitter, iterable or None
+    cv : int, scikit-learn splitter or iterable, optional
         Folds: every image of `X` is judged by a classifier that has not seen it. The fit whose
         time is taken is one more, on all of `X`.
     classifier : TransferClassifier, optional
-        The settings of rows given by name; by default ``TransferClassifier(random_state=...)``.
+        The settings of rows given by name.
     cache_dir : path, optional
         Where activations and finished rows are kept for the same call again; rows whose settings
         have no lasting name (functions, `RandomState` objects) are fitted anew.
-    confidence_level : float in (0, 1), default 0.95
+    confidence_level : float in (0, 1)
         Of intervals and of differences.
-    error_score : "raise" or np.nan, default np.nan
-        NaN: a row that fails of what can be expected says why, and the others go on: weights or a
-        package, memory or disk, a setting that the backbone refuses, a training that diverges
-        (OSError, ImportError, MemoryError, ValueError, FloatingPointError). "raise": all end it.
+    error_score : "raise" or np.nan
+        NaN: a row that fails of what can be expected (OSError, ImportError, MemoryError,
+        ValueError, FloatingPointError) says why, and the others go on.
     random_state : int, RandomState or None
         Seed of the split, and of the classifiers given by name.
-    verbose : int, default 1
+    verbose : int
         1 shows a progress bar over the whole comparison, 2 also those of its parts; 0 is silent.
 
     Raises
@@ -187,13 +176,13 @@ def compare_backbones(
     >>> compare_backbones(["mobilenet_micro"], X, y, random_state=0, verbose=0).best.name
     'mobilenet_micro'
     """
-    fractions = {"test_fraction": test_fraction, "confidence_level": confidence_level}
-    problem = None
-    if error_score != "raise" and not (isinstance(error_score, float) and math.isnan(error_score)):
-        problem = f"error_score must be 'raise' or np.nan; received {error_score!r}"
     between = Interval(0, 1, closed="neither")
+    is_nan = isinstance(error_score, float) and math.isnan(error_score)
+    problem = f"error_score must be 'raise' or np.nan; received {error_score!r}"
     check_parameters(
-        *((name, value, between) for name, value in fractions.items()), problems=[problem]
+        ("test_fraction", test_fraction, between),
+        ("confidence_level", confidence_level, between),
+        problems=[] if is_nan or error_score == "raise" else [problem],
     )
     split_seed, seed = draw_seeds(random_state, 2)
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
@@ -207,25 +196,20 @@ def compare_backbones(
         cache_dir=cache_dir,
     )
     rows: list[ComparisonRow] = []
-    n_steps = len(_STEPS)
-    with show_progress(len(classifiers) * n_steps, "", unit="step", verbose=verbose) as progress:
+    total = _N_STEPS * len(classifiers)
+    with show_progress(total, "", unit="step", verbose=verbose) as progress:
         for name, clf in classifiers.items():
-            row = task.read_row(name, clf)
             try:
-                rows.append(row or _measure_row(name, clf, task, progress))
+                rows.append(task.read_row(name, clf) or _measure_row(name, clf, task, progress))
             except Exception as error:
-                if error_score == "raise" or not _is_expected(error):
+                text = f"{type(error).__name__}: {error}"
+                # No backend says MemoryError.
+                no_memory = "resourceexhausted" in text.replace("_", "").lower()
+                if error_score == "raise" or not (no_memory or isinstance(error, _EXPECTED)):
                     raise
-                reason = short_name(f"{type(error).__name__}: {error}", width=_REASON_WIDTH)
-                rows.append(ComparisonRow(name, failure=reason))
-            progress.update(len(rows) * n_steps - progress.n)
+                rows.append(ComparisonRow(name, failure=short_name(text, width=_REASON_WIDTH)))
+            progress.update(len(rows) * _N_STEPS - progress.n)
     return compare_reports(rows, confidence_level=confidence_level)
-
-
-def _is_expected(error: Exception) -> bool:
-    # No backend says MemoryError.
-    words = f"{type(error).__name__} {error}".replace("_", "").lower()
-    return isinstance(error, _EXPECTED) or "resourceexhausted" in words
 
 
 def _name_rows(
@@ -233,38 +217,36 @@ def _name_rows(
 ) -> dict[str, TransferClassifier]:
     if isinstance(names, str) or not isinstance(names, Mapping | Sequence):
         names = [names]
-    named = isinstance(names, Mapping)
-    given = names if named else dict(enumerate(names))
-    if not given:
+    if not names:
         raise ValueError("names must hold at least one backbone; received none.")
+    is_named = isinstance(names, Mapping)
     classifiers: dict[str, TransferClassifier] = {}
-    for key, part in given.items():
+    for key, part in names.items() if is_named else enumerate(names):
         whole = isinstance(part, TransferClassifier)
         clf = clone(part) if whole else clone(template).set_params(backbone=part)
         clf.set_params(cache_dir=clf.cache_dir or cache_dir, verbose=verbose)
         backbone = get_backbone(clf.backbone).name
-        name = str(key) if named else backbone
+        name = str(key) if is_named else backbone
         copies = sum(other.partition(" #")[0] == name for other in classifiers)
         classifiers[f"{name} #{copies + 1}" if copies else name] = clf
     return classifiers
 
 
 def _measure_row(name: str, clf: TransferClassifier, task: _Task, progress: Any) -> ComparisonRow:
-    # Folds read what the fit on all images has run.
-    needs_folder = task.folds is not None and clf.cache_dir is None
-    folder = tempfile.TemporaryDirectory() if needs_folder else nullcontext(clf.cache_dir)
-    with folder as cache_dir, tempfile.TemporaryDirectory() as scratch:
-        clf.set_params(cache_dir=cache_dir)
-        progress.set_description(f"{name}: {_STEPS[0]}")
+    with tempfile.TemporaryDirectory() as scratch:
+        if task.folds is not None and clf.cache_dir is None:
+            # Folds read what the fit on all images has run.
+            clf.set_params(cache_dir=scratch)
+        progress.set_description(f"{name}: fit")
         start = time.perf_counter()
         clf.fit(task.X, task.labels)
         fit_seconds = time.perf_counter() - start
         progress.update()
-        progress.set_description(f"{name}: {_STEPS[1]}")
+        progress.set_description(f"{name}: evaluate")
         level = task.confidence_level
         report = evaluate(clf, task.X_test, task.labels_test, cv=task.folds, confidence_level=level)
         progress.update()
-        progress.set_description(f"{name}: {_STEPS[2]}")
+        progress.set_description(f"{name}: measure speed")
         source = reopen_images(task.X_test, clf.image_shape_, clf.pixel_range_)
         whole, frozen = (Runner(network, clf.engine) for network in (clf.model_, clf.backbone_))
         file = Path(scratch) / "model.keras"
@@ -321,9 +303,8 @@ def _open_task(
         # All rows are judged by the same folds, also where a splitter draws new ones at each call.
         folds = list(check_cv(cv, labels, classifier=True).split(np.zeros(len(labels)), labels))
     elif y_test is None:
-        instead = "pass X_test and y_test"
         rows, held_out = split_rows(
-            targets, classes, fraction, seed, name="test_fraction", instead=instead
+            targets, classes, fraction, seed, name="test_fraction", instead="pass X_test and y_test"
         )
         X, X_test = source.images[rows], source.images[held_out]
         labels, labels_test = labels[rows], labels[held_out]

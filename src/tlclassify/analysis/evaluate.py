@@ -28,8 +28,6 @@ from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_r
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource
 
-__all__ = ["evaluate"]
-
 _THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
 _LIBRARIES = {
     name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
@@ -57,8 +55,7 @@ def evaluate(
     y : array-like of shape (n_samples,)
         The labels, all known to `clf`. A class may be absent: its support is 0.
     cv : int, scikit-learn splitter or iterable, optional
-        Folds: each part of `X` is predicted by a copy of `clf` fitted on the others, so that every
-        image is judged by a classifier that has not seen it. `clf` itself is left as it is.
+        Folds: each part of `X` is predicted by a copy of `clf` fitted on the others.
     top_k : int or sequence of int, each at least 1
         Which top-k accuracies; a k above the number of classes counts as that number.
     confidence_level : float in (0, 1)
@@ -69,8 +66,7 @@ def evaluate(
     TypeError, NotFittedError
         If `clf` has no `predict_proba`, or is not fitted.
     ValueError
-        If a parameter is out of range, `X` and `y` differ in length or are empty, `y` holds labels
-        unknown to `clf`, or its probabilities are not finite or do not sum to 1.
+        If another parameter is not as above, or probabilities are not finite or do not sum to 1.
 
     References
     ----------
@@ -90,12 +86,12 @@ def evaluate(
         *(("top_k", k, COUNT) for k in ks or (None,)),
         ("confidence_level", confidence_level, Interval(0, 1, closed="neither")),
     )
-    classes = None if cv is not None else _fitted_classes(clf)
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     if n_samples == 0:
         raise ValueError("X and y must hold at least one image; received none.")
     labels = check_labels(y, n_samples=n_samples)
-    if classes is not None:
+    if cv is None:
+        classes = _fitted_classes(clf)
         true = encode_labels(labels, classes)
         probabilities = clf.predict_proba(X)
     else:
@@ -127,7 +123,7 @@ def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
 def list_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries at work."""
     loaded = {name: sys.modules.get(module) for name, module in _LIBRARIES.items()}
-    found = {name: getattr(module, "__version__", None) for name, module in loaded.items()}
+    found = {name: getattr(module, "__version__", "") for name, module in loaded.items()}
     return {"python": platform.python_version()} | {k: str(v) for k, v in found.items() if v}
 
 

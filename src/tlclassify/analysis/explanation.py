@@ -13,8 +13,6 @@ from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.cuts import cut_points
 from tlclassify.networks.graphs import SCALING, inputs_of, output_at, outputs_of
 
-__all__ = ["grad_cam"]
-
 
 def grad_cam(
     clf: TransferClassifier,
@@ -26,38 +24,36 @@ def grad_cam(
     """Return for each image where the evidence for a class lies, by Grad-CAM [1]_.
 
     Each channel of a feature map is weighed with the mean slope of the class's score by it: of
-    what softmax turns into the probability, or of its logarithm where a head does not end in
-    softmax. The weighted channels' sum, where it is above zero, is enlarged to the image.
+    what softmax turns into the probability, or else of the probability's logarithm. The sum of the
+    weighted channels, where it is above zero, is enlarged to the image.
 
     Parameters
     ----------
     clf : TransferClassifier
-        A fitted one; it stays as it is.
+        Fitted; it stays as it is.
     X : array-like
-        Images as for `clf.predict_proba`: pixels or file paths.
+        Images as for `clf.predict_proba`.
     labels : label or array-like of shape (n,), optional
-        Which class is looked for: one for all images, or one for each. By default the class that
-        is predicted for the image.
+        The class to look for: one for all images, or one for each. By default the predicted one.
     layer : str, optional
-        At which feature map: a cut point with rows and columns, of those that
-        ``tlclassify.networks.cuts.cut_points(clf.model_)`` lists. Lower ones are finer and say
-        less about the class. By default the last, which the head reads.
+        The feature map: one of ``tlclassify.networks.cuts.cut_points(clf.model_)`` that has rows
+        and columns. Lower ones are finer and say less about the class. By default the last.
 
     Returns
     -------
     ndarray of shape (n, height, width), float32 in [0, 1]
-        Of the height and width of `clf.image_shape_`, to which files are brought too. The largest
-        value of a map is 1; a map is 0 throughout where nothing speaks for the class.
+        Of the height and width of `clf.image_shape_`. The largest value of a map is 1; a map is 0
+        throughout where nothing speaks for the class.
 
     Raises
     ------
     TypeError, NotFittedError, ValueError
-        If `clf` is no TransferClassifier, or not fitted, or the others are not as above.
+        If a parameter is not as above.
 
     References
     ----------
-    .. [1] R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
-       Gradient-based Localization", ICCV 2017.
+    .. [1] R. R. Selvaraju et al. (2017), Grad-CAM: visual explanations from deep networks via
+       gradient-based localization, ICCV.
 
     Examples
     --------
@@ -77,20 +73,19 @@ def grad_cam(
     above = _build_scores(clf.backbone_, feature_map, clf.head_)
     batch_size = min(clf.batch_size, len(source))
     probe = _build_probe(above, batch_size)
-    heatmaps = np.empty((len(source), *source.shape), np.float32)
-    batches = run_batches(below, source, batch_size=batch_size)
-    for start, features in zip(range(0, len(source), batch_size), batches, strict=True):
-        rows = slice(start, start + len(features))
+    heatmaps: list[NDArray[np.float32]] = []
+    for features in run_batches(below, source, batch_size=batch_size):
         # A short batch is filled up with its own images, so that all are compiled as one.
         filled = np.resize(features, (batch_size, *features.shape[1:]))
         if targets is None:
             columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
         else:
+            rows = slice(len(heatmaps), len(heatmaps) + len(features))
             columns = np.resize(targets[rows], batch_size)
         slopes = _find_slopes(probe, filled, columns)
         heat = _as_heat(filled @ slopes[:, None, :, None], source.shape)
-        heatmaps[rows] = heat[: len(features)]
-    return heatmaps
+        heatmaps += [*heat[: len(features)]]
+    return np.stack(heatmaps)
 
 
 def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[np.intp]:
@@ -142,12 +137,10 @@ def _build_scores(
 
 
 def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
-    """Build the model that finds the slopes of scores by one step of training.
-
-    Keras has no word for a gradient that all backends know, but every one of them trains. To each
-    channel of each image's feature map a weight is added that is zero. A step of plain gradient
-    descent leaves in it the slope of the image's score, summed over the map.
-    """
+    """Build the model that finds the slopes of scores by one step of training."""
+    # Keras has no word for a gradient that all backends know, but every one of them trains. To each
+    # channel of each image's feature map a weight is added that is zero. A step of plain gradient
+    # descent leaves in it the slope of the image's score, summed over the map.
     shape = above.input.shape[1:]
     features = keras.Input(shape, dtype="float32", name="features")
     rows = keras.Input((1,), dtype="int32", name="rows")
@@ -186,9 +179,8 @@ def _find_slopes(
 def _as_heat(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return maps (n, rows, columns, 1) as (n, height, width), what is above zero up to 1."""
     shrinks = any(have > want for have, want in zip(maps.shape[1:3], shape, strict=True))
-    positive = np.maximum(maps, 0)
     resized = keras.ops.image.resize(
-        positive, shape, antialias=shrinks, data_format="channels_last"
+        np.maximum(maps, 0), shape, antialias=shrinks, data_format="channels_last"
     )
     heat: NDArray[np.float32] = keras.ops.convert_to_numpy(resized)[..., 0]
     highest: NDArray[np.float32] = heat.max(axis=(1, 2), keepdims=True)

@@ -15,8 +15,6 @@ from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.training.loop import run_stage
 from tlclassify.training.preparation import prepare_fit
 
-__all__ = ["LearningRateSearch", "find_learning_rate"]
-
 _SMOOTHING = 0.9
 _HOPELESS = 4.0
 _N_STEPS_AT_LEAST = 10
@@ -28,10 +26,8 @@ class LearningRateSearch:
 
     Parameters
     ----------
-    learning_rates : ndarray of shape (n_steps,), float
-        Growing by the same factor from step to step.
-    losses : ndarray of shape (n_steps,), float
-        Smoothed exponentially.
+    learning_rates, losses : ndarray of shape (n_steps,), float64
+        The rates grow by the same factor from step to step; the losses are smoothed exponentially.
     suggestion : float
         A tenth of the highest learning rate at which the loss was no higher than its median.
     """
@@ -85,16 +81,18 @@ def find_learning_rate(
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
     stage : {"head", "fine_tune"}, optional
-        None: the classifier's last. Stages before it are run as they are.
-    low, high : float, default 1e-6 and 1.0
+        By default the classifier's last. Stages before it are run as they are.
+    low, high : float
         The learning rates at the first step and at the last.
-    n_steps : int, default 100
+    n_steps : int
         Steps at most; the search ends where the loss is four times its lowest, or not finite.
 
     Raises
     ------
-    ValueError, FloatingPointError
-        If parameters, images or labels are not as above; if the first loss is not finite.
+    ValueError, TypeError
+        If parameters, images or labels are not as above.
+    FloatingPointError
+        If the first loss is not finite.
 
     References
     ----------

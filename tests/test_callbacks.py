@@ -149,7 +149,7 @@ def test_a_fit_leaves_callbacks_without_files_and_models(clf, images, tmp_path):
 @pytest.mark.parametrize(
     ("callbacks", "error", "message"),
     [
-        ([3], TypeError, r"callbacks must hold .*Callback objects only; received 3 at place 0"),
+        ([3], TypeError, r"callbacks\[0\] must be a keras.callbacks.Callback; received 3"),
         (
             keras.callbacks.TerminateOnNaN(),
             TypeError,

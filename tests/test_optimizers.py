@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.training.optimizers import build_optimizer
-from tlclassify.training.stages import Stage, resolve_stage
+from tlclassify.training.stages import Stage, build_optimizer, resolve_stage
 
 KINDS = ["adamw", "adam", "sgd"]
 STOCK = {

@@ -16,7 +16,6 @@ from tlclassify.activations.run import (
     store_further,
     store_images,
 )
-from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import (
     Augmentation,
     ViewSource,
@@ -365,8 +364,8 @@ def test_past_the_memory_limit_everything_is_in_temporary_files(network, parts, 
 def test_an_output_too_large_for_float16_is_an_error(source, cached, tmp_path):
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     model = keras.Model(inputs, keras.layers.Rescaling(1e6)(inputs))
-    runner, running = Runner(model, KERAS), Running(cache_dir=tmp_path if cached else None)
+    running = Running(cache_dir=tmp_path if cached else None)
     with pytest.raises(OverflowError, match=r"cut is 2\.\d*e\+08, and float16 ends at 65504"):
-        run_once([Pass(runner, source, running, half=True)])
-    (kept,) = run_once([Pass(runner, source, running)])
+        run_once([Pass(model, source, running, half=True)])
+    (kept,) = run_once([Pass(model, source, running)])
     np.testing.assert_allclose(kept, source.images * 1e6, rtol=1e-6)

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import show_progress
 from tlclassify.activations.store import Store, StoredOutputs
-from tlclassify.engines.runners import KERAS, Runner, key_of_engine
+from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
 from tlclassify.inputs.images import ImageSource, read_batches
 from tlclassify.networks.cuts import cut_points, image_size
-from tlclassify.networks.graphs import check_process, output_at
+from tlclassify.networks.graphs import check_process, fingerprint_model, output_at
 from tlclassify.networks.views import add_views
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -91,18 +91,18 @@ def store_images(
     running: Running,
 ) -> Stored:
     """Run training images in every view, and validation images in view 0, up to a cut."""
-    output = output_at(network, cut)
-    plain = Runner(keras.Model(network.input, output, name=network.name), running.engine)
+    output, half = output_at(network, cut), cut != cut_points(network)[-1]
+    part = keras.Model(network.input, output, name=network.name)
+    plain = part if running.engine == KERAS else Runner(part, running.engine)
     views: list[ImageSource | ViewSource] = [training]
     if augmentation is not None:
         views = open_views(training, augmentation, image_size(network))
     # Engines take images alone, without the numbers of their views.
-    viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
-    held_out = [] if validation is None else [validation]
-    runners = [plain, *[viewed] * (len(views) - 1), *[plain] * len(held_out)]
+    viewed = add_views(network, output) if len(views) > 1 else plain
+    sources = [*views, *([] if validation is None else [validation])]
+    runners = [plain, *[viewed] * (len(views) - 1), plain][: len(sources)]
     is_kept = running.cache_dir is not None
-    keys = {runner: runner.fingerprint() for runner in {plain, viewed} if is_kept}
-    half, sources = cut != cut_points(network)[-1], [*views, *held_out]
+    keys = {runner: _fingerprint(runner) for runner in {plain, viewed} if is_kept}
     pairs = zip(runners, sources, strict=True)
     passes = [Pass(*pair, running, keys.get(pair[0]), half) for pair in pairs]
     outputs, names = run_once(passes), [item.store.folder.name for item in passes]
@@ -114,25 +114,25 @@ def store_further(
 ) -> Stored:
     """Run what is stored at a lower cut on to a higher one."""
     part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
-    runner, half = Runner(part, KERAS), cut != cut_points(network)[-1]
-    key = "" if running.cache_dir is None else runner.fingerprint()
+    half = cut != cut_points(network)[-1]
+    key = "" if running.cache_dir is None else _fingerprint(part)
     keys = [f"{key}-from-{name[:16]}{name[64:]}" for name in stored.names]
     sources = map(StoredSource, [*stored.views, *stored.validation], stored.sources)
     pairs = zip(sources, keys, strict=True)
-    outputs = run_once([Pass(runner, source, running, key, half) for source, key in pairs])
+    outputs = run_once([Pass(part, source, running, key, half) for source, key in pairs])
     n_views = len(stored.views)
     return Stored(outputs[:n_views], outputs[n_views:], stored.sources, keys)
 
 
 @dataclass
 class Pass:
-    """A network that is to be run over a source, as far as its output is not stored already.
+    """What is to be run over a source, as far as its output is not stored already.
 
-    `key` says what it computes, where that is not its fingerprint; `half` keeps float16, as is
-    done below the features.
+    `runner` is a network, which Keras runs, or one with its engine; `key` says what it computes,
+    where that is not its fingerprint; `half` keeps float16, as is done below the features.
     """
 
-    runner: Runner
+    runner: keras.Model | Runner
     source: Source
     running: Running
     key: str | None = None
@@ -141,22 +141,25 @@ class Pass:
     def __post_init__(self) -> None:
         self.dtype = np.dtype(np.float16 if self.half else np.float32)
         self.n_missing = len(self.source)
-        self.shape = (self.n_missing, *self.runner.network.output_shape[1:])
+        self.network = self.runner.network if isinstance(self.runner, Runner) else self.runner
+        self.shape = (self.n_missing, *self.network.output_shape[1:])
         self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         if self.running.cache_dir is not None:
             self.digests = self.source.digests()
-            self.key = self.key or self.runner.fingerprint()
-            if self.store.missing(self.digests):
+            self.key = self.key or _fingerprint(self.runner)
+            self.n_missing = len(self.store.missing(self.digests))
+            if self.n_missing and isinstance(self.runner, Runner):
                 # "auto" may turn to Keras, whose outputs are kept apart.
                 self.runner.open()
-            self.n_missing = len(self.store.missing(self.digests))
+                self.n_missing = len(self.store.missing(self.digests))
 
     @property
     def store(self) -> Store:
         """Where outputs of what runs the network now are kept; only with a `cache_dir`."""
-        key = f"{self.key}-float16" if self.half else str(self.key)
-        folder = Path(self.running.cache_dir or "") / key_of_engine(key, self.runner.engine)
-        return Store(folder, self.shape[1:], self.dtype)
+        engine = self.runner.engine if isinstance(self.runner, Runner) else KERAS
+        # They differ by roundings, and so does all that is computed from them.
+        name = f"{self.key}{'-float16' * self.half}{f'-{engine}' * (engine != KERAS)}"
+        return Store(Path(self.running.cache_dir or "") / name, self.shape[1:], self.dtype)
 
     def run(self, *, write: bool = True, progress: Any = None) -> Iterator[NDArray[Any]]:
         """Yield the outputs in order, part by part; what had to be run is stored if `write`."""
@@ -196,6 +199,10 @@ class Pass:
             yield output.astype(self.dtype, copy=False)
 
 
+def _fingerprint(runner: keras.Model | Runner) -> str:
+    return runner.fingerprint() if isinstance(runner, Runner) else fingerprint_model(runner)
+
+
 def run_once(passes: Sequence[Pass]) -> list[Any]:
     """Run what is not stored yet, and return the outputs of each pass.
 
@@ -212,7 +219,7 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
     elif not in_memory:
         folder = Path(tempfile.gettempdir())
         _check_room(folder, n_bytes, passes, "point TMPDIR to a larger disk")
-    label, verbose = f"{passes[0].runner.network.name}: activations", running.verbose
+    label, verbose = f"{passes[0].network.name}: activations", running.verbose
     with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
         return [_collect(item, item.run(progress=progress), in_memory) for item in passes]
 

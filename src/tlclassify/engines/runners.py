@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 KERAS = "keras"
 _REASON_LENGTH = 300
 _reopening = Lock()
-_last_training = [object()]
-
-
-def note_training() -> None:
-    """Say that weights have just been changed."""
-    _last_training[0] = object()
-
-
-def last_training() -> object:
-    """Return an object that is another one once any weights have been trained in this process.
-
-    As long as it is the same, every network computes what it did. It costs nothing to ask, where
-    a fingerprint takes longer than a network takes for an image.
-    """
-    return _last_training[0]
 
 
 class Runner:
@@ -53,7 +38,7 @@ class Runner:
         self._opening = Lock()
         self._opened: Any = None
         self._fingerprint = ""
-        self._training = last_training()
+        self._training = _last_training()
         if self.engine != KERAS and (narrow := narrow_layers(network)):
             if engine != AUTO:
                 reason = f"its layer {narrow[0]!r} does not compute in float32"
@@ -74,7 +59,7 @@ class Runner:
 
     def fingerprint(self) -> str:
         """Return the network's fingerprint, and close an engine that has other weights."""
-        training, found = last_training(), _fingerprint(self.network)
+        training, found = _last_training(), _fingerprint(self.network)
         with self._opening:
             if found != self._fingerprint:
                 self._opened = None
@@ -83,12 +68,12 @@ class Runner:
 
     def catch_up(self) -> None:
         """Close an engine whose network has been trained on since it was opened."""
-        if self._opened is not None and self._training is not last_training():
+        if self._opened is not None and self._training is not _last_training():
             self.fingerprint()
 
     def _compile(self) -> None:
         # Asked for first: what is trained meanwhile is then noticed by the next call.
-        self._training = last_training()
+        self._training = _last_training()
         self._fingerprint = _fingerprint(self.network)
         try:
             self._opened = compile_network(self.network, engine=self.engine)
@@ -109,6 +94,12 @@ def _fingerprint(network: "keras.Model") -> str:
     from tlclassify.networks.graphs import fingerprint_model
 
     return fingerprint_model(network)
+
+
+def _last_training() -> object:
+    from tlclassify.networks.cuts import last_training
+
+    return last_training()
 
 
 def _refusal(engine: str, reason: str) -> ValueError:
@@ -151,11 +142,3 @@ def check_engine(engine: Any) -> str:
         with suppress(ImportError):
             return check_engine(name)
     return KERAS
-
-
-def key_of_engine(key: str, engine: str) -> str:
-    """Return under which name outputs are kept: those of engines but Keras by a name of their own.
-
-    They differ by roundings, and so does all that is computed from them.
-    """
-    return key if engine == KERAS else f"{key}-{engine}"

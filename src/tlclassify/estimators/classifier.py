@@ -233,7 +233,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
         # What is stored is read, and nothing is added to it.
         is_stored = self.cache_dir is not None and not self._is_tuned and len(source) > _FEW_IMAGES
-        runner = reopen_runner(self, self.backbone_ if is_stored else self.model_)
+        network = self.backbone_ if is_stored else self.model_
+        runner = network if self.engine == KERAS else reopen_runner(self, network)
         if not is_stored:
             return np.concatenate(list(run_batches(runner, source, batch_size=self.batch_size)))
         running = Running(self.batch_size, self.cache_dir)

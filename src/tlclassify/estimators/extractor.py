@@ -101,7 +101,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             ("pooling", self.pooling, ("avg", "max", "flatten")),
         )
         check_type("verbose", self.verbose, int, "0 or 1")
-        check_engine(self.engine)
+        if self.engine != KERAS:
+            check_engine(self.engine)
         row = get_backbone(self.backbone)
         source = open_for_backbone(X, row, self.image_size)
         self.model_ = build_frozen(
@@ -136,7 +137,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.fit(X)
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
         running = Running(self.batch_size, self.cache_dir, self.verbose)
-        (embeddings,) = run_once([Pass(reopen_runner(self, self.model_), source, running)])
+        runner = self.model_ if self.engine == KERAS else reopen_runner(self, self.model_)
+        (embeddings,) = run_once([Pass(runner, source, running)])
         return embeddings[:]  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tlclassify._checks.parameters import close_match_hint, listed
 from tlclassify.networks.graphs import SCALING, flat_layers, inputs_of, outputs_of
 
 EVERYTHING = "all"
+_last_training = [object()]
 
 
 def cut_points(model: keras.Model) -> list[str]:
@@ -189,3 +190,17 @@ def image_size(network: keras.Model) -> tuple[int, int]:
     """Return height and width in pixels at which a network sees images."""
     height, width = inputs_of(network.get_layer(SCALING))[0].shape[1:3]
     return height, width
+
+
+def note_training() -> None:
+    """Say that weights have just been changed."""
+    _last_training[0] = object()
+
+
+def last_training() -> object:
+    """Return an object that is another one once any weights have been trained in this process.
+
+    As long as it is the same, every network computes what it did. It costs nothing to ask, where
+    a fingerprint takes longer than a network takes for an image.
+    """
+    return _last_training[0]

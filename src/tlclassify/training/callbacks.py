@@ -7,34 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlclassify.engines.runners import note_training
+from tlclassify.networks.cuts import note_training
 from tlclassify.training.loop import LOSS
 
 _PARTS_OF_A_MODEL = (keras.layers.Layer, keras.Variable, keras.optimizers.Optimizer)
-
-
-def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Return the callbacks as a list, or raise TypeError or ValueError."""
-    if callbacks is None:
-        return []
-    if not isinstance(callbacks, Sequence):
-        kind = type(callbacks).__name__
-        raise TypeError(
-            f"callbacks must be a list of keras.callbacks.Callback, or None; received {kind}."
-        )
-    for number, callback in enumerate(callbacks):
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                "callbacks must hold keras.callbacks.Callback objects only; received "
-                f"{callback!r} at place {number}."
-            )
-        if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise ValueError(  # noqa: TRY004 - it is a callback, of the wrong kind
-                "callbacks must not hold BackupAndRestore, which puts back one run of Keras's fit, "
-                "and this one has several stages. With cache_dir a fit that was killed reads what "
-                "it has stored, and with warm_start=True one that was interrupted goes on."
-            )
-    return list(callbacks)
 
 
 class WholeFit(keras.callbacks.CallbackList):  # type: ignore[misc]

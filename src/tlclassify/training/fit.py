@@ -20,6 +20,7 @@ from tlclassify.networks.cuts import (
     freeze,
     image_size,
     largest_output,
+    note_training,
     rate_factors,
     unfreeze_above,
 )
@@ -125,6 +126,7 @@ class Fit:
                 verbose=self.running.verbose,
             )
         finally:
+            note_training()
             freeze(self.network)
             prepared.release()
 

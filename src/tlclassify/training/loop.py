@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import show_progress
-from tlclassify.engines.runners import note_training
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-from tlclassify.training.optimizers import build_optimizer
-from tlclassify.training.stages import Stage, resolve_stage
+from tlclassify.training.stages import Stage, build_optimizer, resolve_stage
 
 LOSS = "categorical_crossentropy"
 _PLATEAU = {"patience": 2, "factor": 0.2}
@@ -281,7 +279,6 @@ def run_stage(
     finally:
         progress.close()
         epochs.restore()
-        note_training()
     _report_break(epochs.broken_epoch, name, trained_before=trained_before)
 
 

@@ -1,7 +1,7 @@
 """From a classifier's parameters, images and labels to a fit that is ready to run."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from tlclassify._checks.parameters import (
     check_type,
 )
 from tlclassify.activations.run import Running
-from tlclassify.engines.runners import check_engine
+from tlclassify.engines.runners import KERAS, check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
@@ -25,7 +25,6 @@ from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
 from tlclassify.networks.cuts import layers_above
 from tlclassify.networks.heads import Head, get_head
-from tlclassify.training.callbacks import check_callbacks
 from tlclassify.training.fit import Fit, Labelled
 from tlclassify.training.stages import Stage, get_stage
 
@@ -115,7 +114,7 @@ def _check_settings(
     """Check all parameters that can be checked before an image is read."""
     check_type("warm_start", clf.warm_start, bool, "True or False")
     check_type("verbose", clf.verbose, int, "0 or 1")
-    check_callbacks(clf.callbacks)
+    _check_callbacks(clf.callbacks)
     stages = {}
     if clf.head_stage is not None:
         stages["head"] = get_stage(clf.head_stage, name="head_stage")
@@ -136,12 +135,27 @@ def _check_settings(
         ("image_size", clf.image_size, Interval(1, integer=True, optional=True)),
         ("validation_fraction", clf.validation_fraction, Interval(0, 1, closed="left")),
     )
-    check_engine(clf.engine)
+    if clf.engine != KERAS:
+        check_engine(clf.engine)
     given = clf.augmentation
     layers = list(given) if isinstance(given, tuple | list) else [given]
     if layers and all(isinstance(layer, keras.layers.Layer) for layer in layers):
         return stages, None, layers
     return stages, None if given is None else get_augmentation(given), []
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if callbacks is not None:
+        check_type("callbacks", callbacks, Sequence, "a list of keras.callbacks.Callback, or None")
+    for number, callback in enumerate(callbacks or ()):
+        wanted = "a keras.callbacks.Callback"
+        check_type(f"callbacks[{number}]", callback, keras.callbacks.Callback, wanted)
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(  # noqa: TRY004 - it is a callback, of the wrong kind
+                "callbacks must not hold BackupAndRestore, which puts back one run of Keras's fit, "
+                "and this one has several stages. With cache_dir a fit that was killed reads what "
+                "it has stored, and with warm_start=True one that was interrupted goes on."
+            )
 
 
 def _check_effects(fit: Fit) -> None:

@@ -2,13 +2,14 @@
 
 from tlclassify.displays.accuracies import AccuracyAgainstTimeDisplay, AccuracyBarsDisplay
 from tlclassify.displays.confusion import ConfusionDisplay, ConfusionMatricesDisplay
-from tlclassify.displays.image_grids import HeatmapDisplay, ImageGridDisplay, PredictionGridDisplay
-from tlclassify.displays.report_curves import (
+from tlclassify.displays.curves import (
     ClassCurvesDisplay,
     CoverageDisplay,
+    LearningCurvesDisplay,
+    LearningRateDisplay,
     ReliabilityDisplay,
 )
-from tlclassify.displays.training_curves import LearningCurvesDisplay, LearningRateDisplay
+from tlclassify.displays.image_grids import HeatmapDisplay, ImageGridDisplay, PredictionGridDisplay
 
 __all__ = [
     "AccuracyAgainstTimeDisplay",

@@ -117,30 +117,3 @@ def measure_reliability(
         accuracy_intervals=wilson_intervals(n_correct, n_images, level),
         error=float(np.abs(n_correct - sums).sum() / len(confidence)),
     )
-
-
-def find_label_errors(
-    true: NDArray[np.intp], probabilities: NDArray[Any], classes: NDArray[Any]
-) -> list[LabelError]:
-    """Return likely label errors by confident learning, the likeliest first."""
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise ImportError(
-            'label_errors needs cleanlab. Install it with: pip install "tlclassify[labels]".'
-        ) from error
-    # Cleanlab is given the classes that occur only: it takes each to have examples.
-    present, given = np.unique(true, return_inverse=True)
-    if len(present) < 2:
-        raise ValueError(
-            "y must hold two classes or more for label errors; received 1. Evaluate on more images."
-        )
-    shares = probabilities[:, present].astype(np.float64) + 1e-12
-    shares /= shares.sum(axis=1, keepdims=True)
-    rows = find_label_issues(given, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
-    labels, best = classes.tolist(), probabilities.argmax(axis=1)
-    of_label, of_best = (probabilities[rows, columns[rows]].tolist() for columns in (true, best))
-    return [
-        LabelError(row, labels[true[row]], labels[best[row]], p, largest)
-        for row, p, largest in zip(rows.tolist(), of_label, of_best, strict=True)
-    ]

@@ -9,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from tlclassify._checks.parameters import (
-    COUNT,
-    check_choice,
-    check_parameters,
-    close_match_hint,
-    encode_labels,
-)
+from tlclassify._checks.parameters import COUNT, check_parameters, close_match_hint, encode_labels
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin
 from tlclassify.evaluation.text import report_text, to_plain
@@ -150,7 +144,7 @@ class EvaluationReport:
         They are the "wrong" predictions, the surest first; or all, the "unlikely" first, by the
         probability of the true label, or the "uncertain", by the lead of the likeliest label.
         """
-        check_choice("order", order, ORDERS)
+        check_parameters(("order", order, ORDERS))
         if order == "wrong":
             wrong = np.flatnonzero(self.y_true != self.y_pred)
             return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")]
@@ -222,8 +216,28 @@ class EvaluationReport:
         .. [1] C. Northcutt, L. Jiang, I. Chuang (2021), Confident learning: estimating
            uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
         """
-        true = encode_labels(self.y_true, self.classes)
-        return diagnosis.find_label_errors(true, self.probabilities, self.classes)
+        try:
+            from cleanlab.filter import find_label_issues
+        except ImportError as error:
+            raise ImportError(
+                'label_errors needs cleanlab. Install it with: pip install "tlclassify[labels]".'
+            ) from error
+        # Cleanlab is given the classes that occur only: it takes each to have examples.
+        true, p = encode_labels(self.y_true, self.classes), self.probabilities
+        present, given = np.unique(true, return_inverse=True)
+        if len(present) < 2:
+            raise ValueError(
+                "y must hold two classes or more for label errors; received 1. Evaluate on images "
+                "of more classes."
+            )
+        shares = p[:, present].astype(np.float64) + 1e-12
+        shares /= shares.sum(axis=1, keepdims=True)
+        ranked = {"return_indices_ranked_by": "self_confidence", "n_jobs": 1}
+        rows = find_label_issues(given, shares, **ranked)
+        of_label, of_suggested = p[rows, true[rows]], p[rows].max(axis=1)
+        columns = (rows, self.y_true[rows], self.y_pred[rows], of_label, of_suggested)
+        errors = zip(*(column.tolist() for column in columns), strict=True)
+        return [diagnosis.LabelError(*error) for error in errors]
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the report as one page for people, and write it to `path` where one is given.

@@ -13,7 +13,7 @@ from tlclassify.inputs.augmentation import (
     get_augmentation,
     no_views,
 )
-from tlclassify.networks.views import build_view
+from tlclassify.networks.cuts import build_view
 
 SIZE = (8, 12)
 ALL = Augmentation(

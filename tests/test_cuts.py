@@ -13,7 +13,6 @@ from tlclassify.networks.cuts import (
     find_cut,
     layers_above,
     rate_factors,
-    trains_on_images,
     unfreeze_above,
 )
 from tlclassify.networks.rows import RAW, Backbone
@@ -197,14 +196,6 @@ def test_too_many_blocks_are_answered_with_how_many_there_are(mobilenet):
     message = r"unfreeze must be at most 14, .*'mobilenet'; received 15.*'conv_pw_12_relu'.*'all'"
     with pytest.raises(ValueError, match=message):
         find_cut(mobilenet, 15)
-
-
-def test_nothing_is_stored_of_what_is_only_resized_and_scaled(tiny):
-    network = build(tiny, 16, image_size=8)
-    found = {point: trains_on_images(network, point) for point in cut_points(network)}
-    assert found.pop("images")
-    assert found.pop("scaling")
-    assert not any(found.values())
 
 
 @pytest.mark.parametrize("cut", ["images", "scaling", "one", "one_relu", "two", "pooling"])

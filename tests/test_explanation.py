@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from tlclassify.analysis.explanation import grad_cam
 from tlclassify.datasets import make_shapes
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.networks.graphs import output_at
+from tlclassify.networks.cuts import output_at
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage

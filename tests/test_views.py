@@ -26,9 +26,8 @@ from tlclassify.inputs.augmentation import (
 )
 from tlclassify.inputs.images import open_images
 from tlclassify.networks.backbones import build_backbone
-from tlclassify.networks.cuts import image_size
-from tlclassify.networks.graphs import inputs_of
-from tlclassify.networks.views import add_table, add_views
+from tlclassify.networks.cuts import add_views, image_size, inputs_of
+from tlclassify.networks.heads import add_table
 from tlclassify.training.loop import ImageInputs, StoredInputs, StoredRows
 
 SIZE = (8, 8)

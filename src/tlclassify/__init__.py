@@ -14,14 +14,9 @@ if TYPE_CHECKING:
     from tlclassify.estimators.recipes import article_classifier
     from tlclassify.evaluation import Comparison, EvaluationReport
     from tlclassify.inputs.augmentation import Augmentation
-    from tlclassify.networks.backbones import (
-        Backbone,
-        Scaling,
-        get_backbone,
-        list_backbones,
-        register_backbone,
-    )
+    from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
+    from tlclassify.networks.rows import Backbone, Scaling
     from tlclassify.persistence.exported import ExportedClassifier, load_exported
     from tlclassify.persistence.exporting import export
     from tlclassify.persistence.saving import load, save
@@ -59,14 +54,14 @@ __all__ = [
 
 _HOMES = {
     "Augmentation": "inputs.augmentation",
-    "Backbone": "networks.backbones",
+    "Backbone": "networks.rows",
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
     "ExportedClassifier": "persistence.exported",
     "FeatureExtractor": "estimators.extractor",
     "Head": "networks.heads",
     "LearningRateSearch": "analysis.learning_rates",
-    "Scaling": "networks.backbones",
+    "Scaling": "networks.rows",
     "Stage": "training.stages",
     "TransferClassifier": "estimators.classifier",
     "article_classifier": "estimators.recipes",

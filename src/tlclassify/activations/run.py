@@ -21,9 +21,8 @@ from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
 from tlclassify.inputs.images import ImageSource, read_batches
-from tlclassify.networks.cuts import cut_points, image_size
-from tlclassify.networks.graphs import check_process, fingerprint_model, output_at
-from tlclassify.networks.views import add_views
+from tlclassify.networks.cuts import add_views, check_process, cut_points, image_size, output_at
+from tlclassify.networks.fingerprints import fingerprint_model
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 PART_ROWS = 4096

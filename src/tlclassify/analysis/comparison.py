@@ -40,8 +40,8 @@ from tlclassify.evaluation.report import build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
 from tlclassify.inputs.splits import check_targets, draw_seeds, split_rows
-from tlclassify.networks.backbones import Backbone, get_backbone
-from tlclassify.networks.rows import BUILT_IN
+from tlclassify.networks.backbones import get_backbone
+from tlclassify.networks.rows import BUILT_IN, Backbone
 
 _N_STEPS = 3
 _TIMED_IMAGES, _TIMED_SECONDS = 512, 2.0

@@ -10,8 +10,7 @@ from tlclassify._checks.parameters import check_labels, close_match_hint, encode
 from tlclassify.activations.run import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.cuts import cut_points
-from tlclassify.networks.graphs import SCALING, inputs_of, output_at, outputs_of
+from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
 
 
 def grad_cam(

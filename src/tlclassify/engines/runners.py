@@ -30,7 +30,7 @@ class Runner:
     """
 
     def __init__(self, network: "keras.Model", engine: str) -> None:
-        from tlclassify.networks.graphs import narrow_layers
+        from tlclassify.networks.fingerprints import narrow_layers
 
         self.network = network
         self.asked = engine
@@ -91,7 +91,7 @@ class Runner:
 
 def _fingerprint(network: "keras.Model") -> str:
     # Not when this room is imported, which runs exported graphs without Keras too.
-    from tlclassify.networks.graphs import fingerprint_model
+    from tlclassify.networks.fingerprints import fingerprint_model
 
     return fingerprint_model(network)
 

@@ -17,9 +17,9 @@ from tlclassify.activations.run import Pass, Running, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.backbones import Backbone
-from tlclassify.networks.graphs import rebuild_network, reduce_network
+from tlclassify.networks.blueprints import rebuild_network, reduce_network
 from tlclassify.networks.heads import Head, HeadBuilder, get_head
+from tlclassify.networks.rows import Backbone
 from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage, get_stage

@@ -15,10 +15,10 @@ from tlclassify.activations.run import Pass, Running, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
-from tlclassify.networks.backbones import Backbone, get_backbone
-from tlclassify.networks.blueprints import build_frozen, open_for_backbone
-from tlclassify.networks.graphs import rebuild_network, reduce_network
+from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
+from tlclassify.networks.blueprints import rebuild_network, reduce_network
 from tlclassify.networks.heads import Head
+from tlclassify.networks.rows import Backbone
 
 
 @dataclass(eq=False, repr=False)

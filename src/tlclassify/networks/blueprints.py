@@ -3,20 +3,19 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
-from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.backbones import Backbone, build_backbone, choose_image_size, get_backbone
-from tlclassify.networks.cuts import freeze, image_size
-from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head, build_pooling
+from tlclassify.networks.backbones import build_frozen, get_backbone
+from tlclassify.networks.cuts import flat_layers, freeze
+from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head
+from tlclassify.networks.rows import Backbone
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
 
@@ -26,7 +25,8 @@ class Blueprint:
     """What a fit built its networks from, whatever its classifier's parameters say later.
 
     `weights` are those that the backbone began with, `image_size` the pixels a side at which it
-    sees the images, `dtype_policy` Keras's policy of precision; `class_counts` the images of each
+    sees the images, `dtype_policy` Keras's policy of precision,
+    by default that of now; `class_counts` the images of each
     class, of training and, where there is any, of validation.
     """
 
@@ -34,7 +34,7 @@ class Blueprint:
     weights: str | Path | None
     head: Head | HeadBuilder
     image_size: int
-    dtype_policy: str
+    dtype_policy: str = field(default_factory=lambda: str(keras.config.dtype_policy().name))
     class_counts: list[list[int]] = field(default_factory=list)
 
     @property
@@ -50,18 +50,6 @@ class Blueprint:
         if self.weights != "pretrained":
             return "unknown (that of the file passed as weights)"
         return get_backbone(self.backbone).licence or "unknown"
-
-
-def draw_blueprint(
-    backbone: str | Backbone | Callable[[Any], Any],
-    weights: str | Path | None,
-    head: Head | HeadBuilder,
-    network: keras.Model,
-) -> Blueprint:
-    """Return the blueprint of a network that has just been built from the others."""
-    head = clone(head) if isinstance(head, Head) else head
-    policy = keras.config.dtype_policy().name
-    return Blueprint(backbone, weights, head, image_size(network)[0], policy)
 
 
 def build_network_again(blueprint: Blueprint, *, image_shape: tuple[int, int, int]) -> keras.Model:
@@ -145,31 +133,17 @@ def answer_probe(
     return np.asarray(answer, dtype=np.float64)
 
 
-def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:
-    """Check images; files get the size at which the backbone will see them."""
-    source = open_images(X)
-    if not source.is_files:
-        return source
-    size = image_size or choose_image_size(row, longer_side(source))
-    return replace(source, file_shape=(size, size))
+def reduce_network(network: keras.Model) -> dict[str, Any]:
+    """Return what pickle keeps of a network: Keras's own reduction, and the user's own layers."""
+    classes = {keras.saving.get_registered_name(c): c for c in map(type, flat_layers(network))}
+    # Keras finds classes that are not registered only where it is told of them.
+    own = {name: c for name, c in classes.items() if not c.__module__.startswith("keras.")}
+    return {"reduced": network.__reduce__(), "classes": own}
 
 
-def build_frozen(
-    row: Backbone,
-    head: Head | HeadBuilder,
-    *,
-    image_shape: tuple[int, int],
-    image_size: int | None,
-    weights: str | Path | None,
-    random_state: int | None,
-) -> keras.Model:
-    """Build the network from raw images to the output at the head's cut."""
-    backbone = build_backbone(
-        row,
-        image_shape=image_shape,
-        image_size=image_size,
-        weights=weights,
-        random_state=random_state,
-    )
-    backbone.trainable = False
-    return keras.Model(backbone.input, build_pooling(head, backbone.output), name=row.name)
+def rebuild_network(state: dict[str, Any]) -> keras.Model:
+    """Return a network of its own from what `reduce_network` has kept."""
+    build, arguments = state["reduced"]
+    # Keras draws seeds for layers that have none from Python's own generator.
+    with seeded(0), keras.saving.custom_object_scope(state["classes"]):
+        return build(*arguments)

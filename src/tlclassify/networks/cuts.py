@@ -1,6 +1,8 @@
-"""Where a network can be cut in two, read off its own graph."""
+"""A network as a graph: where it can be cut in two, and what lies above and below."""
 
+import logging
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -8,10 +10,56 @@ from typing import Any
 import keras
 
 from tlclassify._checks.parameters import close_match_hint, listed
-from tlclassify.networks.graphs import SCALING, flat_layers, inputs_of, outputs_of
+from tlclassify.inputs.augmentation import N_VIEW_NUMBERS
 
 EVERYTHING = "all"
 _last_training = [object()]
+SCALING = "scaling"
+_process: list[int] = []
+
+
+def check_process() -> None:
+    """Refuse to use Keras in a process forked from one that has used it: it would wait for ever.
+
+    The first time, TensorFlow is kept from advising, from the fifth network on, against running so
+    many: it takes what Keras compiles for each for one function, defined on the same line.
+    """
+    if not _process:
+        _process.append(os.getpid())
+        logging.getLogger("tensorflow").addFilter(_is_of_interest)
+    if _process[0] != os.getpid():
+        raise RuntimeError(
+            "networks cannot run in a process forked from one that has used Keras: its threads are "
+            "gone. Start processes anew, by multiprocessing.get_context('spawn') or joblib's loky."
+        )
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return "triggered tf.function retracing" not in message or "TensorFlowTrainer" not in message
+
+
+def inputs_of(operation: Any) -> list[Any]:
+    """Return the tensors that an operation takes; an input layer takes none."""
+    if isinstance(operation, keras.layers.InputLayer):
+        return []
+    # Not `operation.input`: for a whole model inside another one, that is a tensor inside it.
+    return keras.tree.flatten(keras.Operation.input.fget(operation))  # type: ignore[no-any-return]
+
+
+def outputs_of(operation: Any) -> list[Any]:
+    """Return the tensors that an operation gives."""
+    return keras.tree.flatten(keras.Operation.output.fget(operation))  # type: ignore[no-any-return]
+
+
+def output_at(network: keras.Model, layer: str) -> keras.KerasTensor:
+    """Return the one output of a layer of this name."""
+    return outputs_of(network.get_layer(layer))[0]
+
+
+def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """Return a layer or model and all layers inside it, to which Keras has no public way."""
+    return list(layer._flatten_layers())  # noqa: SLF001
 
 
 def cut_points(model: keras.Model) -> list[str]:
@@ -128,12 +176,6 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
     return starts[-int(unfreeze)]
 
 
-def trains_on_images(network: keras.Model, cut: str) -> bool:
-    """Return whether nothing but resizing and scaling lies up to a cut: nothing is stored there."""
-    points = cut_points(network)
-    return points.index(cut) <= points.index(SCALING)
-
-
 def layers_above(network: keras.Model, cut: str) -> list[keras.layers.Layer]:
     """Return the layers above a cut, from the lowest to the highest."""
     operations = list(network.operations)
@@ -204,3 +246,31 @@ def last_training() -> object:
     a fingerprint takes longer than a network takes for an image.
     """
     return _last_training[0]
+
+
+def build_view(images: keras.KerasTensor, numbers: keras.KerasTensor) -> keras.KerasTensor:
+    """Return images, float32 in [0, 255], changed as their views say; not held to that range.
+
+    Of a view's ten numbers eight are a projective transformation from its pixels to the image's,
+    as ``keras.ops.image.affine_transform`` takes them; then what is added to each pixel, and what
+    its deviation from its channel's mean is multiplied by.
+    """
+    x = keras.ops.image.affine_transform(
+        images, numbers[:, :8], interpolation="bilinear", fill_mode="reflect"
+    )
+    added = keras.ops.reshape(numbers[:, 8], (-1, 1, 1, 1))
+    contrast = keras.ops.reshape(numbers[:, 9], (-1, 1, 1, 1))
+    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
+    # Written so that view 0 is the image itself to the last bit.
+    return x + (contrast - 1) * (x - mean) + added
+
+
+def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
+    """Return the way from images and the numbers of their views to a tensor above the scaling.
+
+    The view is taken after resizing; layers are shared with the network.
+    """
+    (resized,) = inputs_of(network.get_layer(SCALING))
+    numbers = keras.Input((N_VIEW_NUMBERS,), name="view")
+    above = keras.Model(resized, output, name=network.name)
+    return keras.Model([network.input, numbers], above(build_view(resized, numbers)))

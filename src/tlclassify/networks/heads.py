@@ -9,18 +9,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
-from tlclassify.networks.graphs import check_settings
-
-__all__ = [
-    "Head",
-    "HeadBuilder",
-    "Statistics",
-    "build_head",
-    "build_pooling",
-    "get_head",
-    "list_heads",
-    "measure_features",
-]
 
 HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor.
@@ -96,12 +84,12 @@ def list_heads() -> list[str]:
 
 
 def get_head(head: str | Head | HeadBuilder) -> Head | HeadBuilder:
-    """Return a checked head; a preset's name gives a copy of the preset."""
+    """Return a checked head; of a preset or `Head` a copy."""
     if isinstance(head, str):
-        return clone(_PRESETS[check_choice("head", head, tuple(_PRESETS))])  # type: ignore[no-any-return]
+        head = _PRESETS[check_choice("head", head, tuple(_PRESETS))]
     if isinstance(head, Head):
         _check(head)
-        return head
+        return clone(head)  # type: ignore[no-any-return]
     if callable(head):
         return head
     raise TypeError(
@@ -166,7 +154,6 @@ def build_head(
     images, by fixed numbers: one learning rate then suits every backbone. Of a user's layer this
     is a copy, so that two fits share no weights.
     """
-    check_settings()
     inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
         x = inputs
@@ -214,3 +201,22 @@ def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:
         if rate:
             x = keras.layers.Dropout(rate, name=f"hidden_{number}_dropout")(x)
     return x
+
+
+def add_table(top: keras.Model, outputs: Sequence[NDArray[np.float32]]) -> keras.Model:
+    """Return a head that looks its features up: from row numbers to class probabilities.
+
+    A batch of row numbers costs nothing to hand over, a batch of features takes a copy that is
+    slower than training a linear head on it. The head's layers are shared.
+    """
+    table = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    rows = keras.Input((), dtype="int32", name="rows")
+    lookup = keras.layers.Embedding(
+        *table.shape,
+        embeddings_initializer="zeros",
+        weights=[table],
+        trainable=False,
+        dtype="float32",
+        name="stored_features",
+    )
+    return keras.Model(rows, top(lookup(rows)))

@@ -17,7 +17,7 @@ from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import decode_labels_from_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.networks.backbones import Backbone, get_backbone, list_backbones
+from tlclassify.networks.backbones import get_backbone, list_backbones
 from tlclassify.networks.blueprints import (
     Blueprint,
     answer_probe,
@@ -25,8 +25,9 @@ from tlclassify.networks.blueprints import (
     build_network_again,
     expected_shapes,
 )
-from tlclassify.networks.graphs import flat_layers
+from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import Head, HeadBuilder
+from tlclassify.networks.rows import Backbone
 from tlclassify.persistence.manifest import Function, Manifest, encode_manifest, from_value
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import SavedFile, write_file

@@ -15,18 +15,20 @@ from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.cuts import (
+    SCALING,
+    add_views,
     cut_points,
     find_cut,
     freeze,
     image_size,
+    inputs_of,
     largest_output,
     note_training,
+    output_at,
     rate_factors,
     unfreeze_above,
 )
-from tlclassify.networks.graphs import SCALING, inputs_of, output_at
-from tlclassify.networks.heads import Head, HeadBuilder, build_head, measure_features
-from tlclassify.networks.views import add_table, add_views
+from tlclassify.networks.heads import Head, HeadBuilder, add_table, build_head, measure_features
 from tlclassify.training.callbacks import WholeFit
 from tlclassify.training.loop import (
     Examples,

@@ -21,9 +21,9 @@ from tlclassify.engines.runners import KERAS, check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
-from tlclassify.networks.backbones import get_backbone
-from tlclassify.networks.blueprints import build_frozen, draw_blueprint, open_for_backbone
-from tlclassify.networks.cuts import layers_above
+from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
+from tlclassify.networks.blueprints import Blueprint
+from tlclassify.networks.cuts import image_size, layers_above
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.fit import Fit, Labelled
 from tlclassify.training.stages import Stage, get_stage
@@ -64,7 +64,7 @@ def prepare_fit(
             weights=clf.weights,
             random_state=weights_seed,
         )
-        blueprint = draw_blueprint(clf.backbone, clf.weights, head, network)
+        blueprint = Blueprint(clf.backbone, clf.weights, head, image_size(network)[0])
     fit = Fit(
         network=network,
         head=head,

@@ -151,10 +151,10 @@ def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -
 
 def comparison_tables(comparison: Comparison) -> tuple[list[Sequence[str]], ...]:
     """Return the quality and cost of the rows that did not fail, each below a line of titles."""
-    errors = ("log loss", "calibration error")
-    speeds = ("fit, s", "extraction, images/s", "prediction, images/s", "one image, ms")
-    quality: list[Sequence[str]] = [("", "accuracy", "interval", *errors, "against the best")]
-    cost: list[Sequence[str]] = [("", *speeds, "parameters", "file, MB")]
+    judged = ("", "accuracy", "interval", "log loss", "calibration error", "against the best")
+    timed = ("fit, s", "extraction, images/s", "prediction, images/s", "one image, ms")
+    quality: list[Sequence[str]] = [judged]
+    cost: list[Sequence[str]] = [("", *timed, "parameters", "file, MB")]
     for i, row in enumerate(comparison.rows):
         if (report := row.report) is None:
             continue

@@ -142,8 +142,6 @@ def test_what_was_learnt_comes_back(trained, again):
         clf.blueprint_, backbone="tiny", head=loaded.blueprint_.head
     )
     assert repr(loaded.blueprint_.head) == repr(clf.blueprint_.head)
-    assert loaded._is_tuned
-    assert not trained._is_tuned
 
 
 def test_parameters_come_back(trained, again):

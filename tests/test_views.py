@@ -28,7 +28,7 @@ from tlclassify.inputs.images import open_images
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.cuts import add_views, image_size, inputs_of
 from tlclassify.networks.heads import add_table
-from tlclassify.training.loop import ImageInputs, StoredInputs, StoredRows
+from tlclassify.training.loop import ImageInputs, StoredInputs
 
 SIZE = (8, 8)
 FLIP = Augmentation(horizontal_flip=True)
@@ -163,15 +163,13 @@ def test_a_table_gives_what_stored_views_give():
     held_out = np.full((2, 4), 7, np.float32)
     inputs = keras.Input((4,))
     table = add_table(keras.Model(inputs, keras.layers.Identity()(inputs)), [*views, held_out])
+    numbers = StoredInputs(np.arange(15, dtype=np.int32).reshape(3, 5))
     rows = np.array([4, 0, 2, 2])
-    drawn = StoredRows(5, 3).draw(rows, np.random.default_rng(1))
+    drawn = numbers.draw(rows, np.random.default_rng(1))
     expected = StoredInputs(views).draw(rows, np.random.default_rng(1))
     np.testing.assert_array_equal(table.predict_on_batch(drawn), expected)
-    np.testing.assert_array_equal(
-        table.predict_on_batch(StoredRows(5, 3).draw(rows, None)), views[0][rows]
-    )
-    validation = StoredRows(0, first=15).draw(np.array([0, 1]), None)
-    np.testing.assert_array_equal(table.predict_on_batch(validation), held_out)
+    np.testing.assert_array_equal(table.predict_on_batch(numbers.draw(rows, None)), views[0][rows])
+    np.testing.assert_array_equal(table.predict_on_batch(np.array([15, 16], np.int32)), held_out)
     assert not table.trainable_variables
 
 

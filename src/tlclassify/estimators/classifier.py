@@ -231,20 +231,18 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "model_")
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
-        # What is stored is read, and nothing is added to it.
-        is_stored = self.cache_dir is not None and not self._is_tuned and len(source) > _FEW_IMAGES
+        # What is stored is read, and nothing is added to it. Of a fine-tuned backbone nothing is.
+        is_tuned = any(row["stage"] != "head" for row in self.history_)
+        is_stored = self.cache_dir is not None and not is_tuned and len(source) > _FEW_IMAGES
         network = self.backbone_ if is_stored else self.model_
         runner = network if self.engine == KERAS else reopen_runner(self, network)
         if not is_stored:
             return np.concatenate(list(run_batches(runner, source, batch_size=self.batch_size)))
         running = Running(self.batch_size, self.cache_dir)
         above = keras.Model(self.backbone_.output, self.model_.output)
+        parts = Pass(runner, source, running).run(write=False)
         # Called as it is: `predict` would compile it anew every time.
-        parts = [
-            keras.ops.convert_to_numpy(above(features))
-            for features in Pass(runner, source, running).run(write=False)
-        ]
-        return np.concatenate(parts)
+        return np.concatenate([keras.ops.convert_to_numpy(above(part)) for part in parts])
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image.
@@ -275,11 +273,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.temperature_ = 1.0
         # An engine would keep the last fit's networks alive.
         self._runner: Runner | None = None
-
-    @property
-    def _is_tuned(self) -> bool:
-        # What a fine-tuned backbone says of images, no other fit can use.
-        return any(row["stage"] != "head" for row in self.history_)
 
     def __copy__(self) -> "TransferClassifier":
         """Return a copy that shares the networks."""

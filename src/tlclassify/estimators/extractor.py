@@ -30,24 +30,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     Parameters
     ----------
-    backbone : str, Backbone, keras.Model or callable, default "mobilenet"
-        A registered name, as `list_backbones` shows them; a row; or a network of one's own.
-    weights : {"pretrained"}, path or None, default "pretrained"
-        The backbone's published weights, a file, or random ones.
-    image_size : int, optional
-        Pixels a side at which the backbone sees the images; as in `TransferClassifier`.
+    backbone, weights, image_size, batch_size, engine, verbose
+        As in `TransferClassifier`.
     pooling : {"avg", "max", "flatten"}, default "avg"
         How a feature map becomes a vector.
-    batch_size : int, default 64
-        Images run at once.
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
-    engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
-        What runs the network, as in `TransferClassifier`. Embeddings differ by roundings.
     random_state : int, RandomState or None
         Seed of random weights.
-    verbose : int, default 1
-        1 shows a progress bar for work of more than a second; 0 is silent.
 
     Attributes
     ----------
@@ -55,10 +45,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         uint8 RGB of shape (n, height, width, 3) to float32 (n, n_features_).
     n_features_ : int
         Width of an embedding.
-    image_shape_ : (height, width, 3)
-        What `transform` expects of arrays; files are brought to it.
-    pixel_range_ : {255, 1}
-        The value of white in floating-point pixels.
+    image_shape_, pixel_range_
+        As in `TransferClassifier`.
 
     Examples
     --------

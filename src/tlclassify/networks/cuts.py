@@ -183,13 +183,6 @@ def layers_above(network: keras.Model, cut: str) -> list[keras.layers.Layer]:
     return [item for item in operations[height + 1 :] if isinstance(item, keras.layers.Layer)]
 
 
-def largest_output(network: keras.Model, cut: str) -> int:
-    """Return the number of values in the largest output from a cut upwards, for one image."""
-    layers = [network.get_layer(cut), *layers_above(network, cut)]
-    sizes = [math.prod(tensor.shape[1:]) for layer in layers for tensor in outputs_of(layer)]
-    return int(max(sizes))
-
-
 def freeze(network: keras.Model) -> None:
     """Make no layer trainable."""
     # Keras passes over `network.trainable = False` where that is what it was already.

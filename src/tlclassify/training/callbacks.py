@@ -81,19 +81,16 @@ class WholeFit(keras.callbacks.CallbackList):  # type: ignore[misc]
                 super().on_train_end(self._logs)
         finally:
             for callback, before in zip(self.callbacks, self._before, strict=True):
-                self._clean(callback, before)
+                items = list(vars(callback).items())
+                vars(callback).clear()
+                vars(callback).update(before)
+                kept = {name: x for name, x in items if self._can_stay(x, before.get(name))}
+                vars(callback).update(kept)
 
-    def _clean(self, callback: keras.callbacks.Callback, before: dict[str, Any]) -> None:
-        """Put back what cannot be copied, and what is a model or its weights."""
-        kept = {
-            name: value
-            for name, value in vars(callback).items()
-            if (name in before and value is before[name]) or self._can_stay(value)
-        }
-        vars(callback).clear()
-        vars(callback).update(before | kept)
-
-    def _can_stay(self, value: Any) -> bool:
+    def _can_stay(self, value: Any, before: Any) -> bool:
+        """Return whether it is as it was, or can be copied and is no model or its weights."""
+        if value is before:
+            return True
         parts = keras.tree.flatten(value)
         if any(isinstance(p, _PARTS_OF_A_MODEL) or keras.ops.is_tensor(p) for p in parts):
             return False

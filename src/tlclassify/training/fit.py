@@ -22,7 +22,6 @@ from tlclassify.networks.cuts import (
     freeze,
     image_size,
     inputs_of,
-    largest_output,
     note_training,
     output_at,
     rate_factors,
@@ -36,14 +35,11 @@ from tlclassify.training.loop import (
     Inputs,
     Prepared,
     StoredInputs,
-    StoredRows,
     run_stage,
 )
 from tlclassify.training.stages import Stage, resolve_stage
 
 _ROWS_MEASURED = 10_000
-_MAX_VALIDATION_BATCH = 1024
-_VALIDATION_BATCH_BYTES = 64 * 2**20
 _STEPS_PER_EXECUTION = 10
 # While it is built, a table lies in memory up to three times.
 _TABLE_LIMIT_BYTES = 256 * 2**20
@@ -138,13 +134,13 @@ class Fit:
         if self.top is None:
             self._build_top(stored.views[0] if stored and cut == self.features else None)
         unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
-        model, inputs = self._build_trained(cut, stored)
-        n_classes = len(self.classes)
+        model, inputs, is_table = self._build_trained(cut, stored)
+        batch_size: int = stage.batch_size  # type: ignore[assignment]
         training = Examples(
             inputs[0],
             self.training.targets,
-            n_classes=n_classes,
-            batch_size=stage.batch_size,  # type: ignore[arg-type]
+            n_classes=len(self.classes),
+            batch_size=batch_size,
             sample_weight=self.training.weights,
             label_smoothing=stage.label_smoothing,
             mixing=None if stored else self.augmentation,
@@ -152,14 +148,15 @@ class Fit:
         )
         validation, factors = None, None
         if self.validation is not None:
-            n_fitting = _VALIDATION_BATCH_BYTES // (4 * largest_output(self.network, cut))
-            batch_size = max(1, min(_MAX_VALIDATION_BATCH, n_fitting))
             validation = Examples(
-                inputs[1], self.validation.targets, n_classes=n_classes, batch_size=batch_size
+                inputs[1],
+                self.validation.targets,
+                n_classes=len(self.classes),
+                batch_size=max(batch_size, self.running.batch_size),
             )
         if stage.layer_decay < 1:
             factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
-        if not isinstance(inputs[0], StoredRows):
+        if not is_table:
             return Prepared(model, stage, training, validation, rate_factors=factors)
         # The user's own callbacks are told of every batch.
         n_steps = 1 if self.callbacks else min(_STEPS_PER_EXECUTION, len(training))
@@ -205,23 +202,24 @@ class Fit:
 
     def _build_trained(
         self, cut: str, stored: Stored | None
-    ) -> tuple[keras.Model, Sequence[Inputs]]:
-        """Return what a stage trains, and what it reads in training and validation."""
+    ) -> tuple[keras.Model, Sequence[Inputs], bool]:
+        """Return what a stage trains, what it reads, and whether that are rows of a table."""
         if stored is None:
             size = image_size(self.network)
             parts = [self.training, *([self.validation] if self.validation else [])]
             inputs = [ImageInputs(part.images, self.augmentation, size) for part in parts]
-            return self._build_on_images(), inputs
-        outputs = [*stored.views, *stored.validation]
-        if (
+            return self._build_on_images(), inputs, False
+        outputs, n_views = [*stored.views, *stored.validation], len(stored.views)
+        is_table = (
             cut == self.features
             and all(type(part) is np.ndarray and part.ndim == 2 for part in outputs)
             and sum(part.nbytes for part in outputs) <= _TABLE_LIMIT_BYTES
-        ):
-            n, n_views = len(stored.views[0]), len(stored.views)
-            rows = [StoredRows(n, n_views), StoredRows(0, first=n * n_views)]
-            return add_table(self.top, outputs), rows
-        return self.part_above(cut), [StoredInputs(stored.views), StoredInputs(stored.validation)]
+        )
+        model = add_table(self.top, outputs) if is_table else self.part_above(cut)
+        if is_table:
+            ends = np.cumsum([len(part) for part in outputs])
+            outputs = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
+        return model, [StoredInputs(outputs[:n_views]), StoredInputs(outputs[n_views:])], is_table
 
     def _build_on_images(self) -> keras.Model:
         probabilities = self.top(self.network.output)

@@ -25,7 +25,7 @@ PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
 
 @dataclass(frozen=True)
 class StoredInputs:
-    """What an epoch reads at a cut: one of each image's stored views, arrays of shape (n, ...)."""
+    """What is read at a cut: one of each image's stored views, or that view's row in a table."""
 
     views: Sequence[NDArray[Any]]
 
@@ -34,25 +34,10 @@ class StoredInputs:
         if rng is None or len(self.views) == 1:
             return self.views[0][rows]
         drawn = rng.integers(len(self.views), size=len(rows))
-        first = self.views[0]
-        batch = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+        batch = np.empty((len(rows), *self.views[0].shape[1:]), self.views[0].dtype)
         for number, view in enumerate(self.views):
             batch[drawn == number] = view[rows[drawn == number]]
         return batch
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Row numbers of stored views that lie in the network itself: `first` + view * n + image."""
-
-    n_images: int
-    n_views: int = 1
-    first: int = 0
-
-    def draw(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> NDArray[np.int32]:
-        """Return the row of each image in a view drawn for it; without rng, in view 0."""
-        views = 0 if rng is None else self.n_images * rng.integers(self.n_views, size=len(rows))
-        return (self.first + views + rows).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -74,7 +59,7 @@ class ImageInputs:
         return images, views
 
 
-Inputs = StoredInputs | StoredRows | ImageInputs
+Inputs = StoredInputs | ImageInputs
 
 
 @dataclass(eq=False, repr=False)

@@ -66,10 +66,10 @@ def prepare_fit(
         )
         blueprint = Blueprint(clf.backbone, clf.weights, head, image_size(network)[0])
     fit = Fit(
-        network=network,
-        head=head,
-        blueprint=replace(blueprint, class_counts=counts),
-        classes=classes,
+        network,
+        head,
+        replace(blueprint, class_counts=counts),
+        classes,
         training=parts[0],
         validation=parts[1] if len(parts) > 1 else None,
         augmentation=augmentation,
@@ -78,9 +78,9 @@ def prepare_fit(
         seed=seed,
         running=Running(clf.batch_size, clf.cache_dir, clf.verbose, clf.engine),
         callbacks=clf.callbacks or (),
-        top=clf.head_ if goes_on else None,
-        history=list(clf.history_) if goes_on else [],
     )
+    if goes_on:
+        fit.top, fit.history = clf.head_, list(clf.history_)
     _check_effects(fit)
     return fit
 
@@ -126,10 +126,7 @@ def _check_settings(
     if clf.fine_tune_stage is not None:
         stages["fine_tune"] = get_stage(clf.fine_tune_stage, name="fine_tune_stage")
     if not stages:
-        raise ValueError(
-            "head_stage and fine_tune_stage must not both be None; received None twice. Pass a "
-            "Stage as one of them."
-        )
+        raise ValueError("head_stage or fine_tune_stage must be a Stage; received None twice.")
     check_parameters(
         ("batch_size", clf.batch_size, COUNT),
         ("image_size", clf.image_size, Interval(1, integer=True, optional=True)),
@@ -160,21 +157,20 @@ def _check_callbacks(callbacks: Any) -> None:
 
 def _check_effects(fit: Fit) -> None:
     """Refuse settings that would change nothing; warn of those that a grid may bring together."""
+    linear = isinstance(fit.head, Head) and not fit.head.hidden_units
     for name in ("activation", "batch_norm"):
-        linear = isinstance(fit.head, Head) and not fit.head.hidden_units
-        if linear and getattr(fit.head, name) != getattr(Head(), name):
+        if linear and (value := getattr(fit.head, name)) != getattr(Head(), name):
             warnings.warn(
-                f"head__{name}={getattr(fit.head, name)!r} has no effect on a head without hidden "
-                "layers. Set head__hidden_units.",
+                f"head__{name}={value!r} has no effect on a head without hidden layers. Set "
+                "head__hidden_units.",
                 stacklevel=4,
             )
     for name, cut in fit.cuts.items():
         unfrozen = any(layer.weights for layer in layers_above(fit.network, cut))
-        for setting, neutral in (("layer_decay", 1), ("batch_norm", "frozen")):
-            value = getattr(fit.stages[name], setting)
-            if value != neutral and not unfrozen:
+        for setting, none in (("layer_decay", 1), ("batch_norm", "frozen")):
+            if not unfrozen and (value := getattr(fit.stages[name], setting)) != none:
                 raise ValueError(
-                    f"{name}_stage__{setting} must be {neutral!r} where a stage unfreezes nothing "
+                    f"{name}_stage__{setting} must be {none!r} where a stage unfreezes nothing "
                     f"under the head; received {value!r}, which would have no effect. Set "
                     f"{name}_stage__unfreeze."
                 )

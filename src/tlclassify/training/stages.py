@@ -39,11 +39,11 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     epochs : int, default 100
-        Passes over the training images at most; `patience` may end a stage earlier.
+        Passes over the training images at most.
     unfreeze : int, float or str, default 0
-        What is trained beside the head. 0: nothing; an integer: that many blocks from the top;
-        a float between 0 and 1: that fraction of the blocks; "all": the whole backbone; a layer's
-        name: everything above it. What lies below is run once per image.
+        What is trained beside the head. An integer: that many blocks from the top; a float
+        between 0 and 1: that fraction of the blocks; "all": the whole backbone; a layer's name:
+        everything above it. What lies below is run once per image.
     learning_rate : float, optional
         At its highest. None: 2e-3 for the head alone, else 3e-4.
     schedule : {"plateau", "plateau_article", "cosine", "constant"}, default "plateau"
@@ -56,18 +56,16 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     optimizer : {"adamw", "adam", "sgd"}, default "adamw"
         By Keras's names; "sgd" has momentum 0.9.
     weight_decay : float, optional
-        Decoupled: each step takes `learning_rate` times this share of every kernel; biases and
-        batch normalisation are left alone. None: with "adamw" 1.0 for the head alone, whose
-        weights then stay below about 1, else 0.05; 0.0 with the others.
+        Decoupled: each step takes `learning_rate` times this share of every kernel, and nothing
+        of biases and batch normalisation. None: with "adamw" 1.0 for the head alone, else 0.05;
+        0.0 with the others.
     patience : int or None, default 5
-        Epochs without improvement after which the stage ends; None: all epochs are run. The
-        best epoch's weights are kept either way, and with validation those before the stage if
-        they were better still. An improvement is a validation loss (training loss where there is no
-        validation) lower by more than 0.001.
+        Epochs after which the stage ends without a validation loss (without validation, a training
+        loss) lower by more than 0.001; None: all epochs are run. The best epoch's weights are kept
+        either way, and with validation those before the stage if they were better still.
     batch_norm : {"frozen", "train"}, default "frozen"
-        Whether the backbone's batch normalisation stays as it was trained, or follows the
-        images: its statistics, scale and offset. The head's own is always trained. "train" is an
-        error where nothing is unfrozen, as is a `layer_decay` below 1.
+        Whether the backbone's batch normalisation stays as it was trained, or follows the images:
+        its statistics, scale and offset. The head's own is always trained.
     layer_decay : float in (0, 1], default 1.0
         Each block's learning rate over that of the block above it; the head has the full one.
         Weight decay, a share of the learning rate, is lowered with it.

@@ -95,17 +95,6 @@ def _as_in_the_fit(blueprint: Blueprint) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def expected_shapes(head: Head, n_features: int, n_classes: int) -> list[tuple[int, ...]]:
-    """Return the shapes of the weights that `build_head` gives a head, in their order."""
-    shapes: list[tuple[int, ...]] = []
-    n_inputs = n_features
-    for units in head.hidden_units:
-        shapes += [(n_inputs, units), (units,)]
-        shapes += [(units,)] * 4 if head.batch_norm else []
-        n_inputs = units
-    return [*shapes, (n_inputs, n_classes), (n_classes,)]
-
-
 def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return one image, always the same for a shape: slanted stripes, another in each channel.
 

@@ -19,8 +19,6 @@ from tlclassify.engines.rows import AUTO, open_engine
 from tlclassify.engines.runtimes import Engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
-_SUFFIXES = (".onnx", ".xml")
-
 
 class ExportedClassifier:
     """A fitted classifier that is run by ONNX Runtime or OpenVINO; made by `load_exported`.
@@ -36,9 +34,7 @@ class ExportedClassifier:
     metadata_ : ExportMetadata
         All that the file says of itself, the backbone and its licence too.
     engine_ : {"openvino", "openvino_bfloat16", "onnxruntime"}
-        What runs the graph.
     batch_size : int
-        Images run through the graph at once.
     """
 
     def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
@@ -64,7 +60,7 @@ class ExportedClassifier:
         ----------
         X : array-like
             Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
-            floating point in the range seen in `fit`; or n file paths.
+            floating point in the range seen in `fit`, h and w as in `fit`; or n file paths.
 
         Returns
         -------
@@ -73,10 +69,8 @@ class ExportedClassifier:
 
         Raises
         ------
-        ValueError, TypeError
-            If the images are not as above, or arrays have another height or width than in `fit`.
-        OSError
-            If image files cannot be read, all of them named.
+        ValueError, TypeError, OSError
+            If the images are not as above; if files cannot be read, all of them named.
         """
         batches = read_batches(self._open(X), self.batch_size)
         return np.concatenate([self._engine.predict_on_batch(batch) for batch in batches])
@@ -107,7 +101,7 @@ class ExportedClassifier:
         y : array-like of shape (n,)
             Their labels.
         sample_weight : array-like of shape (n,), optional
-            Weights of the images, zero or more.
+            Weights of the images, finite, zero or more.
 
         Returns
         -------
@@ -116,8 +110,7 @@ class ExportedClassifier:
         Raises
         ------
         ValueError, TypeError
-            If there are not as many labels and weights as images, labels are of another type than
-            `classes_`, or weights are negative or not finite.
+            If they are not as above, or labels are of another type than `classes_`.
         """
         n_samples = len(self._open(X))
         labels, weights = check_labels(y, n_samples=n_samples), None
@@ -135,11 +128,7 @@ class ExportedClassifier:
 
 
 def load_exported(
-    path: str | Path,
-    *,
-    engine: str = AUTO,
-    batch_size: int = 32,
-    n_threads: int | None = None,
+    path: str | Path, *, engine: str = AUTO, batch_size: int = 32, n_threads: int | None = None
 ) -> ExportedClassifier:
     """Load what `export` has written, without Keras and TensorFlow.
 
@@ -149,25 +138,20 @@ def load_exported(
     ----------
     path : path
         An ``.onnx`` file; or the ``.xml`` file of OpenVINO with its ``.bin`` file beside it.
-    engine : {"auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "auto"
+    engine : {"auto", "openvino", "openvino_bfloat16", "onnxruntime"}
         What runs it; "auto": OpenVINO where it is installed, which runs both kinds of files, else
         ONNX Runtime. bfloat16 needs a processor that has it.
-    batch_size : int, default 32
+    batch_size : int
         Images run through the graph at once.
     n_threads : int, optional
         Processor cores that it uses; by default all.
-
-    Returns
-    -------
-    ExportedClassifier
 
     Raises
     ------
     FileNotFoundError
         If there is no such file, or it lacks the file that belongs to it.
     ValueError
-        If it is none that `export` has written, a parameter is not as above, or the processor lacks
-        what the engine computes with.
+        If it is none that `export` has written, or a parameter is not as above.
     ImportError
         If the engine is not installed.
 
@@ -185,10 +169,10 @@ def load_exported(
         ("batch_size", batch_size, COUNT),
         ("n_threads", n_threads, Interval(1, integer=True, optional=True)),
     )
-    if path.suffix not in _SUFFIXES:
+    if path.suffix not in {".onnx", ".xml"}:
         raise ValueError(
-            f"path must end in {' or '.join(_SUFFIXES)}; received {str(path)!r}. LiteRT files and "
-            "SavedModel folders are run by their own runtimes."
+            f"path must end in .onnx or .xml; received {str(path)!r}. LiteRT files and SavedModel "
+            "folders are run by their own runtimes."
         )
     *_, last = files = list_files(path)
     for file in files:

@@ -17,8 +17,6 @@ from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
 from tlclassify.persistence.exported import list_files
 
-__all__ = ["export"]
-
 _BATCH_SIZE = 32
 
 
@@ -33,20 +31,19 @@ def export(
     """Write a fitted classifier for other runtimes: raw uint8 images to probabilities.
 
     The file holds the class names and the image size too, so `load_exported` needs nothing else.
-    It appears under its name only when it is whole, and replaces an older export only then. What a
-    process that is killed at that moment had moved aside is in a folder beside it whose name begins
-    with a dot and ends in ``.tmp``.
+    It appears under its name, in place of an older export, only when it is whole. What a process
+    killed at that moment had moved aside is in a hidden folder beside it, ``.*.tmp``.
 
     Parameters
     ----------
     clf : TransferClassifier
         Fitted; it stays as it is.
     path : path
-        Where to: ``.onnx`` for ONNX, ``.xml`` for OpenVINO (a ``.bin`` file comes to lie beside
-        it), ``.tflite`` for LiteRT, a folder for a SavedModel.
+        Ends in ``.onnx`` for ONNX, in ``.xml`` for OpenVINO, which puts a ``.bin`` file beside it,
+        in ``.tflite`` for LiteRT; a SavedModel is a folder.
     format : {"onnx", "openvino", "litert", "saved_model"}, optional
         By default what the path ends in says.
-    precision : {"float32", "float16", "int8"}, default "float32"
+    precision : {"float32", "float16", "int8"}
         In which weights are kept. float16 halves the file and is computed in float32. int8 is
         computed in, too: smaller and faster still, at a cost in accuracy that is to be measured.
         ONNX and LiteRT have all three, OpenVINO the first two, a SavedModel the first.
@@ -61,16 +58,13 @@ def export(
 
     Raises
     ------
-    TypeError, sklearn.exceptions.NotFittedError
-        If `clf` is no fitted TransferClassifier.
-    ValueError
-        If a parameter is not as above; or the network computes in less than float32, or has nothing
-        that ONNX would compute in int8.
+    TypeError, NotFittedError, ValueError
+        If a parameter is not as above, or the network computes in less than float32, or has
+        nothing that ONNX would compute in int8.
     ImportError
         If the format needs a package that is not installed, a later Keras or another backend.
     OSError
-        If the file cannot be written, or would replace what is not from an export: a folder, or
-        a ``.bin`` file beside an ``.xml``. What there was is left as it is.
+        If the file cannot be written, or would replace what is not from an export.
 
     Examples
     --------
@@ -83,22 +77,21 @@ def export(
     'shapes.onnx'
     """
     check_fitted(clf)
-    path, X = Path(path), calibration_images
+    path, images = Path(path), None
     chosen = _choose_format(format, path)
     check_choice("precision", precision, chosen.precisions)
     # ONNX Runtime is what measures the ranges and writes the quantized graph.
     quantizer = ("onnxruntime",) if (chosen.name, precision) == ("onnx", "int8") else ()
     check_format(chosen, f"format={chosen.name!r}", also=quantizer)
-    if (X is None) == (precision == "int8"):
+    if (calibration_images is None) == (precision == "int8"):
         raise ValueError(
             "calibration_images must be images for precision='int8', a hundred or more of those "
-            f"that clf was fitted on, and None for any other; received {type(X).__name__} for "
-            f"precision={precision!r}."
+            "that clf was fitted on, and None for any other; received "
+            f"{type(calibration_images).__name__} for precision={precision!r}."
         )
-    images = None
-    if X is not None:
+    if calibration_images is not None:
         name = "calibration_images"
-        source = reopen_images(X, clf.image_shape_, clf.pixel_range_, name=name)
+        source = reopen_images(calibration_images, clf.image_shape_, clf.pixel_range_, name=name)
         images = partial(read_batches, source, _BATCH_SIZE)
     labels, dtype_name = encode_labels_as_json(clf.classes_)
     metadata = ExportMetadata(
@@ -118,33 +111,23 @@ def export(
 
 def _choose_format(name: str | None, path: Path) -> Format:
     """Return the format of this name, or the one whose files end as the path does."""
-    if name is None:
-        for row in FORMATS:
-            if row.suffix == path.suffix:
-                return row
-        suffixes = ", ".join(row.suffix for row in FORMATS if row.suffix)
+    rows = {row.name: row for row in FORMATS}
+    by_suffix = {row.suffix: row.name for row in FORMATS}
+    word = by_suffix.get(path.suffix) if name is None else check_choice("format", name, [*rows])
+    if word is None or rows[word].suffix not in {"", path.suffix}:
         raise ValueError(
-            f"path must end in {suffixes}, or in nothing for the folder of a SavedModel; received "
-            f"{str(path)!r}. Or pass format=."
+            f"path must end in {', '.join(filter(None, by_suffix))} as the format does, or in "
+            f"nothing for the folder of a SavedModel; received {str(path)!r} for format={name!r}."
         )
-    check_choice("format", name, [row.name for row in FORMATS])
-    chosen = next(row for row in FORMATS if row.name == name)
-    if chosen.suffix not in {"", path.suffix}:
-        raise ValueError(
-            f"path must end in {chosen.suffix} for format={name!r}; received {str(path)!r}. Pass "
-            f"{path.with_suffix(chosen.suffix).name!r}."
-        )
-    return chosen
+    return rows[word]
 
 
 @contextmanager
 def put_in_place(path: Path, *, is_folder: bool) -> Iterator[Path]:
-    """Yield where to write an export; it takes the place of an older one when it is whole.
-
-    A folder, or an ``.xml`` with its ``.bin``, takes several steps: the old parts go, the weights
-    first, and the new ones come, the weights last. So no two files are ever there under their names
-    that do not belong together, whenever the process is killed.
-    """
+    """Yield where to write an export; it takes the place of an older one when it is whole."""
+    # A folder, or an .xml with its .bin, takes several steps: the old parts go, the weights first,
+    # and the new ones come, the weights last. So no two files that do not belong together are ever
+    # there under their names, whenever the process is killed.
     parts = [path.name] if is_folder else [file.name for file in list_files(path)]
     _check_place(path, parts, is_folder=is_folder)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tlclassify._checks.parameters import check_type
 from tlclassify.analysis.evaluate import list_versions
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
@@ -17,11 +18,7 @@ def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
     """Check that a report is one of this classifier, and that there is a card to put it in."""
     if report is None:
         return
-    if not isinstance(report, EvaluationReport):
-        raise TypeError(
-            f"report must be an EvaluationReport or None; received {type(report).__name__}. Make "
-            "one with evaluate(clf, X_test, y_test)."
-        )
+    check_type("report", report, EvaluationReport, "an EvaluationReport or None")
     if not card:
         raise ValueError("report must be None without a card; received one. Pass card=True too.")
     if not np.array_equal(report.classes, clf.classes_):
@@ -33,15 +30,36 @@ def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
 
 def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None = None) -> str:
     """Return a model card in Markdown; without a report it says that there are no figures."""
-    counts = clf.blueprint_.class_counts
+    blueprint, (height, width, _) = clf.blueprint_, clf.image_shape_
+    stages = dict.fromkeys(row["stage"] for row in clf.history_)
+    model = [
+        ("Backbone", blueprint.backbone_name),
+        ("Published in", get_backbone(blueprint.backbone).paper or "unknown"),
+        ("Licence of the pretrained weights", blueprint.weights_licence),
+        ("Head", blueprint.head),
+        ("Weights", f"{clf.model_.count_params():,}"),
+        ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
+        ("Precision", blueprint.dtype_policy),
+        ("Trained in", f"{len(clf.history_):,} epochs of {' and '.join(stages)}"),
+        ("Temperature", f"{clf.temperature_:.4g}"),
+        ("Written", datetime.now(timezone.utc).date().isoformat()),
+    ]
+    counts = blueprint.class_counts
+    n_training, *n_validation = map(sum, counts)
+    held_out = f", and {n_validation[0]:,} to choose the best epoch" if n_validation else ""
+    pixels = f"RGB of {height} x {width} pixels; in floating point, white is {clf.pixel_range_}"
     titles = ("class", "training", "validation")[: 1 + len(counts)]
-    by_class = zip(clf.classes_.tolist(), *counts, strict=True)
-    params = sorted(clf.get_params(deep=False).items())
+    by_class = _table(titles, zip(clf.classes_.tolist(), *counts, strict=True))
+    params = [(name, repr(value)) for name, value in sorted(clf.get_params(deep=False).items())]
     sections = {
-        "Model": _table(("", ""), _model_rows(clf)),
-        "Training data": [_data_line(clf), "", *_table(titles, by_class)],
+        "Model": _table(("", ""), model),
+        "Training data": [
+            f"Trained on {n_training:,} images{held_out}. Images are {pixels}.",
+            "",
+            *by_class,
+        ],
         "Evaluation": _figures(report),
-        "Configuration": _table(("parameter", "value"), [(k, repr(v)) for k, v in params]),
+        "Configuration": _table(("parameter", "value"), params),
         "Versions": _table(("", "version"), list_versions().items()),
     }
     lines = [f"# Classifier of {len(clf.classes_):,} classes on {_cell(clf.backbone_.name)}", ""]
@@ -61,59 +79,9 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _model_rows(clf: TransferClassifier) -> list[tuple[str, Any]]:
-    blueprint = clf.blueprint_
-    stages = dict.fromkeys(row["stage"] for row in clf.history_)
-    return [
-        ("Backbone", blueprint.backbone_name),
-        ("Published in", get_backbone(blueprint.backbone).paper or "unknown"),
-        ("Licence of the pretrained weights", blueprint.weights_licence),
-        ("Head", blueprint.head),
-        ("Weights", f"{clf.model_.count_params():,}"),
-        ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
-        ("Precision", blueprint.dtype_policy),
-        ("Trained in", f"{len(clf.history_):,} epochs of {' and '.join(stages)}"),
-        ("Temperature", f"{clf.temperature_:.4g}"),
-        ("Written", datetime.now(timezone.utc).date().isoformat()),
-    ]
-
-
-def _data_line(clf: TransferClassifier) -> str:
-    height, width, _ = clf.image_shape_
-    n_training, *n_validation = map(sum, clf.blueprint_.class_counts)
-    held_out = f", and {n_validation[0]:,} to choose the best epoch" if n_validation else ""
-    pixels = f"RGB of {height} x {width} pixels; in floating point, white is {clf.pixel_range_}"
-    return f"Trained on {n_training:,} images{held_out}. Images are {pixels}."
-
-
 def _figures(report: EvaluationReport | None) -> list[str]:
     if report is None:
         return ["No figures were given: `save(clf, path, card=True, report=evaluate(clf, X, y))`."]
-    ranks = [(f"Top-{k} accuracy", f"{v:.3f}") for k, v in report.top_k_accuracy.items() if k > 1]
-    overall = [
-        ("Accuracy", _estimate(report.accuracy, report.accuracy_interval)),
-        *ranks,
-        ("Log loss", f"{report.log_loss:.3f}"),
-        ("Calibration error", f"{report.calibration_error:.3f}"),
-    ]
-    by_class = zip(
-        report.class_names,
-        map(_estimate, report.precision, report.precision_intervals),
-        map(_estimate, report.recall, report.recall_intervals),
-        [f"{f1:.3f}" for f1 in report.f1],
-        report.support,
-        strict=True,
-    )
-    level = f"{100 * report.confidence_level:g} %"
-    return [
-        f"On {report.n_samples:,} images, {report.origin.created[:10]}. Wilson intervals, {level}.",
-        "",
-        *_table(("", ""), overall),
-        "",
-        *_table(("class", "precision", "recall", "F1", "images"), by_class),
-    ]
-
-
-def _estimate(value: float, limits: Sequence[float]) -> str:
-    low, high = limits
-    return f"{value:.3f}" + ("" if np.isnan(low) else f" ({low:.3f} to {high:.3f})")
+    # Set in by four, it is text as it stands, whatever is in the names of classes.
+    table = [f"    {line}".rstrip() for line in str(report).splitlines()]
+    return [f"Measured on {report.origin.created[:10]}, with an interval by Wilson.", "", *table]

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -23,16 +24,19 @@ from tlclassify.networks.blueprints import (
     answer_probe,
     build_head_again,
     build_network_again,
-    expected_shapes,
 )
 from tlclassify.networks.cuts import flat_layers
-from tlclassify.networks.heads import Head, HeadBuilder
+from tlclassify.networks.heads import Head, HeadBuilder, Statistics
 from tlclassify.networks.rows import Backbone
-from tlclassify.persistence.manifest import Function, Manifest, encode_manifest, from_value
 from tlclassify.persistence.model_card import build_model_card, check_report
-from tlclassify.persistence.saved_file import SavedFile, write_file
-
-__all__ = ["load", "save"]
+from tlclassify.persistence.saved_file import (
+    Function,
+    Manifest,
+    SavedFile,
+    encode_manifest,
+    from_value,
+    write_file,
+)
 
 _BACKBONE, _STANDARDIZATION, _HEAD = "backbone", "standardization", "head"
 # Room for convolutions that a GPU computes in 19 bits; half precision gets more.
@@ -59,18 +63,16 @@ def save(
         layer or a model, the weights are kept, and `load` takes the rest as its argument.
     path : path
         Of the file; its folder is made if need be. Any suffix will do; ours is ``.tlc``.
-    card : bool, default False
+    card : bool
         Whether to write a model card beside it, in Markdown, at `path` with ``.md`` appended.
     report : EvaluationReport, optional
         For the card: how good the classifier is.
 
     Raises
     ------
-    TypeError, sklearn.exceptions.NotFittedError
-        If `clf` is no fitted TransferClassifier, or has parameters that no file holds.
-    ValueError
-        If `clf` is beyond the limits of a file or answers with NaN, or if `report` is of other
-        classes or comes without a card.
+    TypeError, NotFittedError, ValueError
+        If `clf` has parameters that no file holds, or answers with NaN; if another parameter is
+        not as above, or `report` is of other classes or comes without a card.
     OSError
         If the file cannot be written.
 
@@ -110,10 +112,8 @@ def load(
 ) -> TransferClassifier:
     """Read a classifier that `save` wrote, and hold it against what it answered then.
 
-    The networks are built from the registry of backbones and filled with the file's numbers.
-    Nothing in the file is run, and no more memory is taken than for the backbone that it names, for
-    the file itself, and for classifying one image; what your own `backbone` or `head` takes is its
-    own affair.
+    Nothing in the file is run, and no more memory is taken than for the registered backbone that it
+    names, or the one that you pass, for the file itself, and for classifying one image.
 
     Parameters
     ----------
@@ -130,12 +130,12 @@ def load(
 
     Raises
     ------
-    FileNotFoundError, IsADirectoryError
+    OSError
         If there is no file of this name.
     ValueError
-        For whatever else is wrong: the file is damaged or none of ours, of another format, beyond
-        the limits; its backbone is not registered or has other weights; `backbone` or `head` is
-        missing, or is not asked for; or the classifier answers differently.
+        If the file is damaged, none of ours or of another format; if its backbone is not registered
+        or has other weights; if `backbone` or `head` is missing, or is not asked for; or if the
+        classifier answers differently.
     """
     path = Path(path)
     with _refusing(path, _DAMAGE):
@@ -199,11 +199,10 @@ def _refusing(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]
 
 def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
     """Return a part as the file says, or as the caller gives it where the file cannot say."""
-    is_own = isinstance(saved, Function)
+    allowed, is_own = "None, because the file says itself how it is built", False
+    if isinstance(saved, Function):
+        allowed, is_own = f"what the fit was given as {word}, once {saved.name[:100]!r}", True
     if is_own != (given is not None):
-        allowed = "None, because the file says itself how it is built"
-        if is_own:
-            allowed = f"what the fit was given as {word}, once {saved.name[:100]!r}"
         raise ValueError(
             f"{word} must be {allowed}; received {type(given).__name__} for {str(path)!r}."
         )
@@ -223,15 +222,15 @@ def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Mo
     _fill(network, _BACKBONE, file)
     features_shape, n_classes = network.output.shape[1:], len(manifest.classes)
     if isinstance(blueprint.head, Head):
-        expected = expected_shapes(blueprint.head, features_shape[-1], n_classes)
-        if file.shapes(_HEAD) != expected:
+        widths = [features_shape[-1], *blueprint.head.hidden_units, n_classes]
+        if [shape for shape in file.shapes(_HEAD) if len(shape) == 2] != [*pairwise(widths)]:
             raise ValueError("it has arrays for the head that do not fit the head's layers")
-    statistics = [*file.read(_STANDARDIZATION)]
+    statistics = tuple(file.read(_STANDARDIZATION)) or None
     top = build_head_again(
         blueprint,
         features_shape=features_shape,
         n_classes=n_classes,
-        statistics=(statistics[0], statistics[1]) if statistics else None,
+        statistics=cast("Statistics | None", statistics),
     )
     _fill(top, _HEAD, file)
     return network, top
@@ -239,14 +238,7 @@ def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Mo
 
 def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
     """Give a network the weights in the file."""
-    shapes = file.shapes(part)
-    if [tuple(weight.shape) for weight in model.weights] != shapes:
-        raise ValueError(
-            f"its {part} has {len(shapes)} arrays of other shapes than the {len(model.weights)} "
-            "weights of the network that is built here by that name"
-        )
-    for array, variable in zip(file.read(part), model.weights, strict=True):
-        variable.assign(array)
+    model.set_weights([*file.read(part)])
     for layer in flat_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             # It computes with copies of its weights.

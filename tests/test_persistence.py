@@ -353,15 +353,6 @@ def test_many_epochs_and_classes_fit_into_a_file(trained, again):
     assert again(clf).history_ == clf.history_
 
 
-def with_head(hidden_units):
-    def change(clf):
-        changed = copy.copy(clf)
-        changed.blueprint_ = replace(clf.blueprint_, head=Head(hidden_units))
-        return changed
-
-    return change
-
-
 def with_spoilt_weights(clf):
     changed = copy.deepcopy(clf)
     changed.head_.set_weights([np.nan * values for values in clf.head_.get_weights()])

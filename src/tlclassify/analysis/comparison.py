@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -53,7 +54,7 @@ _COSTS = [field.name for field in fields(ComparisonRow)[3:]]
 
 @dataclass(frozen=True)
 class _Task:
-    """Images and labels to fit on and to judge by, and the folder of finished rows, if any."""
+    """Images and labels to fit on and to judge by, and where finished rows are kept, if at all."""
 
     X: Any
     labels: NDArray[Any]
@@ -61,8 +62,18 @@ class _Task:
     labels_test: NDArray[Any]
     classes: NDArray[Any]
     folds: list[tuple[NDArray[Any], NDArray[Any]]] | None
-    confidence_level: float
-    folder: Path | None
+    confidence_level: float = 0.95
+    cache_dir: str | Path | None = None
+
+    @cached_property
+    def _name(self) -> str:
+        """What is the same only for the same images, labels, folds and versions."""
+        pairs = [[part.tolist() for part in pair] for pair in self.folds or ()]
+        digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs}".encode())
+        for images, labels in ((self.X, self.labels), (self.X_test, self.labels_test)):
+            digest.update(open_images(images).digests().tobytes())
+            digest.update(repr(labels.tolist()).encode())
+        return digest.hexdigest()
 
     def read_row(self, name: str, clf: TransferClassifier) -> ComparisonRow | None:
         """Return the row that an equal classifier left, or None."""
@@ -108,13 +119,14 @@ class _Task:
         settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
         text = repr(sorted((name, repr(value)) for name, value in settings.items()))
         is_lasting = " at 0x" not in text and "..." not in text
-        if self.folder is None or not is_lasting or get_backbone(clf.backbone) not in BUILT_IN:
+        if self.cache_dir is None or not is_lasting or get_backbone(clf.backbone) not in BUILT_IN:
             return None
         weights = Path(str(clf.weights))
         if weights.is_file():
             status = weights.stat()
             text += f" {status.st_size} {status.st_mtime_ns}"
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.row"
+        name = f"{hashlib.sha256(text.encode()).hexdigest()}.row"
+        return Path(self.cache_dir) / "comparisons" / self._name / name
 
 
 def compare_backbones(
@@ -188,13 +200,9 @@ def compare_backbones(
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
     classifiers = _name_rows(names, template, cache_dir=cache_dir, verbose=max(verbose - 1, 0))
     task = _open_task(
-        *(X, y, X_test, y_test),
-        cv=cv,
-        fraction=test_fraction,
-        seed=split_seed,
-        confidence_level=confidence_level,
-        cache_dir=cache_dir,
+        X, y, X_test=X_test, y_test=y_test, cv=cv, fraction=test_fraction, seed=split_seed
     )
+    task = replace(task, confidence_level=confidence_level, cache_dir=cache_dir)
     rows: list[ComparisonRow] = []
     total = _N_STEPS * len(classifiers)
     with show_progress(total, "", unit="step", verbose=verbose) as progress:
@@ -225,8 +233,7 @@ def _name_rows(
         whole = isinstance(part, TransferClassifier)
         clf = clone(part) if whole else clone(template).set_params(backbone=part)
         clf.set_params(cache_dir=clf.cache_dir or cache_dir, verbose=verbose)
-        backbone = get_backbone(clf.backbone).name
-        name = str(key) if is_named else backbone
+        name = str(key) if is_named else get_backbone(clf.backbone).name
         copies = sum(other.partition(" #")[0] == name for other in classifiers)
         classifiers[f"{name} #{copies + 1}" if copies else name] = clf
     return classifiers
@@ -279,16 +286,7 @@ def _measure_rate(runner: Runner, source: ImageSource, batch_size: int) -> float
 
 
 def _open_task(
-    X: Any,
-    y: ArrayLike,
-    X_test: Any,
-    y_test: ArrayLike | None,
-    *,
-    cv: Any,
-    fraction: float,
-    seed: int,
-    confidence_level: float,
-    cache_dir: str | Path | None,
+    X: Any, y: ArrayLike, *, X_test: Any, y_test: Any, cv: Any, fraction: float, seed: int
 ) -> _Task:
     """Check images and labels, and split them where there is nothing else to judge by."""
     if (X_test is None) != (y_test is None):
@@ -312,12 +310,4 @@ def _open_task(
         test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
         labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
         encode_labels(labels_test, classes, name="y_test", source="seen in y")
-    folder = None
-    if cache_dir is not None:
-        pairs = [[part.tolist() for part in pair] for pair in folds or ()]
-        digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs}".encode())
-        for images, names in ((X, labels), (X_test, labels_test)):
-            digest.update(open_images(images).digests().tobytes())
-            digest.update(repr(names.tolist()).encode())
-        folder = Path(cache_dir) / "comparisons" / digest.hexdigest()
-    return _Task(X, labels, X_test, labels_test, classes, folds, confidence_level, folder)
+    return _Task(X, labels, X_test, labels_test, classes, folds)

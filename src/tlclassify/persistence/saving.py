@@ -31,7 +31,6 @@ from tlclassify.networks.rows import Backbone
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import (
     Function,
-    Manifest,
     SavedFile,
     encode_manifest,
     from_value,
@@ -156,7 +155,7 @@ def load(
             f"Call register_backbone(..., name={name!r}) with the same network first."
         )
     with _refusing(path, (ValueError,)):
-        clf = _assemble(manifest, blueprint, *_build(file, blueprint))
+        clf = _rebuild(file, blueprint)
         answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
         difference = np.abs(answer - manifest.probe).max()
         # NaN is no less than anything.
@@ -209,8 +208,8 @@ def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
     return given if is_own else from_value(saved)
 
 
-def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Model]:
-    """Build the networks and give them their weights."""
+def _rebuild(file: SavedFile, blueprint: Blueprint) -> TransferClassifier:
+    """Return a classifier as `fit` leaves it, its networks built and given their weights."""
     manifest, row = file.manifest, get_backbone(blueprint.backbone)
     n_parameters = sum(map(math.prod, file.shapes(_BACKBONE)))
     # Before a network takes memory: a small file must not name a large one.
@@ -233,22 +232,6 @@ def _build(file: SavedFile, blueprint: Blueprint) -> tuple[keras.Model, keras.Mo
         statistics=cast("Statistics | None", statistics),
     )
     _fill(top, _HEAD, file)
-    return network, top
-
-
-def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
-    """Give a network the weights in the file."""
-    model.set_weights([*file.read(part)])
-    for layer in flat_layers(model):
-        if isinstance(layer, keras.layers.Normalization):
-            # It computes with copies of its weights.
-            layer.finalize_state()
-
-
-def _assemble(
-    manifest: Manifest, blueprint: Blueprint, network: keras.Model, top: keras.Model
-) -> TransferClassifier:
-    """Return a classifier as `fit` leaves it."""
     params = from_value(manifest.parameters)
     for name in (_BACKBONE, _HEAD):
         if isinstance(params.get(name), Function):
@@ -265,3 +248,12 @@ def _assemble(
     clf.n_features_ = int(network.output.shape[-1])
     clf.pixel_range_ = manifest.pixel_range
     return with_temperature(clf, manifest.temperature)
+
+
+def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
+    """Give a network the weights in the file."""
+    model.set_weights([*file.read(part)])
+    for layer in flat_layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            # It computes with copies of its weights.
+            layer.finalize_state()

@@ -188,6 +188,7 @@ def test_without_validation(clf, images):
 
 def test_weights_reach_the_training(clf, images):
     X, y = images
+    clf.set_params(head_stage=Stage(3, learning_rate=0.05, batch_size=8))
     plain = clone(clf).fit(X, y).predict_proba(X)
     ones = clone(clf).fit(X, y, sample_weight=np.ones(24)).predict_proba(X)
     np.testing.assert_allclose(ones, plain, atol=1e-6)

@@ -26,7 +26,6 @@ from tlclassify.training.stages import Stage, get_stage
 
 __all__ = ["TransferClassifier"]
 
-_OUT_OF_A_PIPELINE = "Pass the last step of a pipeline, or best_estimator_ of a search."
 _REBUILT = {"model_", "backbone_", "head_", "_runner"}
 # So many are run sooner than it is found out what the network computes.
 _FEW_IMAGES = 16
@@ -71,8 +70,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     batch_size : int, default 64
         Images run through the network at once.
     cache_dir : path, optional
-        Where fits keep activations, so that no image is run again: not by another head, fold or
-        grid point, and not by a later session. Predictions read them and add none.
+        Where fits keep activations, so that no image is run again by another head, fold, grid
+        point or session. Predictions read them and add none.
     engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
         What runs frozen parts and predictions; "auto": OpenVINO where it is installed
         (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Training is Keras's.
@@ -100,7 +99,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         One row an epoch of any stage: stage, epoch, loss, accuracy, val_loss, val_accuracy,
         learning_rate, seconds.
     image_shape_ : (height, width, 3)
-        What arrays must have in later calls; files are brought to it.
+        Of arrays in later calls; files are brought to it.
     n_features_ : int
         Width of the features that the head reads.
     pixel_range_ : {255, 1}
@@ -257,19 +256,15 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n,)
             Labels of the type seen in `fit`.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.
         source = fit.training.images
         self.model_, self.backbone_, self.head_ = fit.build_whole(), fit.network, fit.top
-        self.blueprint_ = fit.blueprint
-        self.history_ = fit.history
-        self.classes_ = fit.classes
-        self.image_shape_ = (*source.shape, 3)
+        self.blueprint_, self.history_, self.classes_ = fit.blueprint, fit.history, fit.classes
+        self.image_shape_, self.pixel_range_ = (*source.shape, 3), source.pixel_range
         self.n_features_ = int(fit.network.output.shape[-1])
-        self.pixel_range_ = source.pixel_range
         self.temperature_ = 1.0
         # An engine would keep the last fit's networks alive.
         self._runner: Runner | None = None
@@ -309,10 +304,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def check_fitted(clf: Any, *, advice: str = _OUT_OF_A_PIPELINE) -> None:
+def check_fitted(
+    clf: Any, *, advice: str = "Pass the last step of a pipeline, or best_estimator_ of a search."
+) -> None:
     """Check that `clf` is a fitted classifier; `advice` is for whoever passed something else."""
     if not isinstance(clf, TransferClassifier):
-        raise TypeError(
-            f"clf must be a TransferClassifier; received {type(clf).__name__}. {advice}"
-        )
+        kind = type(clf).__name__
+        raise TypeError(f"clf must be a TransferClassifier; received {kind}. {advice}")
     check_is_fitted(clf, "model_")

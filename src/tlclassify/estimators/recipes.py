@@ -63,11 +63,6 @@ def article_classifier(
     TransferClassifier
         Not fitted; its parameters can be looked at and changed.
 
-    Raises
-    ------
-    ValueError
-        If the article has no such backbone.
-
     Examples
     --------
     >>> from tlclassify.estimators.recipes import article_classifier
@@ -76,6 +71,7 @@ def article_classifier(
     (100, 'sgd', 0.3)
     """
     row = _ARTICLE_ROWS[check_choice("backbone", backbone, tuple(_ARTICLE_ROWS))]
+    epochs = row["epochs"] if epochs is None else epochs
     return TransferClassifier(
         backbone,
         weights=None if (backbone, weights) == ("alexnet", "pretrained") else weights,
@@ -83,9 +79,7 @@ def article_classifier(
         head=row["head"],
         augmentation="article",
         head_stage=None,
-        fine_tune_stage=clone(_ARTICLE_STAGE).set_params(
-            epochs=row["epochs"] if epochs is None else epochs
-        ),
+        fine_tune_stage=clone(_ARTICLE_STAGE).set_params(epochs=epochs),
         validation_fraction=0.3,
         random_state=random_state,
         verbose=verbose,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,16 +100,14 @@ class Fit:
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
         told: list[WholeFit] = []
-        try:
+        with ExitStack() as at_last:
             for name in self.stages:
                 prepared = self.prepare(name)
                 if self.callbacks and not told:
                     n_epochs = sum(stage.epochs for stage in self.stages.values())
-                    told.append(WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs))
+                    told = [WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)]
+                    at_last.callback(told[0].close)
                 self.train(name, prepared, callbacks=told)
-        finally:
-            for callback in told:
-                callback.close()
 
     def train(
         self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
@@ -194,11 +193,9 @@ class Fit:
         if features is not None and isinstance(self.head, Head):
             step = math.ceil(len(features) / _ROWS_MEASURED)
             statistics = measure_features(features[::step])
-        shape = self.network.output.shape[1:]
+        shape, n_classes = self.network.output.shape[1:], len(self.classes)
         with seeded(self.seed):
-            self.top = build_head(
-                self.head, len(self.classes), features_shape=shape, statistics=statistics
-            )
+            self.top = build_head(self.head, n_classes, features_shape=shape, statistics=statistics)
 
     def _build_trained(
         self, cut: str, stored: Stored | None

@@ -120,16 +120,17 @@ def _mix(
     """Return images and targets after Keras's MixUp and CutMix, where they are on."""
     images, *views = inputs if isinstance(inputs, tuple) else (inputs,)
     mixup_seed, cutmix_seed = rng.integers(2**31, size=2).tolist()
-    mixers = []
-    if mixing.mixup_alpha:
-        mixers.append(keras.layers.MixUp(mixing.mixup_alpha, seed=mixup_seed))
-    if mixing.cutmix_factor:
-        mixers.append(keras.layers.CutMix(mixing.cutmix_factor, seed=cutmix_seed))
-    for mixer in mixers:
+    for kind, strength, seed in (
+        (keras.layers.MixUp, mixing.mixup_alpha, mixup_seed),
+        (keras.layers.CutMix, mixing.cutmix_factor, cutmix_seed),
+    ):
+        if not strength:
+            continue
         with warnings.catch_warnings():
             # Keras up to 3.15 asks JAX for 64-bit indices, which it does not need.
             warnings.filterwarnings("ignore", message="(?s).*Explicitly requested dtype")
-            mixed = mixer({"images": images.astype(np.float32), "labels": targets}, training=True)
+            together = {"images": images.astype(np.float32), "labels": targets}
+            mixed = kind(strength, seed=seed)(together, training=True)
         images = np.rint(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
         targets = keras.ops.convert_to_numpy(mixed["labels"])
     return (images, *views) if views else images, targets
@@ -192,6 +193,21 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         for variable, value in zip(self.variables, self._best, strict=True):
             variable.assign(value)
 
+    def report(self, *, trained_before: bool) -> None:
+        """Raise FloatingPointError where there is no good epoch, warn where there is one."""
+        if self.broken_epoch == 1 and not trained_before:
+            raise FloatingPointError(
+                f"stage {self.name!r} diverged in its first epoch: its loss or a weight was not "
+                "finite. Lower its learning_rate."
+            )
+        if self.broken_epoch:
+            warnings.warn(
+                f"stage {self.name!r} ended in epoch {self.broken_epoch} because its loss or a "
+                "weight was not finite; the best weights before that are kept. Lower its "
+                "learning_rate.",
+                stacklevel=3,
+            )
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -236,19 +252,11 @@ def run_stage(
     # Built inside a compiled step, its variables would be kept by TensorFlow for ever.
     optimizer.build(model.trainable_variables)
     model.compile(
-        optimizer,
-        loss=LOSS,
-        metrics=["accuracy"],
-        steps_per_execution=prepared.steps_per_execution,
+        optimizer, loss=LOSS, metrics=["accuracy"], steps_per_execution=prepared.steps_per_execution
     )
     progress = show_progress(stage.epochs, f"training: {name}", unit="epoch", verbose=verbose)
-    epochs = _Epochs(
-        prepared.variables or model.variables,
-        history,
-        name,
-        "loss" if validation is None else "val_loss",
-        progress,
-    )
+    watched = "loss" if validation is None else "val_loss"
+    epochs = _Epochs(prepared.variables or model.variables, history, name, watched, progress)
     try:
         if trained_before and validation is not None:
             epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
@@ -259,18 +267,17 @@ def run_stage(
             shuffle=False,
             verbose=0,
             # Epochs come before what changes the rate or takes time of its own.
-            callbacks=[epochs, *callbacks, *_watchers(stage, validation)],
+            callbacks=[epochs, *callbacks, *_watchers(stage, watched)],
         )
     finally:
         progress.close()
         epochs.restore()
-    _report_break(epochs.broken_epoch, name, trained_before=trained_before)
+    epochs.report(trained_before=trained_before)
 
 
-def _watchers(stage: Stage, validation: Examples | None) -> list[keras.callbacks.Callback]:
+def _watchers(stage: Stage, watched: str) -> list[keras.callbacks.Callback]:
     """Return what ends the stage and what lowers the learning rate."""
-    prefix = "" if validation is None else "val_"
-    options = {"monitor": f"{prefix}loss", "mode": "min", "min_delta": _IMPROVEMENT}
+    options = {"monitor": watched, "mode": "min", "min_delta": _IMPROVEMENT}
     plateau, watchers = keras.callbacks.ReduceLROnPlateau, []
     if stage.patience is not None:
         watchers.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
@@ -278,20 +285,6 @@ def _watchers(stage: Stage, validation: Examples | None) -> list[keras.callbacks
         lowest = stage.learning_rate * _PLATEAU["factor"] ** _N_LOWER_RATES  # type: ignore[operator]
         watchers.append(plateau(**options, **_PLATEAU, min_lr=lowest))
     elif stage.schedule == "plateau_article":
-        watchers.append(plateau(monitor=f"{prefix}accuracy", mode="max", **PLATEAU_ARTICLE))
+        accuracy = watched.replace("loss", "accuracy")
+        watchers.append(plateau(monitor=accuracy, mode="max", **PLATEAU_ARTICLE))
     return watchers
-
-
-def _report_break(epoch: int | None, name: str, *, trained_before: bool) -> None:
-    """Raise FloatingPointError where there is no good epoch, warn where there is one."""
-    if epoch == 1 and not trained_before:
-        raise FloatingPointError(
-            f"stage {name!r} diverged in its first epoch: its loss or a weight was not finite. "
-            "Lower its learning_rate."
-        )
-    if epoch is not None:
-        warnings.warn(
-            f"stage {name!r} ended in epoch {epoch} because its loss or a weight was not finite; "
-            "the best weights before that are kept. Lower its learning_rate.",
-            stacklevel=2,
-        )

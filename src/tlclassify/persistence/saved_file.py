@@ -61,11 +61,7 @@ class _Version(Struct):
 
 
 class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """All that a file holds of a classifier, but its arrays.
-
-    From `backbone` to `dtype_policy` it is the blueprint of the networks; `parameters` are the
-    classifier's own.
-    """
+    """All that a file holds of a classifier, but its arrays."""
 
     sha256: str = NO_DIGEST
     format_version: Literal[2] = 2

@@ -114,8 +114,8 @@ def _choose_format(name: str | None, path: Path) -> Format:
     word = by_suffix.get(path.suffix) if name is None else check_choice("format", name, [*rows])
     if word is None or rows[word].suffix not in {"", path.suffix}:
         raise ValueError(
-            f"path must end in {', '.join(filter(None, by_suffix))} as the format does, or in "
-            f"nothing for the folder of a SavedModel; received {str(path)!r} for format={name!r}."
+            f"path must end in {', '.join(filter(None, by_suffix))}, or in nothing for the folder "
+            f"of a SavedModel, as its format does; received {str(path)!r} for format={name!r}."
         )
     return rows[word]
 

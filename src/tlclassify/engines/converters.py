@@ -172,13 +172,12 @@ def _write_litert(
         import tensorflow as tf
 
         options["optimizations"] = [tf.lite.Optimize.DEFAULT]
-        if images is None:
+        if metadata.precision == "float16":
             options["target_spec"] = {"supported_types": [tf.float16]}
-        else:
-            batches = images
-            options["representative_dataset"] = lambda: (
-                [image[None]] for batch in batches() for image in batch
-            )
+    if images is not None:
+        options["representative_dataset"] = lambda: (
+            [image[None]] for batch in images() for image in batch
+        )
     export_graph(network, path, "litert", **options)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA_FILE, metadata.to_json())
@@ -198,10 +197,7 @@ def _write_saved_model(
 
 _ALL = ("float32", "float16", "int8")
 _ONNX: _Packages = {"tensorflow": ("onnx", "tf2onnx"), "jax": ("onnx", "jax2onnx")}
-_OPENVINO: _Packages = {
-    "tensorflow": ("openvino",),
-    "jax": ("openvino", *_ONNX["jax"]),
-}
+_OPENVINO: _Packages = {"tensorflow": ("openvino",), "jax": ("openvino", *_ONNX["jax"])}
 _SAVED_MODEL: _Packages = {"tensorflow": (), "jax": ("tensorflow",)}
 FORMATS = (
     Format("onnx", ".onnx", _ONNX, _ALL, _write_onnx),

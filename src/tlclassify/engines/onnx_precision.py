@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,25 +36,13 @@ def keep_in_float16(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-class _Images:
-    """Batches of images as ONNX Runtime's quantizer asks for them."""
-
-    def __init__(self, name: str, batches: Iterator[NDArray[np.uint8]]) -> None:
-        self.name = name
-        self.batches = batches
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Return the next batch by the name of the graph's input; None after the last."""
-        batch = next(self.batches, None)
-        return None if batch is None else {self.name: batch}
-
-
 def quantize(path: Path, images: Callable[[], Iterator[NDArray[np.uint8]]]) -> None:
     """Rewrite a file so that convolutions and products of matrices are computed in int8.
 
     The range of values is measured on the images.
     """
     graph = import_module("onnx").load(path).graph
+    feeds = ({graph.input[0].name: batch} for batch in images())
     quantization = import_module("onnxruntime.quantization")
     # Resizing stays exact: its products come first, and all that follows sees their error.
     exact = [node.name for node in takewhile(lambda node: node.op_type != "Conv", graph.node)]
@@ -68,7 +57,8 @@ def quantize(path: Path, images: Callable[[], Iterator[NDArray[np.uint8]]]) -> N
         quantization.quantize_static(
             path,
             path,
-            _Images(graph.input[0].name, images()),
+            # As batches are asked for: one at a time, and None after the last.
+            SimpleNamespace(get_next=lambda: next(feeds, None)),
             per_channel=True,
             nodes_to_exclude=exact,
         )

@@ -79,7 +79,10 @@ class Runner:
             self._opened = compile_network(self.network, engine=self.engine)
         except Exception as error:
             # Converters and runtimes raise what they like.
-            reason = _innermost(error)
+            innermost: BaseException = error
+            while innermost.__cause__ is not None:
+                innermost = innermost.__cause__
+            reason = shorten(str(innermost) or repr(innermost), _REASON_LENGTH).rstrip(".")
             if self.asked != AUTO:
                 raise _refusal(self.asked, reason) from error
             failed, self.engine = self.engine, KERAS
@@ -104,13 +107,6 @@ def _last_training() -> object:
 
 def _refusal(engine: str, reason: str) -> ValueError:
     return ValueError(f"engine={engine!r} cannot run this network ({reason}). Pass engine='keras'.")
-
-
-def _innermost(error: BaseException) -> str:
-    """Return what went wrong at the bottom, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return shorten(str(error) or repr(error), _REASON_LENGTH).rstrip(".")
 
 
 def reopen_runner(estimator: Any, network: "keras.Model") -> Runner:

@@ -54,8 +54,25 @@ class OpenVino:
         if n_threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = n_threads
         self._lock = Lock()
-        n_cores = _count_cores(self._core, self._options)
-        self.n_rows = _count_rows(_widest_layer(self._model) * _N_BYTES[precision], n_cores)
+        self.n_rows = self._count_rows(_N_BYTES[precision])
+
+    def _count_rows(self, value_bytes: int) -> int:
+        """Return how many images one core runs at once: a power of 2, of which batches are made."""
+        openvino = import_module("openvino")
+        # How many cores it takes is asked of the smallest network.
+        port = openvino.opset13.parameter([1])
+        smallest = openvino.Model([openvino.opset13.relu(port)], [port])
+        options = self._options | {"PERFORMANCE_HINT": "LATENCY"}
+        compiled = self._core.compile_model(smallest, "CPU", options)
+        n_cores = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        ports = [port for step in self._model.get_ops() for port in step.outputs()]
+        shapes = [
+            _openvino_shape(port) for port in ports if port.get_partial_shape().rank.is_static
+        ]
+        of_images = [[side for side in shape if side] for shape in shapes if None in shape]
+        widest = max(map(prod, of_images), default=1)
+        n_rows = max(1, min(_LAYER_BYTES // (widest * value_bytes), _BATCH_SIZE // n_cores))
+        return 1 << (n_rows.bit_length() - 1)
 
     def _compile(self, hint: str, n_rows: int) -> Any:
         model = self._model.clone()
@@ -75,38 +92,33 @@ class OpenVino:
         """Takes `n_rows` images at a time, each lot on a core that waits for no other."""
         compiled = self._compile("THROUGHPUT", self.n_rows)
         queue = import_module("openvino").AsyncInferQueue(compiled)
-        queue.set_callback(_keep_output)
+        queue.set_callback(
+            lambda request, place: place[0].update({place[1]: _copy_output(request)})
+        )
         return queue
 
     def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the graph's output; threads take turns, since one keeps all cores at work."""
+        n_queued = 0
         with self._lock:
-            n_queued = self._count_queued(len(images))
+            if len(images) >= 2 * self.n_rows:
+                # In lots, as many for each core; the cores share the rest.
+                n_queued = len(images) - len(images) % (self.n_rows * len(self._queue))
             outputs = self._run_queue(images[:n_queued])
             if n_queued < len(images):
-                outputs.append(self._run(images[n_queued:]))
+                # Not in a list, into which the wrapper looks for as long as a small network runs.
+                self._request.infer(images[n_queued:], share_inputs=True, share_outputs=True)
+                outputs.append(_copy_output(self._request))
         return np.concatenate(outputs)
 
-    def _count_queued(self, n_images: int) -> int:
-        """Return how many images go in lots: as many for each core. The cores share the rest."""
-        if n_images < 2 * self.n_rows:
-            return 0
-        return n_images - n_images % (self.n_rows * len(self._queue))
-
     def _run_queue(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        firsts = range(0, len(images), self.n_rows)
         outputs: dict[int, NDArray[np.float32]] = {}
-        for first in firsts:
+        for first in range(0, len(images), self.n_rows):
             lot = images[first : first + self.n_rows]
             self._queue.start_async(lot, (outputs, first), share_inputs=True)
-        if firsts:
+        if len(images):
             self._queue.wait_all()
-        return [outputs[first] for first in firsts]
-
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Not in a list, into which the wrapper looks for as long as a small network runs.
-        self._request.infer(images, share_inputs=True, share_outputs=True)
-        return _copy_output(self._request)
+        return [outputs[first] for first in sorted(outputs)]
 
 
 class OnnxRuntime:
@@ -138,34 +150,6 @@ class OnnxRuntime:
 def _openvino_shape(port: Any) -> _Shape:
     shape = port.get_partial_shape()
     return tuple(None if side.is_dynamic else side.get_length() for side in shape)
-
-
-def _count_cores(core: Any, options: dict[str, Any]) -> int:
-    """Return how many cores OpenVINO takes for a network: asked of the smallest."""
-    openvino = import_module("openvino")
-    port = openvino.opset13.parameter([1])
-    smallest = openvino.Model([openvino.opset13.relu(port)], [port])
-    compiled = core.compile_model(smallest, "CPU", options | {"PERFORMANCE_HINT": "LATENCY"})
-    return int(compiled.get_property("INFERENCE_NUM_THREADS"))
-
-
-def _count_rows(layer_bytes: int, n_cores: int) -> int:
-    """Return how many images one core runs at once: a power of 2, of which batches are made up."""
-    n_rows = max(1, min(_LAYER_BYTES // layer_bytes, _BATCH_SIZE // n_cores))
-    return 1 << (n_rows.bit_length() - 1)
-
-
-def _widest_layer(model: Any) -> int:
-    """Return how many values of one image at most pass from one layer to the next."""
-    ports = [port for step in model.get_ops() for port in step.outputs()]
-    shapes = [_openvino_shape(port) for port in ports if port.get_partial_shape().rank.is_static]
-    of_images = [shape for shape in shapes if None in shape]
-    return max((prod(side for side in shape if side is not None) for shape in of_images), default=1)
-
-
-def _keep_output(request: Any, place: tuple[dict[int, NDArray[np.float32]], int]) -> None:
-    outputs, first = place
-    outputs[first] = _copy_output(request)
 
 
 def _copy_output(request: Any) -> NDArray[np.float32]:

@@ -25,9 +25,8 @@ class Blueprint:
     """What a fit built its networks from, whatever its classifier's parameters say later.
 
     `weights` are those that the backbone began with, `image_size` the pixels a side at which it
-    sees the images, `dtype_policy` Keras's policy of precision,
-    by default that of now; `class_counts` the images of each
-    class, of training and, where there is any, of validation.
+    sees the images, `dtype_policy` Keras's policy of precision, by default that of now;
+    `class_counts` the images of each class, of training and, where there is any, of validation.
     """
 
     backbone: str | Backbone | Callable[[Any], Any]

@@ -256,7 +256,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n,)
             Labels of the type seen in `fit`.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]  # type: ignore[no-any-return]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.

@@ -14,6 +14,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 LOCAL_HOSTS = {"", "localhost", "127.0.0.1", "::1"}
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Drop what TensorFlow said while it was imported, which would follow pytest's last line."""
+    session.config.pluginmanager.getplugin("capturemanager").read_global_capture()
+
+
 class NetworkBlockedError(OSError):
     """A test tried to leave this machine."""
 

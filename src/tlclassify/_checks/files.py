@@ -30,11 +30,7 @@ _T = TypeVar("_T")
 def read_image(
     path: str | PathLike[str], *, size: tuple[int, int] | None = None, max_side: int | None = None
 ) -> NDArray[np.uint8]:
-    """Return a file as uint8 RGB (h, w, 3), turned as its EXIF says, what is transparent on white.
-
-    It is brought to `size` (height, width), or shrunk in proportion until no side is longer than
-    `max_side`. An OSError names the path and the reason why it cannot be read.
-    """
+    """Return a file as uint8 RGB of a size (height, width), or with no side above `max_side`."""
     with _open_image(path) as image:
         aim = max_side if size is None else max(size)
         if aim is not None:
@@ -53,7 +49,7 @@ def read_image(
 
 
 def measure_image(path: str | PathLike[str]) -> int:
-    """Return a file's longer side in pixels, which its first bytes say; OSError as `read_image`."""
+    """Return a file's longer side in pixels, which its first bytes say."""
     with _open_image(path) as image:
         return max(image.size)
 
@@ -72,15 +68,14 @@ def read_files(read: Callable[[Any], _T], paths: Iterable[Any]) -> tuple[list[_T
 
 def raise_unreadable(errors: Sequence[OSError]) -> None:
     """Raise one OSError for all of them, if any."""
-    if not errors:
-        return
-    shown = "".join(f"\n  - {error}" for error in errors[:_N_FILES_SHOWN])
-    more = len(errors) - _N_FILES_SHOWN
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise OSError(
-        f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n"
-        "Repair them, or leave their paths and labels out."
-    )
+    if errors:
+        shown = "".join(f"\n  - {error}" for error in errors[:_N_FILES_SHOWN])
+        more = len(errors) - _N_FILES_SHOWN
+        rest = f"\n  and {more} more" if more > 0 else ""
+        raise OSError(
+            f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n"
+            "Repair them, or leave their paths and labels out."
+        )
 
 
 @contextmanager
@@ -124,10 +119,7 @@ def digest_file(path: Path) -> str:
 
 @contextmanager
 def open_whole(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file, also to be read, that takes the name `path` when all is written, or never.
-
-    Its folder is made if need be. Where writing fails, what was under the name stays.
-    """
+    """Open a file, also to be read, that takes the name `path` when all is written, or never."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():

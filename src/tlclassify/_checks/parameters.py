@@ -57,10 +57,7 @@ COUNT = Interval(1, integer=True)
 def check_parameters(
     *checked: tuple[str, object, Interval | Sequence[str]], problems: Iterable[str | None] = ()
 ) -> None:
-    """Raise one ValueError for all problems: those of (name, value, allowed), and others given.
-
-    Allowed are the numbers of an interval, or some strings.
-    """
+    """Raise one ValueError for all problems: those of (name, value, allowed), and others given."""
     found = []
     for name, value, allowed in checked:
         if isinstance(allowed, Interval):
@@ -159,20 +156,16 @@ def encode_labels(
     classes: NDArray[Any],
     *,
     name: str = "y",
-    source: str = "that clf was fitted on",
     advice: str = "Drop those images, or fit with images of these classes.",
 ) -> NDArray[np.intp]:
-    """Return each label's place among the classes, which may stand in any order.
-
-    `source` says in the message where the classes come from.
-    """
+    """Return each label's place among the classes, which may stand in any order."""
     # As Python objects: NumPy would turn a number beside a string into a string.
     known = {label: column for column, label in enumerate(classes.tolist())}
     found, places = np.unique(labels, return_inverse=True)
     unseen = [label for label in found.tolist() if label not in known]
     if unseen:
         raise ValueError(
-            f"{name} must hold labels {source}: {listed(known)}; received {listed(unseen)} in "
+            f"{name} must hold labels seen in fit: {listed(known)}; received {listed(unseen)} in "
             f"{np.isin(labels, unseen).sum()} of {len(labels)} images."
             f"{close_match_hint(unseen[0], map(str, known))} {advice}"
         )
@@ -205,17 +198,8 @@ def _is_missing(label: object) -> bool:
         return True
 
 
-def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
-    """Return images as an array (n, h, w) or (n, h, w, c), or file paths as an object array.
-
-    Pixels are uint8 in [0, 255] or floating point in [0, 1] or [0, 255]; they are neither copied
-    nor changed.
-    """
-    return check_pixels(X, name=name)[0]
-
-
-def check_pixels(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
-    """Return what `check_images` returns, and the largest value; 255 of files and uint8."""
+def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
+    """Return pixels as they came, or file paths as objects; and the largest value, of files 255."""
     images = _as_array(X, name)
     if 0 in images.shape:
         received = images.shape if len(images) else "none"

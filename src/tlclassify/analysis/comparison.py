@@ -309,5 +309,5 @@ def _open_task(
     else:
         test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
         labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
-        encode_labels(labels_test, classes, name="y_test", source="seen in y")
+        encode_labels(labels_test, classes, name="y_test")
     return _Task(X, labels, X_test, labels_test, classes, folds)

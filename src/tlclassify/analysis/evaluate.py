@@ -18,9 +18,9 @@ from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
+    check_images,
     check_labels,
     check_parameters,
-    check_pixels,
     encode_labels,
 )
 from tlclassify.evaluation.diagnosis import Origin
@@ -167,7 +167,7 @@ def _take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.
     """Return small uint8 RGB pictures of some rows; of what is no image, none."""
     try:
         picked = [X[row] for row in rows] if isinstance(X, list | tuple) else np.asarray(X)[rows]
-        images, largest = check_pixels(picked)
+        images, largest = check_images(picked)
     except (TypeError, ValueError, LookupError, RuntimeError):  # X may be anything, a table or text
         return {}
     source = ImageSource(images, getattr(clf, "pixel_range_", 255 if largest > 1 else 1))

@@ -23,30 +23,23 @@ _Arrays = tuple[NDArray[Any], NDArray[Any]]
 def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageDataset, ImageDataset]:
     """Return CIFAR-10: 50,000 training and 10,000 test images of ten classes [1]_.
 
-    They are read from `path` if it is given, else from the folder that the environment variable
-    TLCLASSIFY_DATA names if they lie there, else by `keras.datasets.cifar10`, which downloads 170
-    MB once and keeps them in its own folder.
-
     Parameters
     ----------
     path : path-like, default=None
         `cifar10.npz` with x_train, y_train, x_test and y_test, the folder `cifar-10-batches-bin` of
-        the published binary version, or a folder that holds one of them.
+        the published binary version, or a folder that holds one of them. By default the folder that
+        the environment variable TLCLASSIFY_DATA names, and where they are not there
+        `keras.datasets.cifar10`, which downloads 170 MB once.
 
     Returns
     -------
     train, test : ImageDataset
-        `X` of shape (50000, 32, 32, 3) and (10000, 32, 32, 3), uint8 RGB in [0, 255]; `y`, the
-        class names as str. The order is that of the source.
+        `X` of shape (50000, 32, 32, 3) and (10000, 32, 32, 3), uint8 RGB in [0, 255].
 
     Raises
     ------
-    FileNotFoundError
-        If `path` has neither.
-    OSError
-        If Keras cannot download the images.
-    ValueError
-        If what was found is not CIFAR-10 as a whole.
+    FileNotFoundError, OSError, ValueError
+        If `path` has neither, Keras cannot download them, or they are not CIFAR-10 as a whole.
 
     References
     ----------
@@ -110,11 +103,10 @@ def _read_binary(folder: Path) -> tuple[_Arrays, _Arrays]:
                 f"received {len(content):,} bytes. Unpack the archive again."
             )
         batches.append(np.frombuffer(content, np.uint8).reshape(-1, _RECORD_BYTES))
-    train, test = (
-        (part[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), part[:, 0])
-        for part in (np.concatenate(batches[:5]), batches[5])
-    )
-    return train, test
+    records = np.concatenate(batches)
+    images, labels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+    n = 5 * _N_PER_BATCH
+    return (images[:n], labels[:n]), (images[n:], labels[n:])
 
 
 def _read_npz(file: Path) -> tuple[_Arrays, _Arrays]:

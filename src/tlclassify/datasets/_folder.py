@@ -72,17 +72,10 @@ def load_image_folder(
     verbose : int, default=1
         0 shows no progress bar.
 
-    Returns
-    -------
-    ImageDataset
-        In the order of classes and paths.
-
     Raises
     ------
-    FileNotFoundError
-        If the folder does not exist.
-    OSError
-        That names all files which cannot be read as images.
+    FileNotFoundError, OSError
+        If the folder does not exist; or naming all files that cannot be read as images.
     ValueError
         If there are no class folders, or one holds no image or what holds it.
 

@@ -28,21 +28,7 @@ _SHAPES: dict[str, Callable[..., NDArray[np.bool_]]] = {
 def load_digits_rgb(*, image_size: int = 32) -> ImageDataset:
     """Return scikit-learn's 1,797 handwritten digits, 8x8 pixels enlarged, as RGB images.
 
-    Parameters
-    ----------
-    image_size : int, default=32
-        Height and width in pixels.
-
-    Returns
-    -------
-    ImageDataset
-        `X` of shape (1797, image_size, image_size, 3) and dtype uint8, in [0, 255]; `y`, the digits
-        as str, from "0" to "9".
-
-    Raises
-    ------
-    ValueError
-        If `image_size` is not a positive integer.
+    Labels are "0" to "9". ValueError if `image_size`, in pixels, is not a positive integer.
 
     Examples
     --------
@@ -53,10 +39,9 @@ def load_digits_rgb(*, image_size: int = 32) -> ImageDataset:
     check_parameters(("image_size", image_size, COUNT))
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    X = np.empty((len(pixels), image_size, image_size, 3), dtype=np.uint8)
-    for row, digit in enumerate(pixels):
-        resized = Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BILINEAR)
-        X[row] = np.asarray(resized)[:, :, None]
+    size, way = (image_size, image_size), Image.Resampling.BILINEAR
+    resized = (Image.fromarray(digit).resize(size, way).convert("RGB") for digit in pixels)
+    X = np.stack([np.asarray(digit) for digit in resized])
     return ImageDataset(X, digits.target.astype(np.str_), tuple("0123456789"))
 
 
@@ -74,27 +59,23 @@ def make_shapes(
 
     Parameters
     ----------
-    n_samples : int, default=100
-        At least one per class.
-    n_classes : int, default=3
-        From 2 to 6.
-    image_size : int, default=32
-        Height and width in pixels, at least 8.
-    noise : float, default=0.05
+    n_samples : int, at least one per class
+    n_classes : int, from 2 to 6
+    image_size : int, height and width in pixels, at least 8
+    noise : float in [0, 1]
         Standard deviation of the normal noise on each value, as a fraction of 255.
-    random_state : int, RandomState or None, default=None
+    random_state : int, RandomState or None
 
     Returns
     -------
-    X : ndarray of shape (n_samples, image_size, image_size, 3) and dtype uint8
-        RGB images in [0, 255].
+    X : ndarray of shape (n_samples, image_size, image_size, 3) and dtype uint8, in [0, 255]
     y : ndarray of shape (n_samples,) and dtype str
         The name of the shape in each image.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range; all that are, are reported together.
+        If parameters are out of their ranges.
 
     Examples
     --------
@@ -114,10 +95,7 @@ def make_shapes(
     rng = check_random_state(random_state)
     names = np.array(list(_SHAPES)[:n_classes])
     y = rng.permutation(names[np.arange(n_samples) % n_classes])
-    X = np.empty((n_samples, image_size, image_size, 3), dtype=np.uint8)
-    for row, name in enumerate(y):
-        X[row] = _draw(str(name), image_size, noise, rng)
-    return X, y
+    return np.stack([_draw(str(name), image_size, noise, rng) for name in y]), y
 
 
 def _draw(name: str, size: int, noise: float, rng: RandomState) -> NDArray[np.uint8]:

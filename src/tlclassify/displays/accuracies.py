@@ -23,12 +23,8 @@ _LARGEST_MARKER, _SMALLEST_MARKER = 330, 16  # areas in square typographic point
 class AccuracyAgainstTimeDisplay:
     """Accuracy, with its interval, against a time; the area of a marker grows with the parameters.
 
-    The time axis is logarithmic where the times differ by more than a factor of 10.
-
-    Parameters
-    ----------
-    rows : sequence of ComparisonRow, as `Comparison.rows`; those that failed are left out
-    time : {"fit_seconds", "single_image_milliseconds"}, default="fit_seconds"
+    The time, "fit_seconds" or "single_image_milliseconds", is on a logarithmic axis where it
+    differs by more than a factor of 10. Rows that failed are left out.
 
     Examples
     --------
@@ -61,9 +57,8 @@ class AccuracyAgainstTimeDisplay:
 
         times = np.array([getattr(row, self.time) for row in self.rows])
         accuracy, intervals, label = _measure(self.rows)
-        sizes = np.array([row.n_parameters for row in self.rows], dtype=float)
-        per_parameter = _LARGEST_MARKER / max(sizes.max(), 1)
-        areas = np.maximum(sizes * per_parameter, _SMALLEST_MARKER)
+        sizes = np.array([row.n_parameters for row in self.rows])
+        areas = np.maximum(sizes * (_LARGEST_MARKER / max(sizes.max(), 1)), _SMALLEST_MARKER)
         panel.vlines(times, *intervals.T, color="0.5", linewidth=1)
         markers = panel.scatter(times, accuracy, s=areas, color=BLUE, edgecolors="white", zorder=3)
         panel.margins(x=0.2, y=0.12)
@@ -76,9 +71,10 @@ class AccuracyAgainstTimeDisplay:
             panel.xaxis.set_minor_formatter("")
         else:
             panel.set_xlim(left=max(panel.get_xlim()[0], 0))
-        if len(known := sizes[sizes > 0]):
-            for size in np.unique(np.quantile(known, (0, 0.5, 1), method="nearest")):
-                area = max(size * per_parameter, _SMALLEST_MARKER)
+        if sizes.any():
+            shown = np.quantile(sizes[sizes > 0], (0, 0.5, 1), method="nearest")
+            for size in np.unique(shown):
+                area = areas[sizes == size][0]
                 panel.scatter([], [], s=area, color=BLUE, label=EngFormatter(places=1)(size))
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
             panel.legend(title="Parameters", frameon=False, **place)
@@ -115,10 +111,6 @@ class AccuracyBarsDisplay:
     """Accuracies with their intervals as horizontal bars, the best above.
 
     Rows that failed stand below, each with its reason.
-
-    Parameters
-    ----------
-    rows : sequence of ComparisonRow, as `Comparison.rows`
 
     Examples
     --------
@@ -172,10 +164,9 @@ def succeeded(rows: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, Evalua
     """Return the rows that did not fail, each with its report."""
     done = [(row, row.report) for row in rows if row.report is not None]
     if not done:
-        reasons = "; ".join(f"{row.name} ({row.failure})" for row in rows)
+        reasons = "; ".join(f"{row.name} ({row.failure})" for row in rows) or "none"
         raise ValueError(
-            "rows must hold at least one classifier that did not fail; received "
-            f"{reasons or 'none'}. Remove the cause and compare again."
+            f"rows must hold at least one classifier that did not fail; received {reasons}."
         )
     return done
 

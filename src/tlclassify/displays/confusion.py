@@ -22,10 +22,7 @@ class ConfusionDisplay:
     A new figure grows with the classes and the length of their names. Up to 30 classes the cells
     carry their values where they fit; where names would touch, only every n-th is written.
 
-    Parameters
-    ----------
-    confusion_matrix : array-like (n_classes, n_classes), integer counts or fractions in [0, 1]
-    class_names : sequence of str, of length n_classes
+    The matrix (n_classes, n_classes) holds integer counts, or fractions in [0, 1].
 
     Examples
     --------
@@ -76,11 +73,7 @@ class ConfusionDisplay:
 class ConfusionMatricesDisplay:
     """Confusion matrices side by side, as fractions of the true class on one scale of colours.
 
-    Parameters
-    ----------
-    matrices : array-like of shape (n, n_classes, n_classes), floating point in [0, 1]
-    names : sequence of n str, what stands above each
-    class_names : sequence of str, of length n_classes
+    The matrices (n, n_classes, n_classes) hold fractions in [0, 1]; each has a name above it.
 
     Examples
     --------

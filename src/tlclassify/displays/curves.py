@@ -26,8 +26,8 @@ class ClassCurvesDisplay:
 
     Parameters
     ----------
-    curves : mapping of class names to ClassCurve, as `EvaluationReport.roc_curve` returns them
-    kind : {"roc", "precision_recall"}, default="roc"
+    curves : mapping of class names to ClassCurve
+    kind : {"roc", "precision_recall"}
     n_classes : int, of how many these are the lowest areas; by default there are no others
 
     Examples
@@ -53,10 +53,7 @@ class ClassCurvesDisplay:
     def from_report(
         cls, report: EvaluationReport, *, kind: str = "roc", n_curves: int = 10
     ) -> "ClassCurvesDisplay":
-        """Return the display of the `n_curves` classes with the lowest area, in their order.
-
-        A class without images has no curve; ValueError if the images are all of one class.
-        """
+        """Return the display of the classes with images and the lowest areas, in their order."""
         check_parameters(("kind", kind, list(_AREAS)), ("n_curves", n_curves, COUNT))
         drawable = np.flatnonzero((report.support > 0) & (report.support < report.n_samples))
         measure = report.roc_curve if kind == "roc" else report.precision_recall_curve
@@ -69,7 +66,7 @@ class ClassCurvesDisplay:
 
     def plot(self, ax: Axes | None = None) -> "ClassCurvesDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        title = _AREAS[self.kind]
+        roc, title = self.kind == "roc", _AREAS[self.kind]
         if len(self.curves) < self.n_classes:
             title += f",\nthe {len(self.curves)} lowest of {self.n_classes:,} classes"
         labels = [f"{curve.area:.3f}  {plain(name, 30)}" for name, curve in self.curves.items()]
@@ -78,7 +75,6 @@ class ClassCurvesDisplay:
         self.ax_ = panel
         if ax is None:
             panel.set_anchor("W")  # the curves are square, the figure is not
-        roc = self.kind == "roc"
         for i, (label, curve) in enumerate(zip(labels, self.curves.values(), strict=True)):
             steps = "default" if roc else "steps-post"
             panel.plot(curve.x, curve.y, label=label, drawstyle=steps, **drawing.curve_style(i))
@@ -97,10 +93,6 @@ class CoverageDisplay:
 
     At about every fifth of the images the threshold is written: the probability at or above which
     a prediction is given.
-
-    Parameters
-    ----------
-    curve : CoverageCurve, as `EvaluationReport.coverage_curve` returns it
 
     Examples
     --------
@@ -145,10 +137,6 @@ class ReliabilityDisplay:
 
     On the diagonal a classifier is right as often as it says; below, it is too sure. Bins without
     images are left out. The legend gives the expected calibration error.
-
-    Parameters
-    ----------
-    reliabilities : mapping of names to Reliability, as `EvaluationReport.reliability` returns them
 
     Examples
     --------
@@ -213,10 +201,8 @@ class ReliabilityDisplay:
 class LearningCurvesDisplay:
     """Loss and accuracy by epoch, training and validation, with the stages marked.
 
-    Parameters
-    ----------
-    history : sequence of dict, one per epoch, as in `TransferClassifier.history_`
-        `loss`, `accuracy`, and where there are any `val_loss`, `val_accuracy` and `stage`.
+    Each row of the history has `loss` and `accuracy`, and may have `val_loss`, `val_accuracy` and
+    `stage`, as in `TransferClassifier.history_`.
 
     Examples
     --------
@@ -271,12 +257,7 @@ class LearningCurvesDisplay:
 
 
 class LearningRateDisplay:
-    """Loss by learning rate, with the suggested one marked.
-
-    Parameters
-    ----------
-    learning_rates, losses : array-like of shape (n_steps,)
-    suggestion : float, the learning rate to be marked
+    """Loss (n_steps,) by learning rate (n_steps,), with the suggested one marked.
 
     Examples
     --------

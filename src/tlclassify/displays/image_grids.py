@@ -22,12 +22,8 @@ _LUMINANCE, _GRAYNESS, _STRONGEST = (0.299, 0.587, 0.114), 0.8, 0.8  # of images
 class ImageGridDisplay:
     """A grid of images with their labels.
 
-    Parameters
-    ----------
-    images : array-like of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), or n file paths
-        uint8 in [0, 255], or floating point in [0, 1] or [0, 255].
-    labels : array-like of shape (n,), default=None
-    n_columns : int, default=6
+    Images are an array (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or floating point
+    in [0, 1] or [0, 255], or n file paths; `labels` has shape (n,).
 
     Examples
     --------
@@ -38,7 +34,7 @@ class ImageGridDisplay:
     """
 
     def __init__(self, images: Any, *, labels: ArrayLike | None = None, n_columns: int = 6) -> None:
-        self.images = check_images(images, name="images")
+        self.images, _ = check_images(images, name="images")
         self.labels = _column(labels, len(self.images), "labels")
         self.n_columns = n_columns
 
@@ -56,8 +52,8 @@ class ImageGridDisplay:
         """Return the display of the "first" or "random" images of a data set, or of given rows."""
         images = _open_images(X)
         labels = _column(y, len(images), "y")
-        rows = _choose(select, None, len(images), (n_rows, n_columns), random_state)
-        return cls(_take(images, rows), labels=labels[rows], n_columns=n_columns)
+        chosen, rows = _choose(images, select, None, (n_rows, n_columns), random_state)
+        return cls(chosen, labels=labels[rows], n_columns=n_columns)
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "ImageGridDisplay":
         """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
@@ -68,14 +64,8 @@ class ImageGridDisplay:
 class PredictionGridDisplay:
     r"""A grid of images with true label, predicted label and the probability of the latter.
 
-    A wrong prediction has a thick dashed frame and the word "wrong" on its image.
-
-    Parameters
-    ----------
-    images : array-like of n images or file paths, as in `ImageGridDisplay`
-    y_true, y_pred : array-like of shape (n,)
-    probabilities : array-like of shape (n,), floating point in [0, 1], of the predicted labels
-    n_columns : int, default=6
+    A wrong prediction has a thick dashed frame and the word "wrong" on its image. Images are as in
+    `ImageGridDisplay`, all else has shape (n,); `probabilities` are those of the predicted labels.
 
     Examples
     --------
@@ -94,7 +84,7 @@ class PredictionGridDisplay:
         probabilities: ArrayLike,
         n_columns: int = 6,
     ) -> None:
-        self.images = check_images(images, name="images")
+        self.images, _ = check_images(images, name="images")
         self.y_true = _column(y_true, len(self.images), "y_true")
         self.y_pred = _column(y_pred, len(self.images), "y_pred")
         self.probabilities = _column(probabilities, len(self.images), "probabilities")
@@ -119,9 +109,9 @@ class PredictionGridDisplay:
         """
         images = _open_images(X)
         y_true = _column(report.y_true, len(images), "y_true of the report")
-        rows = _choose(select, report, len(images), (n_rows, n_columns), random_state)
+        chosen, rows = _choose(images, select, report, (n_rows, n_columns), random_state)
         return cls(
-            _take(images, rows),
+            chosen,
             y_true=y_true[rows],
             y_pred=report.y_pred[rows],
             probabilities=report.probabilities[rows].max(axis=1),
@@ -148,15 +138,9 @@ class PredictionGridDisplay:
 class HeatmapDisplay:
     """A grid of images under their heat maps, as `grad_cam` makes them.
 
-    The images are shown nearly gray, so that colour means heat; the hotter a place, the more of it
-    is covered. Maps of another size than their images are stretched over them.
-
-    Parameters
-    ----------
-    images : array-like of n images or file paths, as in `ImageGridDisplay`
-    heatmaps : array-like of shape (n, rows, columns), floating point in [0, 1]
-    captions : array-like of shape (n,), default=None, what stands above each image
-    n_columns : int, default=6
+    The images, as in `ImageGridDisplay`, are shown nearly gray, so that colour means heat; the
+    hotter a place, the more of it is covered. Heat maps (n, rows, columns), in [0, 1], are
+    stretched over them; captions (n,) stand above.
 
     Examples
     --------
@@ -175,7 +159,7 @@ class HeatmapDisplay:
         captions: ArrayLike | None = None,
         n_columns: int = 6,
     ) -> None:
-        self.images = check_images(images, name="images")
+        self.images, _ = check_images(images, name="images")
         self.captions = _column(captions, len(self.images), "captions")
         self.n_columns = n_columns
         self.heatmaps = heat = np.asarray(heatmaps)
@@ -199,8 +183,7 @@ class HeatmapDisplay:
         style = {"cmap": ListedColormap(colors), "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
         for panel, heat in zip(self.ax_, self.heatmaps, strict=True):
             (image,) = panel.images
-            pixels = image.get_array()
-            color = pixels / (255 if pixels.dtype == np.uint8 else 1)
+            color = image.get_array() / 255
             image.set_data(color + _GRAYNESS * ((color @ _LUMINANCE)[..., None] - color))
             drawn = panel.imshow(heat, extent=image.get_extent(), **style)
         if ax is None:
@@ -224,23 +207,19 @@ def _column(values: ArrayLike | None, n: int, name: str) -> NDArray[Any]:
 
 def _open_images(X: Any) -> NDArray[Any]:
     """Return an array as it is, which may lie on disk, and anything else checked."""
-    return X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)
-
-
-def _take(images: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Return the chosen images, checked."""
-    chosen = check_images(images[rows])
-    # Dark images alone do not tell in what range their values lie; all of them do.
-    dark = chosen.dtype.kind == "f" and chosen.max() <= 1 < images.max()
-    return np.rint(chosen).astype(np.uint8) if dark else chosen
+    return X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)[0]
 
 
 def _choose(
-    select: Any, report: EvaluationReport | None, n: int, grid: tuple[int, int], seed: int | None
-) -> NDArray[np.intp]:
-    """Return as many row numbers as the grid has places, in the order that `select` says."""
+    images: NDArray[Any],
+    select: Any,
+    report: EvaluationReport | None,
+    grid: tuple[int, int],
+    seed: int | None,
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return as many images and row numbers as the grid has places, in the order of `select`."""
     check_parameters(("n_rows", grid[0], COUNT), ("n_columns", grid[1], COUNT))
-    orders = ["first", "random", *(ORDERS if report is not None else ())]
+    n, orders = len(images), ["first", "random", *(ORDERS if report is not None else ())]
     rows = np.arange(n) if isinstance(select, str) else np.asarray(select)
     if isinstance(select, str):
         check_choice("select", select, orders)
@@ -255,21 +234,26 @@ def _choose(
         )
     if len(rows) == 0:
         raise ValueError(f"select={select!r} must leave at least one image; received none.")
-    return rows[: math.prod(grid)].astype(np.intp)
+    rows = rows[: math.prod(grid)].astype(np.intp)
+    chosen, largest = check_images(images[rows])
+    # Dark images alone do not tell in what range their values lie; all of them do.
+    dark = largest <= 1 < images.max()
+    return (np.rint(chosen).astype(np.uint8) if dark else chosen), rows
 
 
 def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any]:
     """Draw each image under its caption, as the network saw it; return panels and figure."""
     check_parameters(("n_columns", display.n_columns, COUNT))
     images = display.images
-    top = 1 if images.dtype.kind == "f" and images.max() <= 1 else 255
     if images.dtype == object:
         images, errors = read_files(partial(read_image, max_side=_FILE_PIXELS), images)
         raise_unreadable(errors)
-    pictures = []
-    for image in images:
-        color = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
-        pictures.append(color if color.dtype == np.uint8 else color.astype(float) / top)
+    elif images.dtype != np.uint8:
+        images = np.rint(images * (255 if images.max() <= 1 else 1)).astype(np.uint8)
+    pictures = [
+        np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
+        for image in images
+    ]
     wrap = partial(textwrap.fill, width=_CAPTION_WIDTH)
     texts = ["\n".join(map(wrap, caption.split("\n"))) for caption in captions]
     across = min(display.n_columns, len(images))

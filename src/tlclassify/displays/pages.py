@@ -39,19 +39,13 @@ def build_page(template: str, path: str | Path | None, **content: Any) -> str:
     }
     page: str = environment.get_template(template).render(content).lstrip()
     if path is not None:
-        try:
-            write_whole(path, page.encode())
-        except OSError as error:
-            reason = f"path: the page could not be written ({error.strerror or error})"
-            step = "choose another path, or call to_html() for the text alone"
-            raise OSError(error.errno, f"{reason}; {step}", str(path)) from error
+        write_whole(path, page.encode())
     return page
 
 
-def _draw(display: Any) -> Any:
-    """Return a display as safe SVG, from the attributes of its first tag on."""
+def _draw(display: Any) -> str:
+    """Return a display as SVG, from the attributes of its first tag on."""
     plt = import_extra("matplotlib.pyplot", user="to_html")
-    markupsafe = import_extra("markupsafe", user="to_html")
     content = io.StringIO()
     with plt.rc_context(_STYLE):
         figure = display.plot().figure_
@@ -61,7 +55,7 @@ def _draw(display: Any) -> Any:
             plt.close(figure)
     _, _, svg = content.getvalue().partition("<svg")
     width = round(_SMALLEST_SCALE * _PIXELS_PER_INCH * figure.get_figwidth())
-    return markupsafe.Markup(f' style="min-width: {width}px"{svg}')
+    return f' style="min-width: {width}px"{svg}'
 
 
 def _encode_png(pixels: NDArray[np.uint8]) -> str:

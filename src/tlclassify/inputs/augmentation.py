@@ -108,12 +108,11 @@ def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
             "augmentation must be an Augmentation, the name of a preset or None; received "
             f"{type(augmentation).__name__}."
         )
-    flip, problem = augmentation.horizontal_flip, None
-    if not isinstance(flip, bool | np.bool_):
-        problem = f"augmentation__horizontal_flip must be True or False; received {flip!r}"
+    flip = augmentation.horizontal_flip
+    problem = f"augmentation__horizontal_flip must be True or False; received {flip!r}"
     check_parameters(
         *((f"augmentation__{key}", getattr(augmentation, key), _ALLOWED[key]) for key in _ALLOWED),
-        problems=[problem],
+        problems=[] if isinstance(flip, bool | np.bool_) else [problem],
     )
     return augmentation
 
@@ -168,11 +167,8 @@ def open_views(
 def fixed_views(
     augmentation: Augmentation, digests: NDArray[np.uint8], view: int, *, image_size: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Return the numbers (n, 10) of a view of images, of size (height, width), for `build_view`.
-
-    They are drawn from each image's own SHA-256 (n, 32) and the view's number, from 1, so that a
-    view is the same in every fold, order and session. Every other view is mirrored.
-    """
+    """Return the numbers (n, 10) of a view, from 1, of images with these digests (n, 32)."""
+    # Of image and view alone, so that they are the same in every fold, order and session.
     number = view.to_bytes(4, "big")
     drawn = b"".join(hashlib.sha256(row.tobytes() + number).digest() for row in digests)
     uniform = np.frombuffer(drawn, dtype=">u4").reshape(-1, 8)[:, :_N_DRAWN] / 2.0**32

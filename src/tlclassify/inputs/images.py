@@ -19,7 +19,7 @@ from tlclassify._checks.files import (
     read_files,
     read_image,
 )
-from tlclassify._checks.parameters import check_pixels
+from tlclassify._checks.parameters import check_images
 
 _N_FILES_MEASURED = 64
 _N_BEGINNINGS_READ = 10_000
@@ -27,17 +27,12 @@ _N_BEGINNINGS_READ = 10_000
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images to be read batch by batch: pixels or file paths as `check_images` returns them.
-
-    `pixel_range` is the value of white in floating-point pixels, 255 or 1; `file_shape` the height
-    and width to which files are brought; `rows` which of the images, None for all, so that a part
-    of a large array is never copied whole.
-    """
+    """Images to be read batch by batch: pixels or file paths as `check_images` returns them."""
 
     images: NDArray[Any]
-    pixel_range: int
-    file_shape: tuple[int, int] = (0, 0)
-    rows: NDArray[np.intp] | None = None
+    pixel_range: int  # the value of white in floating-point pixels, 255 or 1
+    file_shape: tuple[int, int] = (0, 0)  # height and width to which files are brought
+    rows: NDArray[np.intp] | None = None  # so that a part of a large array is never copied whole
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -107,12 +102,8 @@ def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
 
 
 def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> ImageSource:
-    """Check images and return where they are read from.
-
-    `pixel_range` is what was decided for earlier images: these are held against it and read by
-    it. None: decide now.
-    """
-    images, largest = check_pixels(X, name=name)
+    """Check images and return where they are read from, in the range of earlier ones if given."""
+    images, largest = check_images(X, name=name)
     if images.dtype.kind != "f":
         return ImageSource(images, pixel_range or 255)
     if pixel_range == 1 and largest > 1:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._checks.parameters import Interval, check_sample_weight, encode_labels, listed
+from tlclassify._checks.parameters import Interval, check_sample_weight, listed
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()
@@ -25,11 +25,8 @@ def draw_seeds(random_state: int | np.random.RandomState | None, n: int) -> list
 
 @contextmanager
 def seeded(random_state: int | None) -> Iterator[None]:
-    """Make the weights built inside depend on `random_state` alone, and nothing outside it.
-
-    Keras draws the seed of every initialiser and dropout layer from Python's own generator, so
-    that is seeded and put back, by one thread at a time; without a seed threads take turns too.
-    """
+    """Make the weights built inside depend on `random_state` alone, and nothing outside it."""
+    # Keras draws the seed of every initialiser and dropout layer from Python's own generator.
     with _SEEDING:
         before = random.getstate()
         if random_state is not None:
@@ -41,21 +38,13 @@ def seeded(random_state: int | None) -> Iterator[None]:
                 random.setstate(before)
 
 
-def check_targets(
-    labels: NDArray[Any],
-    *,
-    classes: NDArray[Any] | None = None,
-    name: str = "y",
-    source: str = "seen in y",
-) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return the sorted classes, found in the labels unless given, and each label's place."""
-    if classes is not None:
-        return classes, encode_labels(labels, classes, name=name, source=source)
+def check_targets(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the sorted classes of labels, and each label's place."""
     classes, targets = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{name} must hold at least two classes; received only {classes.tolist()}. Add "
-            "images of another class."
+            f"y must hold at least two classes; received only {classes.tolist()}. Add images of "
+            "another class."
         )
     return classes, targets
 
@@ -102,12 +91,7 @@ def split_rows(
     name: str = "validation_fraction",
     instead: str = "pass validation_data or validation_fraction=0",
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows for training and rows held out, both with images of each class.
-
-    Of each class about the fraction is held out, and in all as near to it as that allows. A class
-    with a single image is an error, in which `name` and `instead` are the parameter and the way
-    without it.
-    """
+    """Return rows for training and rows held out, about a fraction, both with all classes."""
     rows = np.arange(len(targets))
     if fraction == 0:
         return rows, rows[:0]

@@ -15,6 +15,7 @@ from tlclassify._checks.parameters import (
     check_labels,
     check_parameters,
     check_type,
+    encode_labels,
 )
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import KERAS, check_engine
@@ -41,15 +42,18 @@ def prepare_fit(
     `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
     stages, augmentation, layers = _check_settings(clf)
-    head, row, seen = get_head(clf.head), get_backbone(clf.backbone), None
+    head, row = get_head(clf.head), get_backbone(clf.backbone)
     goes_on = clf.warm_start and hasattr(clf, "model_")
     if goes_on:
-        source, seen = reopen_images(X, clf.image_shape_, clf.pixel_range_), clf.classes_
+        source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
     else:
         source = open_for_backbone(X, row, clf.image_size)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels, classes=seen, source="seen in the last fit")
+    if goes_on:
+        classes, targets = clf.classes_, encode_labels(labels, clf.classes_)
+    else:
+        classes, targets = check_targets(labels)
     weights = check_weights(sample_weight, clf.class_weight, labels, classes)
     parts = _split(clf, Labelled(source, targets, weights), classes, validation_data, split_seed)
     counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]
@@ -104,7 +108,7 @@ def _split(
     source = everything.images
     images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
     labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
-    _, targets = check_targets(labels, classes=classes, name="validation_data[1]")
+    targets = encode_labels(labels, classes, name="validation_data[1]")
     return [everything, Labelled(images, targets)]
 
 

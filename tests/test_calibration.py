@@ -358,7 +358,7 @@ def test_what_is_not_fitted_or_no_transfer_classifier(trained, images):
     [
         (
             lambda X, y: (X, np.where(y == "cat", "fox", y)),
-            "labels that clf was fitted on: 'cat', 'dog', 'eel'; received 'fox' in 8 of 24",
+            "labels seen in fit: 'cat', 'dog', 'eel'; received 'fox' in 8 of 24",
         ),
         (
             lambda X, y: (X, np.arange(24)),

@@ -423,7 +423,7 @@ def test_progress_is_over_the_whole(shapes, make, capsys, monkeypatch):
         ({"y": ["a"] * 59 + ["b"]}, "a split by test_fraction.*pass X_test and y_test"),
         (
             {"X_test": np.zeros((1, 16, 16, 3), np.uint8), "y_test": ["hexagon"]},
-            "y_test must hold labels seen in y: .*received 'hexagon'",
+            "y_test must hold labels seen in fit: .*received 'hexagon'",
         ),
         (
             {"X_test": np.zeros((1, 16, 16, 3), np.uint8), "y_test": ["circle"], "cv": 3},

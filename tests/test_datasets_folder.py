@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlclassify._checks import parameters
-from tlclassify.datasets import _folder, load_image_folder
+from tlclassify._checks import files, parameters
+from tlclassify.datasets import load_image_folder
 
 
 def write_image(path, size=(64, 48)):
@@ -134,7 +134,7 @@ def test_files_are_opened_in_threads(root, monkeypatch):
         time.sleep(0.05)
         return 1
 
-    monkeypatch.setattr(_folder, "measure_image", measure)
+    monkeypatch.setattr(files, "measure_image", measure)
     load_image_folder(root, verbose=0)
     assert len(seen) > 1
 

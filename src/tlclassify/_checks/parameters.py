@@ -1,9 +1,10 @@
-"""What users pass is checked here: parameters, labels, images; and the one progress bar."""
+"""What users pass is checked here: parameters, labels, images; progress bar and extras."""
 
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, Literal
@@ -136,18 +137,19 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
 
 def check_sample_weight(sample_weight: ArrayLike, *, n_samples: int) -> NDArray[np.float32]:
     """Return one finite weight per image, zero or more and not all zero."""
-    wanted = f"sample_weight must be {n_samples} finite numbers, one per image, zero or more"
+    wanted = (
+        f"sample_weight must be {n_samples} finite numbers, one per image, zero or more and not "
+        "all zero"
+    )
     try:
         weights = np.asarray(sample_weight, dtype=np.float64).astype(np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{wanted}; {error}.") from None
     if weights.shape != (n_samples,):
         raise ValueError(f"{wanted}; received shape {weights.shape}.")
-    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
-        raise ValueError(
-            f"{wanted} and not all zero; received values from {weights.min():g} to "
-            f"{weights.max():g}."
-        )
+    low, high = weights.min(), weights.max()
+    if not (low >= 0 and 0 < high < np.inf):
+        raise ValueError(f"{wanted}; received values from {low:g} to {high:g}.")
     return weights
 
 
@@ -272,6 +274,17 @@ def _next_step(images: NDArray[Any], name: str) -> str:
     if images.ndim == 2:
         return f"Give flattened images their shape back with {name}.reshape(n, height, width)."
     return f"For a single image pass {name}[None]."
+
+
+def import_extra(module: str, extra: str, *, user: str) -> Any:
+    """Return a module that comes with an extra of the package, or say how to get it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f'{user} needs {package}. Install it with: pip install "tlclassify[{extra}]".'
+        ) from error
 
 
 def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:

@@ -69,12 +69,10 @@ def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageData
 
 def _find(path: Path) -> Path | None:
     """Return the file or folder of CIFAR-10 that is, or lies in, a path."""
-    if path.is_file():
-        return path if path.suffix == ".npz" else None
-    for folder in (path, path / _BINARY_FOLDER):
-        if (folder / _TEST_BATCH).is_file():
-            return folder
-    return path / _NPZ_FILE if (path / _NPZ_FILE).is_file() else None
+    for place in (path, path / _BINARY_FOLDER, path / _NPZ_FILE):
+        if (place / _TEST_BATCH).is_file() or (place.suffix == ".npz" and place.is_file()):
+            return place
+    return None
 
 
 def _fetch_from_keras() -> tuple[_Arrays, _Arrays]:

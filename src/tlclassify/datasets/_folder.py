@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import (
-    IMAGE_SUFFIXES,
-    measure_image,
-    raise_unreadable,
-    read_files,
-    read_image,
-)
+from tlclassify._checks import files
 from tlclassify._checks.parameters import check_choice, listed, show_progress
 
 # Images that cannot be read here, which is told and not passed over in silence.
@@ -30,15 +24,10 @@ class ImageDataset:
 
     Attributes
     ----------
-    X : ndarray
-        Pixels of shape (n_samples, height, width, 3) and dtype uint8, RGB in [0, 255]; or file
-        paths of shape (n_samples,) and dtype object, each a str.
-    y : ndarray of shape (n_samples,) and dtype str
-        The class name of each image.
-    class_names : tuple of str
-        All class names, in the order of the source.
-    ignored_paths : tuple of str
-        Files and links in a folder that were left out, because they are not images of a class.
+    X : ndarray (n_samples, height, width, 3), uint8 RGB in [0, 255]; or (n_samples,), paths as str
+    y : ndarray (n_samples,), the class name of each image
+    class_names : tuple of str, in the order of the source
+    ignored_paths : tuple of str, files and links in a folder that are no images of a class
     """
 
     X: NDArray[Any]
@@ -98,20 +87,20 @@ def load_image_folder(
         raise FileNotFoundError(
             f"folder must be a folder with one folder per class; {root} is none."
         )
-    files = {inside.name: _files(inside) for inside in _class_folders(root)}
-    images = {name: [file for file in inside if _is_image(file)] for name, inside in files.items()}
+    found = {inside.name: _files(inside) for inside in _class_folders(root)}
+    images = {name: [file for file in inside if _is_image(file)] for name, inside in found.items()}
     empty = [name for name, inside in images.items() if not inside]
     if empty:
         raise ValueError(
             f"Each class folder in {root} must hold at least one image; {len(empty)} of "
             f"{len(images)} hold none: {listed(empty)}. Add images or remove the folders. Image "
-            f"files end in one of {' '.join(IMAGE_SUFFIXES)}."
+            f"files end in one of {' '.join(files.IMAGE_SUFFIXES)}."
         )
     paths = [file for inside in images.values() for file in inside]
     if verify != "none":
         _check_readable(paths, decode=verify == "full", verbose=verbose)
     beside = [entry for entry in _visible(root) if not entry.is_dir()]
-    others = set(beside).union(*files.values()).difference(paths)
+    others = set(beside).union(*found.values()).difference(paths)
     return ImageDataset(
         X=np.array([str(file) for file in paths], dtype=object),
         y=np.repeat(list(images), [len(inside) for inside in images.values()]),
@@ -150,16 +139,16 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES + _OTHER_SUFFIXES and not file.is_dir()
+    return file.suffix.lower() in files.IMAGE_SUFFIXES + _OTHER_SUFFIXES and not file.is_dir()
 
 
 def _check_readable(paths: list[Path], *, decode: bool, verbose: int) -> None:
     # A JPEG is read whole but computed at an eighth of its size.
-    read = partial(read_image, size=(1, 1)) if decode else measure_image
+    read = partial(files.read_image, size=(1, 1)) if decode else files.measure_image
     errors: list[OSError] = []
     with show_progress(len(paths), "checking images", unit="image", verbose=verbose) as bar:
         for start in range(0, len(paths), _N_CHECKED_AT_ONCE):
             part = paths[start : start + _N_CHECKED_AT_ONCE]
-            errors += read_files(read, part)[1]
+            errors += files.read_files(read, part)[1]
             bar.update(len(part))
-    raise_unreadable(errors)
+    files.raise_unreadable(errors)

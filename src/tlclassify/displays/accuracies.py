@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.parameters import check_choice
+from tlclassify._checks.parameters import check_choice, import_extra
 from tlclassify.displays import drawing
 from tlclassify.displays.drawing import BLUE, Axes, plain, text_inches
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow
@@ -85,7 +85,7 @@ class AccuracyAgainstTimeDisplay:
         self, times: NDArray[Any], accuracy: NDArray[Any], intervals: NDArray[Any], markers: Any
     ) -> None:
         """Write each name near its point, where it hides neither another nor what is drawn."""
-        adjust = drawing.import_extra("adjustText", user="AccuracyAgainstTimeDisplay.plot")
+        adjust = import_extra("adjustText", "plot", user="AccuracyAgainstTimeDisplay.plot")
         names = [textwrap.fill(plain(row.name, 44), 22) for row in self.rows]
         texts = [
             self.ax_.text(x, y, name, fontsize=9, in_layout=False)

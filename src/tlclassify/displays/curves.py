@@ -13,7 +13,10 @@ from tlclassify.displays.drawing import BLUE, VERMILION, Axes, open_axes, plain,
 from tlclassify.evaluation.diagnosis import N_BINS, ClassCurve, CoverageCurve, Reliability
 from tlclassify.evaluation.report import EvaluationReport
 
-_AREAS = {"roc": "Area under the curve", "precision_recall": "Average precision"}
+_KINDS = {
+    "roc": ("Area under the curve", "False positive rate", "True positive rate", "default"),
+    "precision_recall": ("Average precision", "Recall", "Precision", "steps-post"),
+}
 _DIAGONAL = {"color": "0.5", "linewidth": 1, "linestyle": ":", "zorder": 1}
 _ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "alignment": "left"}
 _MARKED_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -41,7 +44,7 @@ class ClassCurvesDisplay:
         self, curves: Mapping[str, ClassCurve], *, kind: str = "roc", n_classes: int | None = None
     ) -> None:
         self.curves = dict(curves)
-        self.kind = check_choice("kind", kind, list(_AREAS))
+        self.kind = check_choice("kind", kind, list(_KINDS))
         self.n_classes = len(self.curves) if n_classes is None else n_classes
         if not self.curves:
             raise ValueError(
@@ -54,7 +57,7 @@ class ClassCurvesDisplay:
         cls, report: EvaluationReport, *, kind: str = "roc", n_curves: int = 10
     ) -> "ClassCurvesDisplay":
         """Return the display of the classes with images and the lowest areas, in their order."""
-        check_parameters(("kind", kind, list(_AREAS)), ("n_curves", n_curves, COUNT))
+        check_parameters(("kind", kind, list(_KINDS)), ("n_curves", n_curves, COUNT))
         drawable = np.flatnonzero((report.support > 0) & (report.support < report.n_samples))
         measure = report.roc_curve if kind == "roc" else report.precision_recall_curve
         labels = report.classes.tolist()
@@ -66,7 +69,7 @@ class ClassCurvesDisplay:
 
     def plot(self, ax: Axes | None = None) -> "ClassCurvesDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        roc, title = self.kind == "roc", _AREAS[self.kind]
+        title, across, up, steps = _KINDS[self.kind]
         if len(self.curves) < self.n_classes:
             title += f",\nthe {len(self.curves)} lowest of {self.n_classes:,} classes"
         labels = [f"{curve.area:.3f}  {plain(name, 30)}" for name, curve in self.curves.items()]
@@ -76,12 +79,10 @@ class ClassCurvesDisplay:
         if ax is None:
             panel.set_anchor("W")  # the curves are square, the figure is not
         for i, (label, curve) in enumerate(zip(labels, self.curves.values(), strict=True)):
-            steps = "default" if roc else "steps-post"
             panel.plot(curve.x, curve.y, label=label, drawstyle=steps, **drawing.curve_style(i))
-        if roc:
+        if self.kind == "roc":
             panel.plot([0, 1], [0, 1], **_DIAGONAL)
-        axes = ("False positive rate", "True positive rate") if roc else ("Recall", "Precision")
-        panel.set(xlabel=axes[0], ylabel=axes[1], xlim=_LIMITS, ylim=_LIMITS, aspect="equal")
+        panel.set(xlabel=across, ylabel=up, xlim=_LIMITS, ylim=_LIMITS, aspect="equal")
         panel.grid(alpha=0.3)
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "alignment": "left"}
         panel.legend(title=title, frameon=False, fontsize=9, title_fontsize=9, **place)

@@ -1,11 +1,11 @@
 """What all pictures share: libraries imported late, colours, names, panels."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlclassify._checks.parameters import import_extra
 from tlclassify.evaluation.text import short_name, to_plain
 
 if TYPE_CHECKING:
@@ -19,17 +19,6 @@ else:  # matplotlib is imported when something is drawn
 BLUE, VERMILION = "#0072B2", "#D55E00"
 _COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", "-.", (0, (1, 1)))
-
-
-def import_extra(module: str, *, user: str) -> Any:
-    """Return a module that only pictures and pages need, or say how to get it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(
-            f'{user} needs {package}. Install it with: pip install "tlclassify[plot]".'
-        ) from error
 
 
 def curve_style(i: int) -> dict[str, Any]:
@@ -57,7 +46,7 @@ def open_axes(
 ) -> tuple[NDArray[Any], Any]:
     """Return the caller's Axes, or those of a new figure with options of `subplots`; the figure."""
     name = type(display).__name__
-    plt = import_extra("matplotlib.pyplot", user=f"{name}.plot")
+    plt = import_extra("matplotlib.pyplot", "plot", user=f"{name}.plot")
     if ax is None:
         figure, ax = plt.subplots(**{"layout": "constrained", **options})
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from tlclassify._checks.files import raise_unreadable, read_files, read_image
+from tlclassify._checks import files
 from tlclassify._checks.parameters import COUNT, check_choice, check_images, check_parameters
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
@@ -19,6 +20,7 @@ _CAPTION_WIDTH, _IMAGE_INCHES, _FILE_PIXELS = 25, 1.7, 256
 _LUMINANCE, _GRAYNESS, _STRONGEST = (0.299, 0.587, 0.114), 0.8, 0.8  # of images under heat
 
 
+@dataclass(eq=False, repr=False)
 class ImageGridDisplay:
     """A grid of images with their labels.
 
@@ -33,10 +35,14 @@ class ImageGridDisplay:
     ['a', 'b', 'c']
     """
 
-    def __init__(self, images: Any, *, labels: ArrayLike | None = None, n_columns: int = 6) -> None:
-        self.images, _ = check_images(images, name="images")
-        self.labels = _column(labels, len(self.images), "labels")
-        self.n_columns = n_columns
+    images: Any
+    _: KW_ONLY
+    labels: Any = None
+    n_columns: int = 6
+
+    def __post_init__(self) -> None:
+        self.images, _ = check_images(self.images, name="images")
+        self.labels = _column(self.labels, len(self.images), "labels")
 
     @classmethod
     def from_images(
@@ -50,10 +56,9 @@ class ImageGridDisplay:
         random_state: int | None = None,
     ) -> "ImageGridDisplay":
         """Return the display of the "first" or "random" images of a data set, or of given rows."""
-        images = _open_images(X)
-        labels = _column(y, len(images), "y")
-        chosen, rows = _choose(images, select, None, (n_rows, n_columns), random_state)
-        return cls(chosen, labels=labels[rows], n_columns=n_columns)
+        size = (n_rows, n_columns)
+        images, labels, _ = _choose(X, y, None, select=select, size=size, seed=random_state)
+        return cls(images, labels=labels, n_columns=n_columns)
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "ImageGridDisplay":
         """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
@@ -61,6 +66,7 @@ class ImageGridDisplay:
         return self
 
 
+@dataclass(eq=False, repr=False)
 class PredictionGridDisplay:
     r"""A grid of images with true label, predicted label and the probability of the latter.
 
@@ -75,20 +81,17 @@ class PredictionGridDisplay:
     'true: cat\npredicted: dog (0.70)'
     """
 
-    def __init__(
-        self,
-        images: Any,
-        *,
-        y_true: ArrayLike,
-        y_pred: ArrayLike,
-        probabilities: ArrayLike,
-        n_columns: int = 6,
-    ) -> None:
-        self.images, _ = check_images(images, name="images")
-        self.y_true = _column(y_true, len(self.images), "y_true")
-        self.y_pred = _column(y_pred, len(self.images), "y_pred")
-        self.probabilities = _column(probabilities, len(self.images), "probabilities")
-        self.n_columns = n_columns
+    images: Any
+    _: KW_ONLY
+    y_true: Any
+    y_pred: Any
+    probabilities: Any
+    n_columns: int = 6
+
+    def __post_init__(self) -> None:
+        self.images, _ = check_images(self.images, name="images")
+        for name in ("y_true", "y_pred", "probabilities"):
+            setattr(self, name, _column(getattr(self, name), len(self.images), name))
 
     @classmethod
     def from_report(
@@ -107,16 +110,11 @@ class PredictionGridDisplay:
         "uncertain" ones as in `EvaluationReport.ranked_images`; or it holds row numbers, as those
         of `EvaluationReport.label_errors`. Images beyond the grid are left out.
         """
-        images = _open_images(X)
-        y_true = _column(report.y_true, len(images), "y_true of the report")
-        chosen, rows = _choose(images, select, report, (n_rows, n_columns), random_state)
-        return cls(
-            chosen,
-            y_true=y_true[rows],
-            y_pred=report.y_pred[rows],
-            probabilities=report.probabilities[rows].max(axis=1),
-            n_columns=n_columns,
-        )
+        y, size = report.y_true, (n_rows, n_columns)
+        images, y_true, rows = _choose(X, y, report, select=select, size=size, seed=random_state)
+        probabilities = report.probabilities[rows].max(axis=1)
+        numbers = {"y_pred": report.y_pred[rows], "probabilities": probabilities}
+        return cls(images, y_true=y_true, n_columns=n_columns, **numbers)
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "PredictionGridDisplay":
         """Draw on an Axes each or a new figure, `ax_` of `figure_`; needs matplotlib."""
@@ -135,12 +133,13 @@ class PredictionGridDisplay:
         return self
 
 
+@dataclass(eq=False, repr=False)
 class HeatmapDisplay:
     """A grid of images under their heat maps, as `grad_cam` makes them.
 
     The images, as in `ImageGridDisplay`, are shown nearly gray, so that colour means heat; the
-    hotter a place, the more of it is covered. Heat maps (n, rows, columns), in [0, 1], are
-    stretched over them; captions (n,) stand above.
+    hotter a place, the more of it is covered. Heat maps (n, rows, columns), floating point in
+    [0, 1], are stretched over them; captions (n,) stand above.
 
     Examples
     --------
@@ -151,18 +150,16 @@ class HeatmapDisplay:
     ['cat', 'dog']
     """
 
-    def __init__(
-        self,
-        images: Any,
-        *,
-        heatmaps: ArrayLike,
-        captions: ArrayLike | None = None,
-        n_columns: int = 6,
-    ) -> None:
-        self.images, _ = check_images(images, name="images")
-        self.captions = _column(captions, len(self.images), "captions")
-        self.n_columns = n_columns
-        self.heatmaps = heat = np.asarray(heatmaps)
+    images: Any
+    _: KW_ONLY
+    heatmaps: Any
+    captions: Any = None
+    n_columns: int = 6
+
+    def __post_init__(self) -> None:
+        self.images, _ = check_images(self.images, name="images")
+        self.captions = _column(self.captions, len(self.images), "captions")
+        self.heatmaps = heat = np.asarray(self.heatmaps)
         fits = heat.ndim == 3 and len(heat) == len(self.images) and 0 not in heat.shape
         if not (fits and heat.dtype.kind == "f" and heat.min() >= 0 and heat.max() <= 1):
             raise ValueError(
@@ -205,21 +202,23 @@ def _column(values: ArrayLike | None, n: int, name: str) -> NDArray[Any]:
     return found
 
 
-def _open_images(X: Any) -> NDArray[Any]:
-    """Return an array as it is, which may lie on disk, and anything else checked."""
-    return X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)[0]
-
-
 def _choose(
-    images: NDArray[Any],
-    select: Any,
+    X: Any,
+    y: ArrayLike | None,
     report: EvaluationReport | None,
-    grid: tuple[int, int],
+    *,
+    select: Any,
+    size: tuple[int, int],
     seed: int | None,
-) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return as many images and row numbers as the grid has places, in the order of `select`."""
-    check_parameters(("n_rows", grid[0], COUNT), ("n_columns", grid[1], COUNT))
-    n, orders = len(images), ["first", "random", *(ORDERS if report is not None else ())]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+    """Return as many images as a grid has places, in the order of `select`, labels and rows."""
+    # An array may lie on disk, so that only what is shown is checked.
+    images = X if isinstance(X, np.ndarray) and X.ndim > 1 else check_images(X)[0]
+    n, orders, name = len(images), ["first", "random"], "y"
+    if report is not None:
+        orders, name = [*orders, *ORDERS], "y_true of the report"
+    labels = _column(y, n, name)
+    check_parameters(("n_rows", size[0], COUNT), ("n_columns", size[1], COUNT))
     rows = np.arange(n) if isinstance(select, str) else np.asarray(select)
     if isinstance(select, str):
         check_choice("select", select, orders)
@@ -234,11 +233,12 @@ def _choose(
         )
     if len(rows) == 0:
         raise ValueError(f"select={select!r} must leave at least one image; received none.")
-    rows = rows[: math.prod(grid)].astype(np.intp)
+    rows = rows[: math.prod(size)].astype(np.intp)
     chosen, largest = check_images(images[rows])
-    # Dark images alone do not tell in what range their values lie; all of them do.
-    dark = largest <= 1 < images.max()
-    return (np.rint(chosen).astype(np.uint8) if dark else chosen), rows
+    if largest <= 1 < images.max():
+        # Dark images alone do not tell in what range their values lie; all of them do.
+        chosen = np.rint(chosen).astype(np.uint8)
+    return chosen, labels[rows], rows
 
 
 def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any]:
@@ -246,8 +246,9 @@ def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any
     check_parameters(("n_columns", display.n_columns, COUNT))
     images = display.images
     if images.dtype == object:
-        images, errors = read_files(partial(read_image, max_side=_FILE_PIXELS), images)
-        raise_unreadable(errors)
+        read = partial(files.read_image, max_side=_FILE_PIXELS)
+        images, errors = files.read_files(read, images)
+        files.raise_unreadable(errors)
     elif images.dtype != np.uint8:
         images = np.rint(images * (255 if images.max() <= 1 else 1)).astype(np.uint8)
     pictures = [

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tlclassify import displays
 from tlclassify._checks.files import write_whole
-from tlclassify.displays.drawing import import_extra
+from tlclassify._checks.parameters import import_extra
 from tlclassify.evaluation import text
 
 # Text stays text, so that it can be searched and read aloud.
@@ -22,7 +22,7 @@ _SMALLEST_SCALE, _PIXELS_PER_INCH = 0.7, 96
 
 def build_page(template: str, path: str | Path | None, **content: Any) -> str:
     """Return a page that loads nothing from elsewhere, and write it where a path is given."""
-    jinja2 = import_extra("jinja2", user="to_html")
+    jinja2 = import_extra("jinja2", "plot", user="to_html")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tlclassify", "displays"),
         autoescape=True,
@@ -45,7 +45,7 @@ def build_page(template: str, path: str | Path | None, **content: Any) -> str:
 
 def _draw(display: Any) -> str:
     """Return a display as SVG, from the attributes of its first tag on."""
-    plt = import_extra("matplotlib.pyplot", user="to_html")
+    plt = import_extra("matplotlib.pyplot", "plot", user="to_html")
     content = io.StringIO()
     with plt.rc_context(_STYLE):
         figure = display.plot().figure_

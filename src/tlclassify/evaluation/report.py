@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from tlclassify._checks.parameters import COUNT, check_parameters, close_match_hint, encode_labels
+from tlclassify._checks.parameters import (
+    COUNT,
+    check_parameters,
+    close_match_hint,
+    encode_labels,
+    import_extra,
+)
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin
 from tlclassify.evaluation.text import report_text, to_plain
@@ -27,28 +33,23 @@ class EvaluationReport:
     Attributes
     ----------
     classes : ndarray (n_classes,), the labels in the order of every per-class array
-    y_true, y_pred : ndarray (n_samples,)
-        The label of each image and that of its largest probability; of equal ones the first in
-        `classes`, here and in `top_k_accuracy`.
+    y_true, y_pred : ndarray (n_samples,), labels; of equal probabilities the first in `classes`
     probabilities : ndarray (n_samples, n_classes), floating point in [0, 1]
     accuracy, confidence_level : float in [0, 1]
     accuracy_interval : (float, float), Wilson's score interval at that level
     top_k_accuracy : dict of int to float in [0, 1]
         For each k, the fraction of images whose label is among the k most probable.
-    log_loss : float, in nats
-        Mean negative logarithm of the probability of the true label.
+    log_loss : float, mean negative logarithm of the probability of the true label, in nats
     calibration_error : float in [0, 1], `error` of `reliability`
     confusion_matrix, confusion_matrix_normalized : ndarray (n_classes, n_classes)
-        Images by true class (row) and predicted class (column): integer counts, and float64
-        fractions of the true class in [0, 1]; the row of a class without images is 0.
+        Images by true class (row) and predicted class (column): counts, and fractions of the true
+        class, 0 where it has no images.
     precision, recall, f1 : ndarray (n_classes,), float64 in [0, 1]; 0 where not defined
-    precision_intervals, recall_intervals : ndarray (n_classes, 2), float64
-        Wilson's score intervals at `confidence_level`; NaN where there are no images.
+    precision_intervals, recall_intervals : ndarray (n_classes, 2), Wilson's; NaN without images
     support : ndarray (n_classes,), integer, number of images of each true class
     macro_average, weighted_average : ClassAverage
         Means over the classes that have images: each counted once, or by its support.
-    origin : Origin
-        The classifier's settings and history, versions, and small pictures, for `to_html`.
+    origin : Origin, the classifier's settings and history, versions, small pictures
     """
 
     classes: NDArray[Any]
@@ -94,10 +95,7 @@ class EvaluationReport:
         return tuple(str(to_plain(label)) for label in self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all the numbers but those of single images, in types that `json.dumps` takes.
-
-        What is not defined, as an interval without images, is None.
-        """
+        """Return all the numbers but those of single images, in types that `json.dumps` takes."""
         names = (
             *("n_samples", "n_classes", "accuracy", "accuracy_interval", "confidence_level"),
             *("top_k_accuracy", "log_loss", "calibration_error", "confusion_matrix"),
@@ -216,12 +214,7 @@ class EvaluationReport:
         .. [1] C. Northcutt, L. Jiang, I. Chuang (2021), Confident learning: estimating
            uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
         """
-        try:
-            from cleanlab.filter import find_label_issues
-        except ImportError as error:
-            raise ImportError(
-                'label_errors needs cleanlab. Install it with: pip install "tlclassify[labels]".'
-            ) from error
+        cleanlab = import_extra("cleanlab.filter", "labels", user="label_errors")
         # Cleanlab is given the classes that occur only: it takes each to have examples.
         true, p = encode_labels(self.y_true, self.classes), self.probabilities
         present, given = np.unique(true, return_inverse=True)
@@ -233,17 +226,16 @@ class EvaluationReport:
         shares = p[:, present].astype(np.float64) + 1e-12
         shares /= shares.sum(axis=1, keepdims=True)
         ranked = {"return_indices_ranked_by": "self_confidence", "n_jobs": 1}
-        rows = find_label_issues(given, shares, **ranked)
+        rows = cleanlab.find_label_issues(given, shares, **ranked)
         of_label, of_suggested = p[rows, true[rows]], p[rows].max(axis=1)
         columns = (rows, self.y_true[rows], self.y_pred[rows], of_label, of_suggested)
         errors = zip(*(column.tolist() for column in columns), strict=True)
         return [diagnosis.LabelError(*error) for error in errors]
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return the report as one page for people, and write it to `path` where one is given.
+        """Return the report as one page for people, pictures inside, and write it if told where.
 
-        The page needs nothing beside it: pictures are inside. ImportError without matplotlib or
-        Jinja2; OSError if `path` cannot be written, and no half page is left.
+        ImportError without matplotlib or Jinja2; OSError if `path` cannot be written.
         """
         # A door upwards, opened when it is used: the page draws the displays, which read reports.
         from tlclassify.displays.pages import build_page

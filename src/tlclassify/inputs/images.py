@@ -6,19 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import (
-    digest_file,
-    measure_image,
-    raise_unreadable,
-    read_files,
-    read_image,
-)
+from tlclassify._checks import files
 from tlclassify._checks.parameters import check_images
 
 _N_FILES_MEASURED = 64
@@ -60,11 +53,11 @@ class ImageSource:
                 images = np.rint(images * (255 / self.pixel_range)).astype(np.uint8)
             images = images if images.ndim == 4 else images[..., None]
             return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
-        pixels, errors = read_files(partial(read_image, size=self.shape), images)
+        pixels, errors = files.read_files(partial(files.read_image, size=self.shape), images)
         if errors:
             # One bad file ends the work; what a glance at the next ones tells is told with it.
             others = self._pick(stop, stop + _N_BEGINNINGS_READ)
-            raise_unreadable(errors + read_files(measure_image, others)[1])
+            files.raise_unreadable(errors + files.read_files(files.measure_image, others)[1])
         return np.stack(pixels)
 
     def _pick(self, start: int, stop: int) -> NDArray[Any]:
@@ -73,9 +66,8 @@ class ImageSource:
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
-            paths = self._pick(0, len(self))
-            found, errors = read_files(lambda path: digest_file(Path(path)), paths)
-            raise_unreadable(errors)
+            found, errors = files.read_files(files.digest_file, self._pick(0, len(self)))
+            files.raise_unreadable(errors)
             joined = bytes.fromhex("".join(found))
         else:
             joined = b"".join(
@@ -141,7 +133,7 @@ def longer_side(source: ImageSource) -> int:
     """Return the images' longer side in pixels; for files, the median over the first of them."""
     if not source.is_files:
         return max(source.shape)
-    sides, errors = read_files(measure_image, source.images[:_N_FILES_MEASURED])
+    sides, errors = files.read_files(files.measure_image, source.images[:_N_FILES_MEASURED])
     if not sides:
-        raise_unreadable(errors)
+        files.raise_unreadable(errors)
     return int(np.median(sides))

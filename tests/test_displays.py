@@ -344,5 +344,3 @@ def test_a_search_for_a_learning_rate_marks_the_suggestion():
     display = LearningRateDisplay([1e-3, 1e-2, 1e-1], losses=[2, 1, 3], suggestion=1e-3).plot()
     assert display.ax_.get_xscale() == "log"
     assert display.ax_.get_title() == "suggestion: 1.0e-03"
-    with pytest.raises(ValueError, match="one number for each of learning_rates"):
-        LearningRateDisplay([1, 2], losses=[1.0], suggestion=1)

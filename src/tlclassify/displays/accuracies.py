@@ -51,33 +51,34 @@ class AccuracyAgainstTimeDisplay:
 
     def plot(self, ax: Axes | None = None) -> "AccuracyAgainstTimeDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; needs matplotlib and adjustText."""
-        (panel,), self.figure_ = drawing.open_axes(self, ax, figsize=(7.6, 4.6))
-        self.ax_ = panel
+        (self.ax_,), self.figure_ = drawing.open_axes(self, ax, figsize=(7.6, 4.6))
         from matplotlib.ticker import EngFormatter, LogLocator
 
         times = np.array([getattr(row, self.time) for row in self.rows])
         accuracy, intervals, label = _measure(self.rows)
         sizes = np.array([row.n_parameters for row in self.rows])
         areas = np.maximum(sizes * (_LARGEST_MARKER / max(sizes.max(), 1)), _SMALLEST_MARKER)
-        panel.vlines(times, *intervals.T, color="0.5", linewidth=1)
-        markers = panel.scatter(times, accuracy, s=areas, color=BLUE, edgecolors="white", zorder=3)
-        panel.margins(x=0.2, y=0.12)
-        panel.set(xlabel=_TIMES[self.time], ylabel=label)
-        panel.grid(alpha=0.3)
+        self.ax_.vlines(times, *intervals.T, color="0.5", linewidth=1)
+        markers = self.ax_.scatter(
+            times, accuracy, s=areas, color=BLUE, edgecolors="white", zorder=3
+        )
+        self.ax_.margins(x=0.2, y=0.12)
+        self.ax_.set(xlabel=_TIMES[self.time], ylabel=label)
+        self.ax_.grid(alpha=0.3)
         if times.min() > 0 and times.max() / times.min() > 10:
-            panel.set_xscale("log")
-            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.xaxis.set_major_formatter("{x:g}")
-            panel.xaxis.set_minor_formatter("")
+            self.ax_.set_xscale("log")
+            self.ax_.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            self.ax_.xaxis.set_major_formatter("{x:g}")
+            self.ax_.xaxis.set_minor_formatter("")
         else:
-            panel.set_xlim(left=max(panel.get_xlim()[0], 0))
+            self.ax_.set_xlim(left=max(self.ax_.get_xlim()[0], 0))
         if sizes.any():
             shown = np.quantile(sizes[sizes > 0], (0, 0.5, 1), method="nearest")
             for size in np.unique(shown):
                 area = areas[sizes == size][0]
-                panel.scatter([], [], s=area, color=BLUE, label=EngFormatter(places=1)(size))
+                self.ax_.scatter([], [], s=area, color=BLUE, label=EngFormatter(places=1)(size))
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
-            panel.legend(title="Parameters", frameon=False, **place)
+            self.ax_.legend(title="Parameters", frameon=False, **place)
         self._write_names(times, accuracy, intervals, markers)
         return self
 
@@ -136,27 +137,26 @@ class AccuracyBarsDisplay:
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         names = [plain(row.name, 44) for row in (*self.rows, *self.failed_rows)]
         size = (6.2 + text_inches(*names, fontsize=10), 0.34 * len(names) + 0.9)
-        (panel,), self.figure_ = drawing.open_axes(self, ax, figsize=size)
-        self.ax_ = panel
+        (self.ax_,), self.figure_ = drawing.open_axes(self, ax, figsize=size)
         accuracy, intervals, label = _measure(self.rows)
-        panel.set_xlabel(label)
-        panel.grid(axis="x", alpha=0.3)
+        self.ax_.set_xlabel(label)
+        self.ax_.grid(axis="x", alpha=0.3)
         places = np.arange(len(self.rows))
-        panel.hlines(places, *intervals.T, color=BLUE, linewidth=2.5)
-        panel.plot(accuracy, places, "o", color=BLUE, markersize=7)
-        beside = {"transform": panel.get_yaxis_transform(), "va": "center"}
+        self.ax_.hlines(places, *intervals.T, color=BLUE, linewidth=2.5)
+        self.ax_.plot(accuracy, places, "o", color=BLUE, markersize=7)
+        beside = {"transform": self.ax_.get_yaxis_transform(), "va": "center"}
         for i, (low, high) in enumerate(intervals):
             text = f"{accuracy[i]:.3f} ({low:.3f} to {high:.3f})"
-            panel.text(1.02, i, text, fontsize=9, **beside)
-        panel.set_yticks(range(len(names)), labels=names)
-        panel.set_ylim(len(names) - 0.5, -0.5)
+            self.ax_.text(1.02, i, text, fontsize=9, **beside)
+        self.ax_.set_yticks(range(len(names)), labels=names)
+        self.ax_.set_ylim(len(names) - 0.5, -0.5)
         if self.failed_rows:
-            panel.axhspan(len(self.rows) - 0.5, len(names) - 0.5, color="0.5", alpha=0.15)
+            self.ax_.axhspan(len(self.rows) - 0.5, len(names) - 0.5, color="0.5", alpha=0.15)
             drawing.settle(self.figure_)
-            width = int(panel.bbox.width / self.figure_.dpi / text_inches("0", fontsize=8))
+            width = int(self.ax_.bbox.width / self.figure_.dpi / text_inches("0", fontsize=8))
             for place, row in enumerate(self.failed_rows, start=len(self.rows)):
                 reason = plain(f"failed: {row.failure}", width)
-                panel.text(0.02, place, reason, fontsize=8, **beside)
+                self.ax_.text(0.02, place, reason, fontsize=8, **beside)
         return self
 
 

@@ -1,6 +1,7 @@
 """Curves: of a report, class by class and bin by bin; of a training, by epoch and by rate."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -74,21 +75,21 @@ class ClassCurvesDisplay:
             title += f",\nthe {len(self.curves)} lowest of {self.n_classes:,} classes"
         labels = [f"{curve.area:.3f}  {plain(name, 30)}" for name, curve in self.curves.items()]
         width = text_inches(*labels, *title.split("\n"), fontsize=9)
-        (panel,), self.figure_ = open_axes(self, ax, figsize=(5.1 + width, 4.4))
-        self.ax_ = panel
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(5.1 + width, 4.4))
         if ax is None:
-            panel.set_anchor("W")  # the curves are square, the figure is not
+            self.ax_.set_anchor("W")  # the curves are square, the figure is not
         for i, (label, curve) in enumerate(zip(labels, self.curves.values(), strict=True)):
-            panel.plot(curve.x, curve.y, label=label, drawstyle=steps, **drawing.curve_style(i))
+            self.ax_.plot(curve.x, curve.y, label=label, drawstyle=steps, **drawing.curve_style(i))
         if self.kind == "roc":
-            panel.plot([0, 1], [0, 1], **_DIAGONAL)
-        panel.set(xlabel=across, ylabel=up, xlim=_LIMITS, ylim=_LIMITS, aspect="equal")
-        panel.grid(alpha=0.3)
+            self.ax_.plot([0, 1], [0, 1], **_DIAGONAL)
+        self.ax_.set(xlabel=across, ylabel=up, xlim=_LIMITS, ylim=_LIMITS, aspect="equal")
+        self.ax_.grid(alpha=0.3)
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "alignment": "left"}
-        panel.legend(title=title, frameon=False, fontsize=9, title_fontsize=9, **place)
+        self.ax_.legend(title=title, frameon=False, fontsize=9, title_fontsize=9, **place)
         return self
 
 
+@dataclass(eq=False, repr=False)
 class CoverageDisplay:
     """Accuracy against the share of images answered, when the least sure ones are left out.
 
@@ -102,8 +103,7 @@ class CoverageDisplay:
     ['0.90', '0.60']
     """
 
-    def __init__(self, curve: CoverageCurve) -> None:
-        self.curve = curve
+    curve: CoverageCurve
 
     @classmethod
     def from_report(cls, report: EvaluationReport) -> "CoverageDisplay":
@@ -112,24 +112,23 @@ class CoverageDisplay:
 
     def plot(self, ax: Axes | None = None) -> "CoverageDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        (panel,), self.figure_ = open_axes(self, ax, figsize=(6.0, 4.0))
-        self.ax_ = panel
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(6.0, 4.0))
         coverage, accuracy, thresholds = self.curve
-        panel.plot(coverage, accuracy, color=BLUE)
+        self.ax_.plot(coverage, accuracy, color=BLUE)
         marked = np.unique(np.searchsorted(coverage, _MARKED_SHARES).clip(max=len(coverage) - 1))
         label = "lowest probability that is answered"
-        panel.plot(coverage[marked], accuracy[marked], "o", color=VERMILION, label=label)
+        self.ax_.plot(coverage[marked], accuracy[marked], "o", color=VERMILION, label=label)
         for i in marked:
             text = f"{thresholds[i]:.{2 if thresholds[i] < 0.99 else 4}f}"
             point = (coverage[i], accuracy[i])
-            panel.annotate(text, point, (4, 4), textcoords="offset points", fontsize=9)
+            self.ax_.annotate(text, point, (4, 4), textcoords="offset points", fontsize=9)
         low = min(accuracy.min(), max(accuracy.max() - _LEAST_SPAN, 0))
         high = max(accuracy.max(), low + _LEAST_SPAN)
         span = high - low
-        panel.set(xlim=(0, 1.12), ylim=(low - 0.05 * span, high + 0.12 * span))
-        panel.set(xlabel="Share of images answered", ylabel="Accuracy")
-        panel.grid(alpha=0.3)
-        panel.legend(**_ABOVE)
+        self.ax_.set(xlim=(0, 1.12), ylim=(low - 0.05 * span, high + 0.12 * span))
+        self.ax_.set(xlabel="Share of images answered", ylabel="Accuracy")
+        self.ax_.grid(alpha=0.3)
+        self.ax_.legend(**_ABOVE)
         return self
 
 
@@ -257,6 +256,7 @@ class LearningCurvesDisplay:
         return self
 
 
+@dataclass(eq=False, repr=False)
 class LearningRateDisplay:
     """Loss (n_steps,) by learning rate (n_steps,), with the suggested one marked.
 
@@ -267,14 +267,10 @@ class LearningRateDisplay:
     'Learning rate'
     """
 
-    def __init__(self, learning_rates: ArrayLike, *, losses: ArrayLike, suggestion: float) -> None:
-        self.learning_rates, self.losses = np.asarray(learning_rates), np.asarray(losses)
-        self.suggestion = suggestion
-        if self.losses.shape != self.learning_rates.shape:
-            raise ValueError(
-                "losses must have one number for each of learning_rates; received shapes "
-                f"{self.losses.shape} and {self.learning_rates.shape}."
-            )
+    learning_rates: ArrayLike
+    _: KW_ONLY
+    losses: ArrayLike
+    suggestion: float
 
     @classmethod
     def from_search(cls, search: Any) -> "LearningRateDisplay":
@@ -283,11 +279,10 @@ class LearningRateDisplay:
 
     def plot(self, ax: Axes | None = None) -> "LearningRateDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        (panel,), self.figure_ = open_axes(self, ax, figsize=(6.0, 4.0))
-        self.ax_ = panel
-        panel.plot(self.learning_rates, self.losses, color=BLUE)
-        panel.axvline(self.suggestion, color=VERMILION, linestyle="--")
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(6.0, 4.0))
+        self.ax_.plot(self.learning_rates, self.losses, color=BLUE)
+        self.ax_.axvline(self.suggestion, color=VERMILION, linestyle="--")
         label = f"suggestion: {self.suggestion:.1e}"
-        panel.set(xscale="log", xlabel="Learning rate", ylabel="Loss (smoothed)", title=label)
-        panel.grid(alpha=0.3)
+        self.ax_.set(xscale="log", xlabel="Learning rate", ylabel="Loss (smoothed)", title=label)
+        self.ax_.grid(alpha=0.3)
         return self

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice, import_extra
-from tlclassify.displays import drawing
-from tlclassify.displays.drawing import BLUE, Axes, plain, text_inches
+from tlclassify.displays.drawing import BLUE, Axes, open_axes, plain, settle, succeeded, text_inches
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow
-from tlclassify.evaluation.report import EvaluationReport
 
 _TIMES = {
     "fit_seconds": "Time to fit (seconds)",
@@ -51,7 +49,7 @@ class AccuracyAgainstTimeDisplay:
 
     def plot(self, ax: Axes | None = None) -> "AccuracyAgainstTimeDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; needs matplotlib and adjustText."""
-        (self.ax_,), self.figure_ = drawing.open_axes(self, ax, figsize=(7.6, 4.6))
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(7.6, 4.6))
         from matplotlib.ticker import EngFormatter, LogLocator
 
         times = np.array([getattr(row, self.time) for row in self.rows])
@@ -59,9 +57,8 @@ class AccuracyAgainstTimeDisplay:
         sizes = np.array([row.n_parameters for row in self.rows])
         areas = np.maximum(sizes * (_LARGEST_MARKER / max(sizes.max(), 1)), _SMALLEST_MARKER)
         self.ax_.vlines(times, *intervals.T, color="0.5", linewidth=1)
-        markers = self.ax_.scatter(
-            times, accuracy, s=areas, color=BLUE, edgecolors="white", zorder=3
-        )
+        style = {"color": BLUE, "edgecolors": "white", "zorder": 3}
+        markers = self.ax_.scatter(times, accuracy, s=areas, **style)
         self.ax_.margins(x=0.2, y=0.12)
         self.ax_.set(xlabel=_TIMES[self.time], ylabel=label)
         self.ax_.grid(alpha=0.3)
@@ -92,7 +89,7 @@ class AccuracyAgainstTimeDisplay:
             self.ax_.text(x, y, name, fontsize=9, in_layout=False)
             for x, y, name in zip(times, accuracy, names, strict=True)
         ]
-        drawing.settle(self.figure_)
+        settle(self.figure_)
         bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
         adjust.adjust_text(
             texts,
@@ -137,7 +134,7 @@ class AccuracyBarsDisplay:
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         names = [plain(row.name, 44) for row in (*self.rows, *self.failed_rows)]
         size = (6.2 + text_inches(*names, fontsize=10), 0.34 * len(names) + 0.9)
-        (self.ax_,), self.figure_ = drawing.open_axes(self, ax, figsize=size)
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=size)
         accuracy, intervals, label = _measure(self.rows)
         self.ax_.set_xlabel(label)
         self.ax_.grid(axis="x", alpha=0.3)
@@ -152,23 +149,12 @@ class AccuracyBarsDisplay:
         self.ax_.set_ylim(len(names) - 0.5, -0.5)
         if self.failed_rows:
             self.ax_.axhspan(len(self.rows) - 0.5, len(names) - 0.5, color="0.5", alpha=0.15)
-            drawing.settle(self.figure_)
+            settle(self.figure_)
             width = int(self.ax_.bbox.width / self.figure_.dpi / text_inches("0", fontsize=8))
             for place, row in enumerate(self.failed_rows, start=len(self.rows)):
                 reason = plain(f"failed: {row.failure}", width)
                 self.ax_.text(0.02, place, reason, fontsize=8, **beside)
         return self
-
-
-def succeeded(rows: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, EvaluationReport]]:
-    """Return the rows that did not fail, each with its report."""
-    done = [(row, row.report) for row in rows if row.report is not None]
-    if not done:
-        reasons = "; ".join(f"{row.name} ({row.failure})" for row in rows) or "none"
-        raise ValueError(
-            f"rows must hold at least one classifier that did not fail; received {reasons}."
-        )
-    return done
 
 
 def _measure(rows: Sequence[ComparisonRow]) -> tuple[NDArray[Any], NDArray[Any], str]:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.parameters import check_choice
-from tlclassify.displays.accuracies import succeeded
-from tlclassify.displays.drawing import Axes, open_axes, plain, settle, text_inches
+from tlclassify.displays.drawing import Axes, open_axes, plain, settle, succeeded, text_inches
 from tlclassify.evaluation.comparison import Comparison
 from tlclassify.evaluation.report import EvaluationReport
 

@@ -1,11 +1,14 @@
 """What all pictures share: libraries imported late, colours, names, panels."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import import_extra
+from tlclassify.evaluation.comparison import ComparisonRow
+from tlclassify.evaluation.report import EvaluationReport
 from tlclassify.evaluation.text import short_name, to_plain
 
 if TYPE_CHECKING:
@@ -34,6 +37,17 @@ def plain(name: object, width: int) -> str:
 def text_inches(*texts: str, fontsize: float) -> float:
     """Return about how wide the longest text is."""
     return max(map(len, texts)) * fontsize * 0.6 / 72
+
+
+def succeeded(rows: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, EvaluationReport]]:
+    """Return the rows that did not fail, each with its report."""
+    done = [(row, row.report) for row in rows if row.report is not None]
+    if not done:
+        reasons = "; ".join(f"{row.name} ({row.failure})" for row in rows) or "none"
+        raise ValueError(
+            f"rows must hold at least one classifier that did not fail; received {reasons}."
+        )
+    return done
 
 
 def settle(figure: Any) -> None:

@@ -38,13 +38,12 @@ class Comparison:
     Attributes
     ----------
     rows : tuple of ComparisonRow
-        The most accurate first, those that failed last. Each has `name`, `report` (None if it
-        failed) and `failure` (None, or why); `fit_seconds`, the wall time of the fit, in which
-        images whose activations lay in `cache_dir` cost nothing; `extraction_images_per_second` of
-        the frozen part alone, `prediction_images_per_second` of the whole model and
-        `single_image_milliseconds`, its median for one image, all with the classifier's engine;
-        `n_parameters` and, as a ``.keras`` file, `file_bytes` of the whole model. Times are NaN and
-        sizes 0 where it failed.
+        The most accurate first, those that failed last. Each has `name`, `report` or `failure`;
+        `fit_seconds`, in which images whose activations lay in `cache_dir` cost nothing;
+        `extraction_images_per_second` of the frozen part alone, `prediction_images_per_second` of
+        the whole model and `single_image_milliseconds`, its median, all with the classifier's
+        engine; `n_parameters` and, as a ``.keras`` file, `file_bytes` of the whole model. Times are
+        NaN and sizes 0 where it failed.
     confidence_level : float in (0, 1), of intervals and of the statement that two rows differ
     p_values : ndarray (n_rows, n_rows), float64 in [0, 1]
         Of McNemar's exact test [1]_ between each two rows: how likely so uneven a split of the
@@ -111,7 +110,7 @@ class Comparison:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the comparison as one page for people; as `EvaluationReport.to_html`."""
-        # A door upwards, opened when it is used: the page draws the displays, which read this.
+        # A door upwards: the page draws the displays, which read this.
         from tlclassify.displays.pages import build_page
 
         quality, cost = comparison_tables(self)

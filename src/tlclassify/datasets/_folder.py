@@ -55,11 +55,10 @@ def load_image_folder(
     Parameters
     ----------
     folder : path-like
-    verify : {"header", "full", "none"}, default="header"
+    verify : {"header", "full", "none"}
         "header" reads the beginning of each file; "full" decodes it, which finds files cut short
         and takes as long as an epoch; "none" opens nothing.
-    verbose : int, default=1
-        0 shows no progress bar.
+    verbose : int, 0 shows no progress bar
 
     Raises
     ------

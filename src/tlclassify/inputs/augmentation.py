@@ -25,29 +25,19 @@ class Augmentation(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    horizontal_flip : bool, default False
-        Whether a view may be mirrored. Wrong where left and right matter: digits, text, road
-        signs.
-    rotation_degrees : float in [0, 180], default 0.0
-        To either side.
-    zoom_fraction : float in [0, 1), default 0.0
-        0.1: sides of 0.9 to 1.1 times the length.
-    translation_fraction : float in [0, 1), default 0.0
-        Of the image's side, in both directions.
-    brightness : float in [0, 1], default 0.0
-        Added to all pixels, as a fraction of white.
-    contrast : float in [0, 1), default 0.0
-        0.2: 0.8 to 1.2 times each channel's deviation from its mean.
-    n_views : int, default 4
+    horizontal_flip : bool
+        Whether a view may be mirrored. Wrong where left and right matter: digits, text, signs.
+    rotation_degrees : float in [0, 180], to either side
+    zoom_fraction : float in [0, 1); 0.1: sides of 0.9 to 1.1 times the length
+    translation_fraction : float in [0, 1), of the image's side, in both directions
+    brightness : float in [0, 1], added to all pixels, as a fraction of white
+    contrast : float in [0, 1); 0.2: 0.8 to 1.2 times each channel's deviation from its mean
+    n_views : int
         Views kept of each image where a stage trains on stored activations, the image itself
         among them; each epoch draws one. Flipping alone makes two. Where a stage trains the
         whole network, every epoch sees a fresh view instead.
-    mixup_alpha : float in [0, 1], default 0.0
-        Parameter of MixUp's beta distribution; 0: no MixUp. Only where the whole network is
-        trained.
-    cutmix_factor : float in [0, 1], default 0.0
-        Upper end of the parameter of CutMix's beta distribution, as Keras's layer has it; 0: no
-        CutMix. Only where the whole network is trained.
+    mixup_alpha, cutmix_factor : float in [0, 1], only where the whole network is trained
+        Of MixUp's beta distribution the parameter, of CutMix's its upper end, as Keras has them.
 
     References
     ----------

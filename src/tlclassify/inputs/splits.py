@@ -26,7 +26,7 @@ def draw_seeds(random_state: int | np.random.RandomState | None, n: int) -> list
 @contextmanager
 def seeded(random_state: int | None) -> Iterator[None]:
     """Make the weights built inside depend on `random_state` alone, and nothing outside it."""
-    # Keras draws the seed of every initialiser and dropout layer from Python's own generator.
+    # Keras draws the seeds of its layers from Python's own generator, so that threads take turns.
     with _SEEDING:
         before = random.getstate()
         if random_state is not None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._checks.parameters import Interval, check_sample_weight, listed
+from tlclassify._checks.parameters import Interval, check_sample_weight, encode_labels, listed
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()
@@ -38,8 +38,12 @@ def seeded(random_state: int | None) -> Iterator[None]:
                 random.setstate(before)
 
 
-def check_targets(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return the sorted classes of labels, and each label's place."""
+def check_targets(
+    labels: NDArray[Any], *, classes: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the sorted classes, found in the labels unless given, and each label's place."""
+    if classes is not None:
+        return classes, encode_labels(labels, classes)
     classes, targets = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(

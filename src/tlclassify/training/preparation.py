@@ -42,18 +42,15 @@ def prepare_fit(
     `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
     stages, augmentation, layers = _check_settings(clf)
-    head, row = get_head(clf.head), get_backbone(clf.backbone)
+    head, row, seen = get_head(clf.head), get_backbone(clf.backbone), None
     goes_on = clf.warm_start and hasattr(clf, "model_")
     if goes_on:
-        source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
+        source, seen = reopen_images(X, clf.image_shape_, clf.pixel_range_), clf.classes_
     else:
         source = open_for_backbone(X, row, clf.image_size)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     labels = check_labels(y, n_samples=len(source))
-    if goes_on:
-        classes, targets = clf.classes_, encode_labels(labels, clf.classes_)
-    else:
-        classes, targets = check_targets(labels)
+    classes, targets = check_targets(labels, classes=seen)
     weights = check_weights(sample_weight, clf.class_weight, labels, classes)
     parts = _split(clf, Labelled(source, targets, weights), classes, validation_data, split_seed)
     counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]

@@ -100,7 +100,7 @@ def draw_images(n_images: int) -> np.ndarray:
 
 def bfloat16_engines() -> list[str]:
     """Return the engines that compute in bfloat16, where the processor has it."""
-    from tlclassify.engines.rows import choose_engine
+    from tlclassify.engines.runtimes import choose_engine
 
     name = "openvino_bfloat16"
     try:

@@ -180,8 +180,7 @@ def test_what_is_large_and_stored_is_not_copied(model, source, direct, monkeypat
     monkeypatch.setattr(activations.tempfile, "TemporaryFile", lambda: pytest.fail("copied"))
     found = run(model, source, tmp_path)
     assert isinstance(found, StoredOutputs)
-    assert (found.shape, found.ndim, found.dtype) == (direct.shape, direct.ndim, direct.dtype)
-    assert (len(found), found.nbytes) == (len(direct), direct.nbytes)
+    assert (len(found), found.shape, found.dtype) == (len(direct), direct.shape, direct.dtype)
     for rows in (np.array([5, 3, 3, 17]), slice(2, 7), slice(None, None, 5), np.arange(0)):
         np.testing.assert_allclose(found[rows], direct[rows], atol=1e-5)
     shutil.rmtree(tmp_path)

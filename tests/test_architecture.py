@@ -245,7 +245,11 @@ BAD_SOURCES = [
     (check_directions, "networks.heads", "from tlclassify.training.loop import run_stage"),
     (check_directions, "training.loop", "def f():\n    import tlclassify.estimators.classifier"),
     (check_directions, "displays.confusion", "from tlclassify.inputs import images"),
-    (check_directions, "engines.rows", "from tlclassify.evaluation.report import EvaluationReport"),
+    (
+        check_directions,
+        "engines.runtimes",
+        "from tlclassify.evaluation.report import EvaluationReport",
+    ),
     (check_directions, "estimators.classifier", "from tlclassify import Head"),
     (check_directions, "estimators.classifier", "import tlclassify"),
     (check_directions, "extras", "import numpy"),

@@ -15,9 +15,8 @@ from sklearn.exceptions import NotFittedError
 from exports import NAMES, draw_images, export_once, fit_once, fit_small, make_row, needs_tensorflow
 from test_project import PROJECT
 from tlclassify.engines import converters
-from tlclassify.engines.converters import export_graph
+from tlclassify.engines.converters import export_graph, keep_in_float16
 from tlclassify.engines.metadata import read_metadata
-from tlclassify.engines.onnx_precision import keep_in_float16
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.networks.rows import SYMMETRIC

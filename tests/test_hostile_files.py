@@ -18,10 +18,10 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import build_tiny
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.networks import backbones, blueprints
+from tlclassify.networks import backbones
 from tlclassify.networks.rows import SYMMETRIC, Backbone
-from tlclassify.persistence import saving
-from tlclassify.persistence.saved_file import NO_DIGEST, SavedFile, write_file
+from tlclassify.persistence import saved_file, saving
+from tlclassify.persistence.saved_file import NO_DIGEST, read_file, write_file
 from tlclassify.persistence.saving import load, save
 from tlclassify.training.stages import Stage
 
@@ -69,7 +69,7 @@ def rewrite(saved, tmp_path):
     """A function that writes the file with another manifest or other arrays, and a right digest."""
 
     def write(*path, value=None, arrays=None):
-        manifest = msgspec.to_builtins(SavedFile(saved).manifest) | {"sha256": NO_DIGEST}
+        manifest = msgspec.to_builtins(read_file(saved)[0]) | {"sha256": NO_DIGEST}
         inner = manifest
         for key in path[:-1]:
             inner = inner[key]
@@ -87,7 +87,7 @@ def rewrite(saved, tmp_path):
 @pytest.fixture
 def unbuilt(monkeypatch):
     """A test whose file must be refused before a network takes memory."""
-    monkeypatch.setattr(saving, "build_network_again", lambda *_, **__: pytest.fail("was built"))
+    monkeypatch.setattr(saving, "build_frozen", lambda *_, **__: pytest.fail("was built"))
 
 
 def test_what_these_tests_change_is_sound(rewrite, saved):
@@ -156,7 +156,7 @@ RIGHT = {
 
 
 def test_entries_of_wrong_types(refuse, rewrite, saved, unbuilt):
-    for name in msgspec.to_builtins(SavedFile(saved).manifest):
+    for name in msgspec.to_builtins(read_file(saved)[0]):
         for value in (None, True, -1, 1e300, "x", [], [[[]]], {}, {"type": "Part"}):
             if value not in RIGHT.get(name, []):
                 refuse(rewrite(name, value=value), "is none: ")
@@ -251,7 +251,7 @@ def test_arrays_of_other_shapes(refuse, rewrite, arrays):
 def test_a_head_whose_weights_are_not_in_the_file(
     refuse, rewrite, monkeypatch, hidden_units, width
 ):
-    monkeypatch.setattr(saving, "build_head_again", lambda *_, **__: pytest.fail("was built"))
+    monkeypatch.setattr(saving, "build_head", lambda *_, **__: pytest.fail("was built"))
     arrays = {"head/00000": np.zeros((width, 3), np.float32)}
     rewrite("head", "params", "hidden_units", value=hidden_units, arrays=arrays)
     refuse(Path(), "it has arrays for the head that do not fit the head's layers")
@@ -267,8 +267,8 @@ def test_a_network_of_other_shapes(refuse, rewrite, tiny, monkeypatch):
 
 
 def test_a_probe_is_the_same_for_a_shape_and_for_no_mirror_image():
-    first = blueprints.make_probe((8, 9, 3))
+    first = saved_file.make_probe((8, 9, 3))
     assert first.shape == (1, 8, 9, 3)
-    np.testing.assert_array_equal(first, blueprints.make_probe((8, 9, 3)))
+    np.testing.assert_array_equal(first, saved_file.make_probe((8, 9, 3)))
     for other in (first[:, ::-1], first[:, :, ::-1], first[..., ::-1]):
         assert np.abs(first.astype(int) - other).mean() > 20

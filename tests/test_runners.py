@@ -261,7 +261,7 @@ def test_no_advice_comes_of_many_networks(tiny, images):
 
 def hide(monkeypatch, *names):
     """Let packages look as if they were not installed."""
-    for module in ("rows", "converters"):
+    for module in ("runtimes", "converters"):
         monkeypatch.setattr(
             f"tlclassify.engines.{module}.find_spec",
             lambda name: None if name in names else util.find_spec(name),
@@ -367,7 +367,7 @@ def test_an_engine_is_checked_before_images_are_read(
     clf = make_clf(head_stage=SHORT).fit(*images)
     extractor = FeatureExtractor(tiny, weights=None, verbose=0).fit(images[0])
     hide(monkeypatch, "tf2onnx")
-    monkeypatch.setattr("tlclassify.engines.rows.list_capabilities", lambda: ("FP32",))
+    monkeypatch.setattr("tlclassify.engines.runtimes.list_capabilities", lambda: ("FP32",))
     files = ["is not looked at.png"]
     for estimator in (clf, extractor):
         estimator.set_params(engine=engine)

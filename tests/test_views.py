@@ -203,22 +203,21 @@ def test_what_is_stored_equals_the_network(network, parts, augmentation, cut, dt
     stored = store(network, cut, parts, augmentation)
     training, validation = parts
     n_views = {None: 1, FLIP: 2, SHIFT: 3}[augmentation]
-    assert len(stored.views) == n_views
-    assert [len(source) for source in stored.sources] == [16] * n_views + [8]
-    assert {array.dtype for array in (*stored.views, *stored.validation)} == {np.dtype(dtype)}
+    assert [len(part) for part in stored] == [16] * n_views + [8]
+    first, *views, last = (part.outputs for part in stored)
+    assert {array.dtype for array in (first, *views, last)} == {np.dtype(dtype)}
     options = {"rtol": rtol, "atol": 1e-3 if dtype == np.float16 else 1e-5}
-    np.testing.assert_allclose(stored.views[0], direct(network, cut, training), **options)
-    np.testing.assert_allclose(stored.validation[0], direct(network, cut, validation), **options)
-    for view, array in enumerate(stored.views[1:], start=1):
+    np.testing.assert_allclose(first, direct(network, cut, training), **options)
+    np.testing.assert_allclose(last, direct(network, cut, validation), **options)
+    for view, array in enumerate(views, start=1):
         numbers = numbers_of(training, view, augmentation)
         np.testing.assert_allclose(array, direct(network, cut, training, numbers), **options)
-        assert np.abs(array.astype(np.float32) - stored.views[0]).max() > 10 * options["atol"]
+        assert np.abs(array.astype(np.float32) - first).max() > 10 * options["atol"]
 
 
 def test_without_validation_none_is_stored(network, parts):
     stored = store(network, "one_relu", (parts[0], None), FLIP)
-    assert stored.validation == []
-    assert len(stored.views) == len(stored.sources) == 2
+    assert [len(part) for part in stored] == [16, 16]
 
 
 @pytest.mark.parametrize("cut", ["one_relu", "pooling"])
@@ -231,10 +230,10 @@ def test_with_a_cache_nothing_is_run_twice(network, source, parts, runs, tmp_pat
     rows = np.array([3, 15, 0, 3])
     part = store(network, cut, (source.take(rows), parts[1]), SHIFT, cache_dir=tmp_path)
     assert sum(runs) == 0
-    for view, whole, plain in zip(part.views, first.views, uncached.views, strict=True):
-        np.testing.assert_array_equal(view, whole[rows])
-        np.testing.assert_allclose(whole, plain, atol=1e-3)
-    np.testing.assert_array_equal(part.validation[0], first.validation[0])
+    for view, whole, plain in zip(part[:-1], first[:-1], uncached[:-1], strict=True):
+        np.testing.assert_array_equal(view.outputs, whole.outputs[rows])
+        np.testing.assert_allclose(whole.outputs, plain.outputs, atol=1e-3)
+    np.testing.assert_array_equal(part[-1].outputs, first[-1].outputs)
 
 
 def test_another_fold_runs_no_image_in_a_view_that_is_there(network, parts, runs, tmp_path):
@@ -252,7 +251,7 @@ def test_cuts_and_augmentations_do_not_mix_in_a_cache(network, parts, runs, tmp_
     for cut, augmentation in choices:
         stored = store(network, cut, parts, augmentation, cache_dir=tmp_path)
         expected = direct(network, cut, parts[0], numbers_of(parts[0], 1, augmentation))
-        np.testing.assert_allclose(stored.views[1], expected, rtol=2e-3, atol=1e-3)
+        np.testing.assert_allclose(stored[1].outputs, expected, rtol=2e-3, atol=1e-3)
     assert sum(runs) == 0
 
 
@@ -274,8 +273,8 @@ def test_views_that_are_applied_otherwise_are_not_taken_over(
     assert sum(runs) == 2 * 16
     found = store_further(network, "one_relu", lower, "pooling", running=running)
     assert sum(runs) == 4 * 16
-    np.testing.assert_array_equal(found.views[0], first.views[0])
-    assert np.abs(found.views[1] - first.views[1]).max() > 0.01
+    np.testing.assert_array_equal(found[0].outputs, first[0].outputs)
+    assert np.abs(found[1].outputs - first[1].outputs).max() > 0.01
 
 
 @pytest.mark.parametrize(("cut", "dtype"), [("two", np.float16), ("pooling", np.float32)])
@@ -288,14 +287,10 @@ def test_running_on_from_a_lower_cut_equals_the_network(network, parts, runs, tm
     training, validation = parts
     expected = [direct(network, cut, training)]
     expected += [direct(network, cut, training, numbers_of(training, view)) for view in (1, 2)]
-    assert len(higher.views) == 3
-    for array, other in zip(
-        (*higher.views, *higher.validation),
-        (*expected, direct(network, cut, validation)),
-        strict=True,
-    ):
-        assert array.dtype == dtype
-        np.testing.assert_allclose(array, other, rtol=2e-3, atol=3e-3)
+    expected.append(direct(network, cut, validation))
+    for part, other in zip(higher, expected, strict=True):
+        assert part.outputs.dtype == dtype
+        np.testing.assert_allclose(part.outputs, other, rtol=2e-3, atol=3e-3)
     store_further(network, "scaling", lower, cut, running=running)
     assert sum(runs) == 3 * 16 + 8
 
@@ -303,8 +298,7 @@ def test_running_on_from_a_lower_cut_equals_the_network(network, parts, runs, tm
 def test_running_on_without_validation(network, parts):
     lower = store(network, "one_relu", (parts[0], None), FLIP)
     higher = store_further(network, "one_relu", lower, "pooling", running=Running())
-    assert higher.validation == []
-    assert len(higher.views) == 2
+    assert len(higher) == 2
 
 
 def test_too_little_room_is_said_with_the_arithmetic(network, parts, runs, monkeypatch, tmp_path):
@@ -342,7 +336,7 @@ def test_room_for_all_views_is_looked_for_before_the_first(
 def test_what_fits_into_memory_needs_no_disk(network, parts, monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(activations.shutil, "disk_usage", lambda folder: usage)
-    assert len(store(network, "one_relu", parts).views) == 1
+    assert len(store(network, "one_relu", parts)) == 2
 
 
 def test_past_the_memory_limit_everything_is_in_temporary_files(network, parts, monkeypatch):
@@ -350,11 +344,9 @@ def test_past_the_memory_limit_everything_is_in_temporary_files(network, parts, 
     # Each array is under the limit; the sum is over it.
     monkeypatch.setattr(activations, "MEMORY_LIMIT_BYTES", 16 * 4 * 4 * 8 * 2 + 1)
     found = store(network, "one_relu", parts, FLIP)
-    for array, other in zip(
-        (*found.views, *found.validation), (*expected.views, *expected.validation), strict=True
-    ):
-        assert isinstance(array, np.memmap)
-        np.testing.assert_array_equal(array, other)
+    for part, other in zip(found, expected, strict=True):
+        assert isinstance(part.outputs, np.memmap)
+        np.testing.assert_array_equal(part.outputs, other.outputs)
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -261,7 +261,7 @@ def pack(work: Path) -> None:
     import keras
     import torch
 
-    from tlclassify.networks.architectures import build_mobilenet_micro
+    from tlclassify.networks.sources import build_mobilenet_micro
 
     student = build_student()
     student.load_state_dict(torch.load(work / "student.pt", weights_only=True))

@@ -7,7 +7,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ _OVERHEAD_BYTES = 600
 
 @dataclass(frozen=True)
 class StoredSource:
-    """Outputs stored at a cut, to be run through what lies above it; `of` is what they are of."""
+    """Outputs stored at a cut, to be trained on or run through what lies above it."""
 
     outputs: Any
     of: "Source"
+    # By which network and engine they are.
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -47,7 +49,7 @@ class StoredSource:
 
     def take(self, rows: NDArray[np.intp]) -> "StoredSource":
         """Return the given rows alone."""
-        return StoredSource(self.outputs[rows], self.of.take(rows))
+        return replace(self, outputs=self.outputs[rows], of=self.of.take(rows))
 
     def digests(self) -> NDArray[np.uint8]:
         """Return those of the images, shape (n, 32)."""
@@ -67,19 +69,6 @@ class Running:
     engine: str = KERAS
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Outputs at a cut, one array a view and one of the validation images.
-
-    `sources` and `names` say what each is of, and by which network and engine.
-    """
-
-    views: list[Any]
-    validation: list[Any]
-    sources: Sequence[Source]
-    names: list[str]
-
-
 def store_images(
     network: keras.Model,
     cut: str,
@@ -88,7 +77,7 @@ def store_images(
     *,
     augmentation: Augmentation | None,
     running: Running,
-) -> Stored:
+) -> list[StoredSource]:
     """Run training images in every view, and validation images in view 0, up to a cut."""
     output, half = output_at(network, cut), cut != cut_points(network)[-1]
     part = keras.Model(network.input, output, name=network.name)
@@ -99,42 +88,35 @@ def store_images(
     # Engines take images alone, without the numbers of their views.
     viewed = add_views(network, output) if len(views) > 1 else plain
     sources = [*views, *([] if validation is None else [validation])]
-    runners = [plain, *[viewed] * (len(views) - 1), plain][: len(sources)]
+    runners = [viewed if isinstance(source, ViewSource) else plain for source in sources]
     is_kept = running.cache_dir is not None
     keys = {runner: _fingerprint(runner) for runner in {plain, viewed} if is_kept}
     pairs = zip(runners, sources, strict=True)
-    passes = [Pass(*pair, running, keys.get(pair[0]), half) for pair in pairs]
-    outputs, names = run_once(passes), [item.store.folder.name for item in passes]
-    return Stored(outputs[: len(views)], outputs[len(views) :], sources, names)
+    return _store([Pass(*pair, running, keys.get(pair[0]), half) for pair in pairs])
 
 
 def store_further(
-    network: keras.Model, lower: str, stored: Stored, cut: str, *, running: Running
-) -> Stored:
+    network: keras.Model, lower: str, stored: list[StoredSource], cut: str, *, running: Running
+) -> list[StoredSource]:
     """Run what is stored at a lower cut on to a higher one."""
-    part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
+    between = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
+    key = "" if running.cache_dir is None else fingerprint_model(between)
+    keys = [f"{key}-from-{part.name[:16]}{part.name[64:]}" for part in stored]
+    pairs = zip(stored, keys, strict=True)
     half = cut != cut_points(network)[-1]
-    key = "" if running.cache_dir is None else _fingerprint(part)
-    keys = [f"{key}-from-{name[:16]}{name[64:]}" for name in stored.names]
-    sources = map(StoredSource, [*stored.views, *stored.validation], stored.sources)
-    pairs = zip(sources, keys, strict=True)
-    outputs = run_once([Pass(part, source, running, key, half) for source, key in pairs])
-    n_views = len(stored.views)
-    return Stored(outputs[:n_views], outputs[n_views:], stored.sources, keys)
+    return _store([Pass(between, source, running, key, half) for source, key in pairs])
 
 
 @dataclass
 class Pass:
-    """What is to be run over a source, as far as its output is not stored already.
-
-    `runner` is a network, which Keras runs, or one with its engine; `key` says what it computes,
-    where that is not its fingerprint; `half` keeps float16, as is done below the features.
-    """
+    """What is to be run over a source, as far as its output is not stored already."""
 
     runner: keras.Model | Runner
     source: Source
     running: Running
+    # What it computes, where that is not its network's fingerprint.
     key: str | None = None
+    # Whether float16 is kept, as is done below the features.
     half: bool = False
 
     def __post_init__(self) -> None:
@@ -202,12 +184,15 @@ def _fingerprint(runner: keras.Model | Runner) -> str:
     return runner.fingerprint() if isinstance(runner, Runner) else fingerprint_model(runner)
 
 
+def _store(passes: list[Pass]) -> list[StoredSource]:
+    outputs = zip(run_once(passes), passes, strict=True)
+    return [StoredSource(found, item.source, item.store.folder.name) for found, item in outputs]
+
+
 def run_once(passes: Sequence[Pass]) -> list[Any]:
     """Run what is not stored yet, and return the outputs of each pass.
 
-    Up to 512 MiB of them are arrays in memory. Past that they stay in the `cache_dir` as
-    `StoredOutputs`, or are temporary memory-mapped files. There is an OSError before the work if
-    the room for all of them is not there.
+    Arrays up to 512 MiB in all, else `StoredOutputs`, or memory maps without a `cache_dir`.
     """
     running, n_missing = passes[0].running, sum(item.n_missing for item in passes)
     n_bytes = sum(item.shape[0] * item.row_bytes for item in passes)
@@ -258,13 +243,10 @@ def _collect(item: Pass, parts: Iterator[NDArray[Any]], in_memory: bool) -> Any:
 def run_batches(
     model: Any, source: Source, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the output of a network or Runner over a source, batch by batch, in inference mode.
-
-    A short batch is filled up to the next power of two, so that a graph is compiled for few
-    sizes only, whatever sizes are asked for.
-    """
+    """Yield the output of a network or Runner over a source, batch by batch, in inference mode."""
     check_process()
     for batch in read_batches(source, batch_size):
+        # Filled up to a power of two, so that a graph is compiled for few sizes only.
         n = len(keras.tree.flatten(batch)[0])
         n_filled = min(batch_size, 1 << (n - 1).bit_length())
         if n < n_filled:

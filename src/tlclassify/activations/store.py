@@ -1,12 +1,6 @@
-"""Outputs kept on the disk: a SQLite file for each network, and for each machine and user.
-
-A row is an image's SHA-256, a checksum and its output. Rows are looked up one by one, so a folder
-of a million outputs opens like one of a hundred. They are written in short transactions, so a kill
-or a full disk takes nothing that was there. What is damaged counts as absent.
-"""
+"""Outputs kept on the disk: a SQLite file for each network, and for each machine and user."""
 
 import errno
-import math
 import os
 import platform
 import sqlite3
@@ -22,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PATIENCE_SECONDS = 60.0
+# A row is an image's SHA-256, a checksum and its output. Rows are looked up one by one, so a folder
+# of a million outputs opens like one of a hundred. They are written in short transactions, so a
+# kill or a full disk takes nothing that was there. What is damaged counts as absent.
 _TABLE = "outputs (digest BLOB PRIMARY KEY, checksum INTEGER, output BLOB)"
 
 
@@ -107,7 +104,6 @@ class StoredOutputs:
     def __init__(self, store: Store, digests: NDArray[np.uint8]) -> None:
         self.store, self.digests = store, digests
         self.shape, self.dtype = (len(digests), *store.shape), store.dtype
-        self.ndim, self.nbytes = len(self.shape), math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.digests)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,9 +18,7 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.files import digest_file
 from tlclassify.engines.metadata import METADATA_FILE, METADATA_KEY, ExportMetadata
-from tlclassify.engines.onnx_precision import keep_in_float16, quantize
-from tlclassify.engines.rows import choose_engine, open_engine
-from tlclassify.engines.runtimes import Engine
+from tlclassify.engines.runtimes import Engine, choose_engine, open_engine
 
 if TYPE_CHECKING:
     import keras
@@ -27,21 +27,19 @@ Batches = Callable[[], Iterator[NDArray[np.uint8]]]
 """A function that returns batches of images, shape (n, height, width, 3)."""
 
 _Packages = dict[str, tuple[str, ...]]
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
 class Format:
-    """What is known of a file format.
-
-    `suffix` is what its files end in, empty for a folder; `packages` are what has to be installed
-    to write it, by the backend that Keras runs on: a backend that is not there cannot; `write`
-    takes a network, a path, metadata and, for int8, images.
-    """
+    """What is known of a file format, whose `suffix` is empty where it is a folder."""
 
     name: str
     suffix: str
+    # What has to be installed to write it, by Keras's backend: one that is not there cannot.
     packages: _Packages
     precisions: tuple[str, ...]
+    # Takes a network, a path, metadata and, for int8, images.
     write: Callable[["keras.Model", Path, ExportMetadata, Batches | None], None]
     first_keras: tuple[int, int] = (3, 12)
 
@@ -100,26 +98,19 @@ def export_graph(network: "keras.Model", path: Path, name: str, **options: Any) 
 
 
 def compile_network(network: "keras.Model", *, engine: str) -> Engine:
-    """Return a network on uint8 images of a fixed size, ready to run on another runtime.
-
-    There is an exception of any type if it has a step that the converter or the runtime does not
-    know.
-    """
+    """Return a network on uint8 images ready to run on another runtime, or raise what that says."""
     # Where a mapped file cannot be removed while it is in use, the system does so later.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if format_of(engine).name == "openvino":
-            return open_engine(_export_for_openvino(network, Path(folder)), engine=engine)
-        path = Path(folder) / "network.onnx"
-        export_graph(network, path, "onnx")
+        path = _export_readable(network, Path(folder), format_of(engine).name)
         return open_engine(path, engine=engine)
 
 
-def _export_for_openvino(network: "keras.Model", folder: Path) -> Path:
-    """Write a file that OpenVINO reads; of what JAX hands over, that is ONNX."""
+def _export_readable(network: "keras.Model", folder: Path, name: str) -> Path:
+    """Write ONNX, or what OpenVINO reads: of what JAX hands over, that is ONNX too."""
     import keras
 
-    name, suffix = ("onnx", ".onnx") if keras.backend.backend() == "jax" else ("openvino", ".xml")
-    path = folder / f"whole{suffix}"
+    name = "onnx" if keras.backend.backend() == "jax" else name
+    path = folder / ("whole.onnx" if name == "onnx" else "whole.xml")
     export_graph(network, path, name)
     return path
 
@@ -134,15 +125,58 @@ def _write_onnx(
     network: "keras.Model", path: Path, metadata: ExportMetadata, images: Batches | None
 ) -> None:
     """Write an ``.onnx`` file; the metadata is one of its properties."""
+    onnx = import_module("onnx")
     export_graph(network, path, "onnx")
     if images is not None:
-        quantize(path, images)
-    onnx = import_module("onnx")
+        _quantize(path, images)
     model = onnx.load(path)
     if metadata.precision == "float16":
         keep_in_float16(model)
     onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
     onnx.save(model, path)
+
+
+def keep_in_float16(model: Any) -> None:
+    """Keep the weights of an ONNX model in float16, but for those that it cannot hold."""
+    # Made float32 when the file is opened: computing in float16 is slow on most processors, and
+    # some steps overflow in it.
+    onnx = import_module("onnx")
+    casts = []
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        fits = values.dtype == np.float32 and np.abs(values).max(initial=0.0) <= _LARGEST_FLOAT16
+        if fits and values.ndim > 0:
+            name, kept = weight.name, f"{weight.name}/float16"
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), kept))
+            casts.append(onnx.helper.make_node("Cast", [kept], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _quantize(path: Path, images: Batches) -> None:
+    """Rewrite an ONNX file so that it computes in int8, in ranges measured on the images."""
+    onnx = import_module("onnx")
+    model = onnx.load(path)
+    # Resizing stays exact: its products come first, and all that follows sees their error.
+    exact = [node.name for node in takewhile(lambda node: node.op_type != "Conv", model.graph.node)]
+    if len(exact) == len(model.graph.node):
+        raise ValueError(
+            "precision must be 'float32' or 'float16' for a network without convolutions, at the "
+            "first of which int8 begins in ONNX; received 'int8'."
+        )
+    # Else it advises to prepare the graph, by a tool that finds nothing to do on a converted one.
+    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    onnx.save(model, path)
+    feeds = ({model.graph.input[0].name: batch} for batch in images())
+    import_module("onnxruntime.quantization").quantize_static(
+        path,
+        path,
+        # As batches are asked for: one at a time, and None after the last.
+        SimpleNamespace(get_next=lambda: next(feeds, None)),
+        per_channel=True,
+        nodes_to_exclude=exact,
+    )
 
 
 def _write_openvino(
@@ -152,7 +186,7 @@ def _write_openvino(
     openvino = import_module("openvino")
     whole = path.parent / "whole"
     whole.mkdir()
-    model = openvino.Core().read_model(_export_for_openvino(network, whole))
+    model = openvino.Core().read_model(_export_readable(network, whole, "openvino"))
     narrow = metadata.precision == "float16"
     openvino.save_model(model, path, compress_to_fp16=narrow)
     # The second time its bytes are the same, and the first file knows them.

@@ -12,20 +12,14 @@ METADATA_KEY = "tlclassify"
 METADATA_FILE = "tlclassify.json"
 _MAX_CHARACTERS = 4 * 2**20
 _MAX_BYTES = 16 * 2**20
-# What JSON makes of a label, by NumPy's kind.
-_KINDS = {"U": str, "S": str, "i": int, "u": int, "b": bool, "f": float}
 _DTYPE = re.compile(r"[<>|]([UiubfS])[1-9][0-9]{0,6}")
 _Pixels = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of an exported classifier beside its graph.
+    """What is known of an exported classifier beside its graph."""
 
-    `classes` and `classes_dtype` are as `encode_labels_as_json` returns them, in the order of the
-    graph's output; `pixel_range` is the value of white in floating-point pixels, 255 or 1; `digest`
-    is the SHA-256 of a second file that belongs to this one, if there is one.
-    """
-
+    # As `encode_labels_as_json` returns them, in the order of the graph's output.
     classes: list[str | int | bool | float]
     classes_dtype: str
     image_shape: tuple[_Pixels, _Pixels, _Pixels]
@@ -34,6 +28,7 @@ class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     weights_licence: str = ""
     precision: str = "float32"
     version: str = ""
+    # The SHA-256 of a second file that belongs to this one, if there is one.
     digest: str = ""
     format: Literal[1] = 1
 
@@ -77,23 +72,15 @@ def encode_labels_as_json(classes: NDArray[Any]) -> tuple[list[Any], str]:
 
 
 def decode_labels_from_json(labels: list[Any], dtype_name: str) -> NDArray[Any]:
-    """Return labels as an array of the named dtype, or raise what is wrong with them.
-
-    They come from a file that anyone may have written: they must be of that type, fit into it, be
-    all different and not too large.
-    """
-    known = _DTYPE.fullmatch(dtype_name)
-    if known is None:
+    """Return labels, from a file that anyone may have written, as an array of the named dtype."""
+    if not _DTYPE.fullmatch(dtype_name):
         raise ValueError(f"classes_dtype must be one of labels; received {dtype_name!r}")
-    wanted = _KINDS[known[1]]
-    if not labels or any(type(label) is not wanted for label in labels):
-        raise TypeError(f"classes must be a list of {wanted.__name__} that is not empty")
     dtype = np.dtype(dtype_name)
     # A dtype of endless text would make a small file large in memory.
     if dtype.itemsize * len(labels) > _MAX_BYTES:
         raise ValueError(f"{len(labels)} classes of {dtype_name!r} are too large")
-    found = [label.encode("latin-1") for label in labels] if known[1] == "S" else labels
+    found = [str(x).encode("latin-1") for x in labels] if dtype.kind == "S" else labels
     classes = np.array(found, dtype=dtype)
-    if classes.tolist() != found or len(set(found)) != len(found):
-        raise ValueError(f"classes must be all different, and fit into {dtype_name!r}")
+    if not labels or classes.tolist() != found or len(set(found)) != len(found):
+        raise ValueError(f"classes must be one or more, all different, and of {dtype_name!r}")
     return classes

@@ -1,9 +1,11 @@
-"""The runtimes that run an exported graph: OpenVINO and ONNX Runtime, each behind one method."""
+"""The runtimes that run an exported graph without Keras: OpenVINO and ONNX Runtime."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -12,14 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tlclassify._checks.parameters import check_choice
 from tlclassify.engines.metadata import METADATA_KEY
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+AUTO = "auto"
 # What one layer hands to the next on one core is kept this small, so that it stays in the cache.
 _LAYER_BYTES = 7 * 2**20
 _BATCH_SIZE = 64  # of most callers, of which every core is to get its lot
-_OPENVINO_HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
-_N_BYTES = {FLOAT32: 4, BFLOAT16: 2}
+# OpenVINO's word for a precision, and the bytes of a value.
+_PRECISIONS = {"openvino": ("f32", 4), "openvino_bfloat16": ("bf16", 2)}
 _Shape = tuple[int | None, ...]
 
 
@@ -28,8 +31,8 @@ class Engine(Protocol):
 
     name: str
     metadata: str | None
-    input_shape: tuple[int | None, ...]
-    output_shape: tuple[int | None, ...]
+    input_shape: _Shape
+    output_shape: _Shape
 
     def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the graph's output for one batch of images."""
@@ -39,22 +42,25 @@ class Engine(Protocol):
 class OpenVino:
     """A graph compiled by OpenVINO, in float32 or in bfloat16."""
 
-    def __init__(self, path: Path, name: str, n_threads: int | None, *, precision: str) -> None:
+    def __init__(self, path: Path, name: str, n_threads: int | None) -> None:
         self._core = import_module("openvino").Core()
         self.name = name
         with _clear_graph_errors(path):
             self._model = self._core.read_model(path)
-            self.input_shape, self.output_shape = _check_graph(
-                [_openvino_shape(port) for port in self._model.inputs],
-                [_openvino_shape(port) for port in self._model.outputs],
+            self.input_shape, self.output_shape = _read_shapes(
+                self._model.inputs, self._model.outputs, _openvino_shape
             )
-        self.metadata = _openvino_metadata(self._model)
+        # OpenVINO keeps an ONNX file's own entries under "framework".
+        places = ([METADATA_KEY], ["framework", METADATA_KEY])
+        said = [self._model.get_rt_info(at) for at in places if self._model.has_rt_info(at)]
+        self.metadata = str(said[0].astype(str)) if said else None
         # Left to itself, OpenVINO computes in bfloat16 wherever the processor can.
-        self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _OPENVINO_HINTS[precision]}
+        hint, value_bytes = _PRECISIONS[name]
+        self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint}
         if n_threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = n_threads
         self._lock = Lock()
-        self.n_rows = self._count_rows(_N_BYTES[precision])
+        self.n_rows = self._count_rows(value_bytes)
 
     def _count_rows(self, value_bytes: int) -> int:
         """Return how many images one core runs at once: a power of 2, of which batches are made."""
@@ -100,25 +106,21 @@ class OpenVino:
     def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the graph's output; threads take turns, since one keeps all cores at work."""
         n_queued = 0
+        outputs: dict[int, NDArray[np.float32]] = {}
         with self._lock:
             if len(images) >= 2 * self.n_rows:
                 # In lots, as many for each core; the cores share the rest.
                 n_queued = len(images) - len(images) % (self.n_rows * len(self._queue))
-            outputs = self._run_queue(images[:n_queued])
+            for first in range(0, n_queued, self.n_rows):
+                lot = images[first : first + self.n_rows]
+                self._queue.start_async(lot, (outputs, first), share_inputs=True)
+            if n_queued:
+                self._queue.wait_all()
             if n_queued < len(images):
                 # Not in a list, into which the wrapper looks for as long as a small network runs.
                 self._request.infer(images[n_queued:], share_inputs=True, share_outputs=True)
-                outputs.append(_copy_output(self._request))
-        return np.concatenate(outputs)
-
-    def _run_queue(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        outputs: dict[int, NDArray[np.float32]] = {}
-        for first in range(0, len(images), self.n_rows):
-            lot = images[first : first + self.n_rows]
-            self._queue.start_async(lot, (outputs, first), share_inputs=True)
-        if len(images):
-            self._queue.wait_all()
-        return [outputs[first] for first in sorted(outputs)]
+                outputs[n_queued] = _copy_output(self._request)
+        return np.concatenate([outputs[first] for first in sorted(outputs)])
 
 
 class OnnxRuntime:
@@ -135,9 +137,7 @@ class OnnxRuntime:
                 str(path), options, providers=["CPUExecutionProvider"]
             )
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-            self.input_shape, self.output_shape = _check_graph(
-                [_onnx_shape(port) for port in inputs], [_onnx_shape(port) for port in outputs]
-            )
+            self.input_shape, self.output_shape = _read_shapes(inputs, outputs, _onnx_shape)
         self.metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self._input, self._output = inputs[0].name, outputs[0].name
 
@@ -152,27 +152,22 @@ def _openvino_shape(port: Any) -> _Shape:
     return tuple(None if side.is_dynamic else side.get_length() for side in shape)
 
 
+def _onnx_shape(port: Any) -> _Shape:
+    return tuple(side if isinstance(side, int) else None for side in port.shape)
+
+
 def _copy_output(request: Any) -> NDArray[np.float32]:
     # A copy: what runs next is written to the same place.
     return np.array(request.get_output_tensor().data, dtype=np.float32)
 
 
-def _onnx_shape(port: Any) -> _Shape:
-    return tuple(side if isinstance(side, int) else None for side in port.shape)
-
-
-def _openvino_metadata(model: Any) -> str | None:
-    # OpenVINO keeps an ONNX file's own entries under "framework".
-    for place in ([METADATA_KEY], ["framework", METADATA_KEY]):
-        if model.has_rt_info(place):
-            return str(model.get_rt_info(place).astype(str))
-    return None
-
-
-def _check_graph(inputs: list[_Shape], outputs: list[_Shape]) -> tuple[_Shape, _Shape]:
-    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]) != 4:
-        raise ValueError(f"it has inputs {inputs} and outputs {outputs}")
-    return inputs[0], outputs[0]
+def _read_shapes(
+    inputs: Iterable[Any], outputs: Iterable[Any], shape_of: Callable[[Any], _Shape]
+) -> tuple[_Shape, _Shape]:
+    taken, given = [shape_of(port) for port in inputs], [shape_of(port) for port in outputs]
+    if len(taken) != 1 or len(given) != 1 or len(taken[0]) != 4:
+        raise ValueError(f"it has inputs {taken} and outputs {given}")
+    return taken[0], given[0]
 
 
 @contextmanager
@@ -184,3 +179,68 @@ def _clear_graph_errors(path: Path) -> Iterator[None]:
             "path must name a graph from images (n, height, width, 3) to one output; "
             f"{str(path)!r} cannot be read as one ({str(error).strip() or error!r})."
         ) from error
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """What is known of an engine: its package as pip and Python name it, and what it opens."""
+
+    name: str
+    package: str
+    # A network is written for it as the first of the files that it opens.
+    suffixes: tuple[str, ...]
+    open: Callable[[Path, str, int | None], Engine]
+    # What the processor must have; "auto" takes no engine that needs anything.
+    capability: str | None = None
+
+
+_ENGINES = (
+    EngineRow("openvino", "openvino", (".xml", ".onnx"), OpenVino),
+    EngineRow("openvino_bfloat16", "openvino", (".xml", ".onnx"), OpenVino, "BF16"),
+    EngineRow("onnxruntime", "onnxruntime", (".onnx",), OnnxRuntime),
+)
+ENGINE_NAMES = (AUTO, *(row.name for row in _ENGINES))
+
+
+def list_engines() -> list[str]:
+    """Return the names of the engines that "auto" takes, in that order: those installed."""
+    return [row.name for row in _ENGINES if not row.capability and find_spec(row.package)]
+
+
+def choose_engine(name: str, *, suffix: str = ".onnx") -> EngineRow:
+    """Return the engine of this name for such a file, or for "auto" the first that is installed."""
+    check_choice("engine", name, ENGINE_NAMES)
+    able = [row for row in _ENGINES if suffix in row.suffixes]
+    meant = [row for row in able if row.name == name or (name == AUTO and not row.capability)]
+    if not meant:
+        names = ", ".join(repr(row.name) for row in able)
+        raise ValueError(
+            f"engine must be one of {AUTO!r}, {names} for a {suffix} file; received {name!r}."
+        )
+    installed = next((row for row in meant if find_spec(row.package)), None)
+    if installed is None:
+        wanted = [row.package for row in meant]
+        raise ImportError(
+            f"engine={name!r} needs {' or '.join(wanted)}, which is not installed. Install it "
+            f"with: pip install {wanted[0]}.",
+            name=wanted[0],
+        )
+    if installed.capability and installed.capability not in list_capabilities():
+        raise ValueError(
+            f"engine={name!r} needs a processor that computes in bfloat16 (AVX-512 BF16 or AMX); "
+            f"this one has {', '.join(list_capabilities())}. Pass engine='openvino'."
+        )
+    return installed
+
+
+def open_engine(path: Path, *, engine: str = AUTO, n_threads: int | None = None) -> Engine:
+    """Read an ``.onnx`` file, or an ``.xml`` with its ``.bin`` beside it, and make it ready."""
+    row = choose_engine(engine, suffix=path.suffix)
+    return row.open(path, row.name, n_threads)
+
+
+@cache
+def list_capabilities() -> tuple[str, ...]:
+    """Return what OpenVINO finds that the processor has."""
+    found = import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(found)

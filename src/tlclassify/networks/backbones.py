@@ -1,5 +1,7 @@
 """The registry of backbones, and the way from a row to a network on raw RGB images."""
 
+import inspect
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +15,10 @@ from numpy.typing import NDArray
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.cuts import SCALING, check_process
+from tlclassify.networks.cuts import SCALING, check_process, freeze
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
 from tlclassify.networks.rows import BUILT_IN, Backbone, Scaling
-from tlclassify.networks.sources import build_application, check_model, copy_above, load_weight_file
+from tlclassify.networks.sources import check_model, copy_above, load_weight_file
 
 _registry: dict[str, Backbone] = {row.name: row for row in BUILT_IN}
 _SMALLEST_GOOD_MAP = 3
@@ -37,7 +39,7 @@ def list_backbones() -> list[str]:
 
 
 def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:
-    """Return the row of a registered backbone; a row is returned as it is.
+    """Return the row of a backbone: a registered one's by its name, a row as it is.
 
     Parameters
     ----------
@@ -47,8 +49,7 @@ def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:
     Raises
     ------
     ValueError, TypeError
-        If no backbone has this name, if a model does not go from images to a feature map, or if
-        it is none of the four.
+        If no backbone has this name, or if it does not go from images to a feature map.
 
     Examples
     --------
@@ -83,25 +84,15 @@ def register_backbone(
     native_size: int | None = None,
     weights: str | Path | None = None,
 ) -> Backbone:
-    """Add a backbone to the registry, for this process.
+    """Add a backbone to the registry, for this process, and return its row.
 
     Parameters
     ----------
     backbone : Backbone, keras.Model or callable
         A whole row; or what its `builder` would be, with the rest of it in the other parameters.
-    name : str, optional
-        By default that of the model or function.
-    scaling : Scaling, optional
-        What raw RGB goes through first; by default nothing.
-    native_size : int, optional
-        Pixels a side at which it was trained; by default those of the model's input, else 224.
-    weights : path, optional
-        The file that ``weights="pretrained"`` loads; by default a model's own weights.
-
-    Returns
-    -------
-    Backbone
-        The row as registered.
+    name, scaling, native_size, weights : optional
+        Fields of the row. By default the name of the model or function, no scaling, the size of the
+        model's input, else 224, and a model's own weights.
 
     Raises
     ------
@@ -117,13 +108,14 @@ def register_backbone(
     >>> register_backbone(two_filters, native_size=32).name
     'two_filters'
     """
-    options = (name, scaling, native_size, weights)
-    if isinstance(backbone, Backbone) and any(value is not None for value in options):
+    options = {"name": name, "scaling": scaling, "native_size": native_size, "weights": weights}
+    given = {key: value for key, value in options.items() if value is not None}
+    if isinstance(backbone, Backbone) and given:
         raise ValueError(
             "register_backbone takes name, scaling, native_size and weights only with a function "
             "or model; received them with a Backbone. Use dataclasses.replace on the row."
         )
-    row = _make_row(backbone, *options) if callable(backbone) else get_backbone(backbone)
+    row = _make_row(backbone, **given) if callable(backbone) else get_backbone(backbone)
     if not row.name.isidentifier():
         raise ValueError(
             f"name must be a Python identifier; received {row.name!r}. Pass name='...'."
@@ -136,35 +128,20 @@ def register_backbone(
     return row
 
 
-def _make_row(
-    builder: Callable[[Any], Any],
-    name: str | None = None,
-    scaling: Scaling | None = None,
-    native_size: int | None = None,
-    weights: str | Path | None = None,
-) -> Backbone:
+def _make_row(builder: Callable[[Any], Any], **options: Any) -> Backbone:
+    """Return the row of a function or model; the options are fields of it."""
     side = None
     if isinstance(builder, keras.Model):
         check_model(builder)
         side = builder.inputs[0].shape[1]
-    size = native_size or side or 224
-    return Backbone(
-        str(name or getattr(builder, "name", None) or getattr(builder, "__name__", "")),
-        builder,
-        scaling or Scaling(),
-        native_size=size,
-        small_size=side or min(size, 96),
-        min_size=1,
-        weights=weights,
-    )
+    size = options.get("native_size") or side or 224
+    name = str(getattr(builder, "name", None) or getattr(builder, "__name__", ""))
+    row = Backbone(name, builder, native_size=size, small_size=side or min(size, 96), min_size=1)
+    return replace(row, **options)
 
 
 def choose_image_size(backbone: Backbone, longer_side: int) -> int:
-    """Return the pixels a side at which a backbone should see images, by its row's policy.
-
-    Images under the row's small size are enlarged to it; others are brought to the nearest
-    multiple of 32 up to the native size.
-    """
+    """Return the pixels a side, by the row's policy, at which a backbone should see images."""
     if longer_side < backbone.small_size:
         return backbone.small_size
     nearest = 32 * max(1, int(longer_side / 32 + 0.5))
@@ -179,14 +156,7 @@ def build_backbone(
     weights: str | Path | None = "pretrained",
     random_state: int | None = None,
 ) -> keras.Model:
-    """Build the network from raw images, uint8, to its feature map; resizing and scaling inside.
-
-    Examples
-    --------
-    >>> from tlclassify.networks.backbones import build_backbone
-    >>> build_backbone("mobilenet_micro", image_shape=(32, 32)).output_shape
-    (None, 4, 4, 512)
-    """
+    """Build the network from raw images, uint8, to its feature map; resizing and scaling inside."""
     check_process()
     check_settings()
     row = get_backbone(backbone)
@@ -209,7 +179,7 @@ def build_backbone(
         )(build_resizing(inputs, size))
         x = keras.ops.take(x, [2, 1, 0], axis=-1) if row.scaling.bgr else x
         if isinstance(row.builder, str):
-            features = build_application(row, x, published=source == "imagenet")
+            features = _build_application(row, x, published=source == "imagenet")
         elif own is not None:
             features = copy_above(own, inputs, x)
         else:
@@ -229,6 +199,37 @@ def build_backbone(
     return model
 
 
+def _build_application(
+    row: Backbone, x: keras.KerasTensor, *, published: bool
+) -> keras.KerasTensor:
+    """Return the feature map of a function of ``keras.applications``."""
+    application = getattr(keras.applications, str(row.builder))
+    options: dict[str, Any] = {"alpha": row.width} if row.width != 1.0 else {}
+    if "include_preprocessing" in inspect.signature(application).parameters:
+        options["include_preprocessing"] = False
+    with warnings.catch_warnings():
+        # Keras warns that MobileNet's weights were made at 224 px; the row says so.
+        warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
+        try:
+            return application(
+                include_top=False,
+                weights="imagenet" if published else None,
+                input_tensor=x,
+                **options,
+            ).output
+        except Exception as error:
+            # Keras raises a bare Exception when a download fails.
+            if not published or isinstance(error, ValueError):
+                raise
+            folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+            raise ConnectionError(
+                f"weights='pretrained': the ImageNet weights of {row.name!r} are neither in "
+                f"{folder} nor could they be downloaded ({error}). Three ways on: put the file "
+                "there or pass its path as weights=...; use backbone='mobilenet_micro', whose "
+                "weights come with the package; or pass weights=None to start from random weights."
+            ) from error
+
+
 def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:
     height, width = model.output_shape[1:3]
     if min(height, width) < _SMALLEST_GOOD_MAP:
@@ -242,11 +243,9 @@ def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:
 
 
 def build_resizing(images: keras.KerasTensor, size: int) -> keras.KerasTensor:
-    """Return images of one size, uint8, as float32 of `size` x `size`: as Keras's layer does it.
-
-    Resizing is another function in every runtime, and a slow one in some. From a fixed size to a
-    fixed size it is a product with a matrix along each row, and one along each column.
-    """
+    """Return images of one size, uint8, as float32 of `size` x `size`: as Keras's layer does it."""
+    # Resizing is another function in every runtime, and a slow one in some. From a fixed size to a
+    # fixed size it is a product with a matrix along each row, and one along each column.
     height, width = images.shape[1:3]
     if height == width == size:
         return keras.ops.cast(images, "float32")
@@ -266,39 +265,32 @@ def _resize_last_axis(
     x: keras.KerasTensor, size: int, *, n_beside: int = 1, antialias: bool
 ) -> keras.KerasTensor:
     n_rows, length = x.shape[1:]
+    matrix = _resizing_matrix(length // n_beside, size, antialias=antialias)
     # In two dimensions a runtime hands the product to its matrix kernel as it is. The matrix stands
     # on the right: LiteRT's int8 product with a constant on the left is wrong, save for small ones.
     x = keras.ops.reshape(x, (-1, length))
+    n_bands = min(max(1, len(matrix) // _BAND_PIXELS), size)
     parts = []
-    for first, last, matrix in _resizing_bands(length // n_beside, size, antialias=antialias):
-        used = x[:, first * n_beside : last * n_beside]
-        matrix_of_all = np.kron(matrix, np.eye(n_beside, dtype=np.float32))
+    for band in np.array_split(matrix, n_bands, axis=1):
+        # A pixel depends on a few of its neighbours, so most of the whole matrix is zero.
+        rows = np.flatnonzero(band.any(axis=1))
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        of_all = np.kron(band[first:last], np.eye(n_beside, dtype=np.float32))
         # Cast where it is read: the whole in float32 would be four times as much to write.
-        parts.append(keras.ops.matmul(keras.ops.cast(used, "float32"), matrix_of_all))
-    x = parts[0] if len(parts) == 1 else keras.ops.concatenate(parts, axis=1)
+        used = keras.ops.cast(x[:, first * n_beside : last * n_beside], "float32")
+        parts.append(keras.ops.matmul(used, of_all))
+    x = parts[0] if n_bands == 1 else keras.ops.concatenate(parts, axis=1)
     return keras.ops.reshape(x, (-1, n_rows, size * n_beside))
 
 
-def _resizing_bands(
-    n: int, n_resized: int, *, antialias: bool
-) -> list[tuple[int, int, NDArray[np.float32]]]:
-    """Return what a row of pixels is multiplied by when it is resized, read off Keras's layer.
-
-    In bands of columns: each with the pixels that it takes, and its part of the matrix. A pixel
-    depends on a few of its neighbours, so most of the matrix is zero.
-    """
+def _resizing_matrix(n: int, n_resized: int, *, antialias: bool) -> NDArray[np.float32]:
+    """Return what a row of pixels is multiplied by when it is resized, read off Keras's layer."""
     layer = keras.layers.Resizing(
         1, n_resized, interpolation="bicubic", antialias=antialias, dtype="float32"
     )
     # As images of one row: each pixel is 1 in one of them, and 0 in the others.
     images = np.eye(n, dtype=np.float32)[:, None, :, None]
-    matrix = np.asarray(keras.ops.convert_to_numpy(layer(images)))[:, 0, :, 0]
-    bands = []
-    for part in np.array_split(matrix, min(max(1, n // _BAND_PIXELS), n_resized), axis=1):
-        rows = np.flatnonzero(part.any(axis=1))
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        bands.append((first, last, part[first:last].copy()))
-    return bands
+    return np.asarray(keras.ops.convert_to_numpy(layer(images)))[:, 0, :, 0]
 
 
 def check_settings() -> None:
@@ -325,5 +317,7 @@ def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSou
 def build_frozen(row: Backbone, head: Head | HeadBuilder, **options: Any) -> keras.Model:
     """Build the network up to the head's cut, frozen; the options are those of `build_backbone`."""
     backbone = build_backbone(row, **options)
-    backbone.trainable = False
-    return keras.Model(backbone.input, build_pooling(head, backbone.output), name=row.name)
+    pooled = build_pooling(head, backbone.output)
+    network = keras.Model(backbone.input, pooled, name=row.name)
+    freeze(network)
+    return network

@@ -1,39 +1,33 @@
 """What the networks of a fitted classifier were built from, and building them once more."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.backbones import build_frozen, get_backbone
-from tlclassify.networks.cuts import flat_layers, freeze
-from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head
+from tlclassify.networks.backbones import get_backbone
+from tlclassify.networks.cuts import flat_layers
+from tlclassify.networks.heads import Head, HeadBuilder
 from tlclassify.networks.rows import Backbone
-
-POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a fit built its networks from, whatever its classifier's parameters say later.
-
-    `weights` are those that the backbone began with, `image_size` the pixels a side at which it
-    sees the images, `dtype_policy` Keras's policy of precision, by default that of now;
-    `class_counts` the images of each class, of training and, where there is any, of validation.
-    """
+    """What a fit built its networks from, whatever its classifier's parameters say later."""
 
     backbone: str | Backbone | Callable[[Any], Any]
+    # Those that the backbone began with.
     weights: str | Path | None
     head: Head | HeadBuilder
+    # Pixels a side at which the backbone sees the images.
     image_size: int
     dtype_policy: str = field(default_factory=lambda: str(keras.config.dtype_policy().name))
+    # Images of each class, of training and, where there is any, of validation.
     class_counts: list[list[int]] = field(default_factory=list)
 
     @property
@@ -51,74 +45,19 @@ class Blueprint:
         return get_backbone(self.backbone).licence or "unknown"
 
 
-def build_network_again(blueprint: Blueprint, *, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Build the network from raw images to features once more, frozen, with random weights."""
-    with _as_in_the_fit(blueprint), warnings.catch_warnings():
-        # Of a small feature map the fit has warned.
-        warnings.filterwarnings("ignore", message="image_size=")
-        network = build_frozen(
-            get_backbone(blueprint.backbone),
-            blueprint.head,
-            image_shape=image_shape[:2],
-            image_size=blueprint.image_size,
-            weights=None,
-            random_state=None,
-        )
-        freeze(network)
-    return network
-
-
-def build_head_again(
-    blueprint: Blueprint,
-    *,
-    features_shape: Sequence[int],
-    n_classes: int,
-    statistics: Statistics | None,
-) -> keras.Model:
-    """Build the head once more, with random weights."""
-    with _as_in_the_fit(blueprint):
-        return build_head(
-            blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
-        )
-
-
 @contextmanager
-def _as_in_the_fit(blueprint: Blueprint) -> Iterator[None]:
+def as_in_the_fit(blueprint: Blueprint) -> Iterator[None]:
+    """Build the networks once more as the fit did, but for their random weights."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(blueprint.dtype_policy)
     try:
         # Where dropout stood is not kept; seeded, it begins at the same place after every load.
-        with seeded(0):
+        with seeded(0), warnings.catch_warnings():
+            # Of a small feature map the fit has warned.
+            warnings.filterwarnings("ignore", message="image_size=")
             yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return one image, always the same for a shape: slanted stripes, another in each channel.
-
-    Mirrored, turned, with other channels first or differently scaled, it is another image.
-    """
-    # In uint8 throughout, where sums are modulo 256: integers of 64 bits would take eight images.
-    rows, columns, channels = (
-        (step * np.arange(length)).astype(np.uint8)
-        for step, length in zip((29, 13, 85), image_shape, strict=True)
-    )
-    return (rows[:, None, None] + columns[:, None] + channels)[None]
-
-
-def answer_probe(
-    network: keras.Model, top: keras.Model, *, image_shape: tuple[int, int, int]
-) -> NDArray[np.float64]:
-    """Return what is said of the probe image before any temperature.
-
-    A temperature would make differences smaller or larger, and one bound on them too loose or too
-    tight.
-    """
-    # Called as they are: `predict` would compile a model first, which takes seconds.
-    features = network(make_probe(image_shape), training=False)
-    (answer,) = keras.ops.convert_to_numpy(top(features, training=False))
-    return np.asarray(answer, dtype=np.float64)
 
 
 def reduce_network(network: keras.Model) -> dict[str, Any]:

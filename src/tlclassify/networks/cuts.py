@@ -4,28 +4,28 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import keras
 
-from tlclassify._checks.parameters import close_match_hint, listed
+from tlclassify._checks.parameters import Interval, close_match_hint, listed
 from tlclassify.inputs.augmentation import N_VIEW_NUMBERS
 
 EVERYTHING = "all"
-_last_training = [object()]
 SCALING = "scaling"
+# Another object once any weights have been trained in this process. It costs nothing to look at,
+# where a fingerprint takes longer than a network takes for an image.
+_last_training = [object()]
+_N_BLOCKS, _FRACTION = Interval(0, integer=True), Interval(0, 1, closed="left")
 _process: list[int] = []
 
 
 def check_process() -> None:
-    """Refuse to use Keras in a process forked from one that has used it: it would wait for ever.
-
-    The first time, TensorFlow is kept from advising, from the fifth network on, against running so
-    many: it takes what Keras compiles for each for one function, defined on the same line.
-    """
+    """Refuse to use Keras in a process forked from one that has used it: it would wait for ever."""
     if not _process:
         _process.append(os.getpid())
+        # From the fifth network on, TensorFlow advises against running so many: it takes what Keras
+        # compiles for each for one function, defined on the same line.
         logging.getLogger("tensorflow").addFilter(_is_of_interest)
     if _process[0] != os.getpid():
         raise RuntimeError(
@@ -63,11 +63,7 @@ def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
 
 
 def cut_points(model: keras.Model) -> list[str]:
-    """Return the layers whose one output carries all that lies above them, from the input up.
-
-    Walking the graph from the input, a layer is a cut point when its output is the only tensor
-    that is still needed.
-    """
+    """Return the layers whose one output carries all that lies above them, from the input up."""
     operations = list(model.operations)
     last_use = {
         id(tensor): position
@@ -75,6 +71,7 @@ def cut_points(model: keras.Model) -> list[str]:
         for tensor in inputs_of(operation)
     }
     last_use[id(model.output)] = len(operations)
+    # Walking up, a layer is a cut point when its output is the only tensor still needed.
     live: set[int] = set()
     found = []
     for position, operation in enumerate(operations):
@@ -87,20 +84,10 @@ def cut_points(model: keras.Model) -> list[str]:
 
 
 def block_starts(model: keras.Model) -> list[str]:
-    """Return the cut point under each block, from the lowest block to the highest.
-
-    A block is what lies between neighbouring cut points and holds a kernel: a residual block, or
-    a convolution with the normalisation and activation after it. A depthwise convolution and the
-    convolution after it are one block.
-
-    Examples
-    --------
-    >>> from tlclassify.networks.backbones import build_backbone
-    >>> from tlclassify.networks.cuts import block_starts
-    >>> model = build_backbone("mobilenet", image_shape=(96, 96), weights=None)
-    >>> len(block_starts(model)), block_starts(model)[-2:]
-    (14, ['conv_pw_11_relu', 'conv_pw_12_relu'])
-    """
+    """Return the cut point under each block, from the lowest block to the highest."""
+    # A block is what lies between neighbouring cut points and holds a kernel: a residual block, or
+    # a convolution with the normalisation and activation after it. A depthwise convolution and the
+    # convolution after it are one block.
     points, operations = set(cut_points(model)), list(model.operations)
     starts: list[str] = []
     below, pending, goes_on = operations[0], [], False
@@ -126,17 +113,13 @@ def _size(operation: Any) -> int:
 
 def unfreeze_problem(name: str, value: Any) -> str | None:
     """Return what is wrong with a part of a network to train, or None."""
-    if isinstance(value, str):
+    if isinstance(value, str) or value in _N_BLOCKS or value in _FRACTION:
         return None
-    if isinstance(value, Real) and not isinstance(value, bool):
-        whole = isinstance(value, Integral)
-        if value == 1 and not whole:
-            return (
-                f"{name} must be {EVERYTHING!r} for the whole backbone or the integer 1 for its "
-                f"uppermost block; received {value!r}, which could mean both"
-            )
-        if 0 <= float(value) < 1 or (whole and float(value) > 0):
-            return None
+    if value in Interval(1, 1):
+        return (
+            f"{name} must be {EVERYTHING!r} for the whole backbone or the integer 1 for its "
+            f"uppermost block; received {value!r}, which could mean both"
+        )
     return (
         f"{name} must be a number of blocks, a fraction between 0 and 1, {EVERYTHING!r} or a "
         f"layer's name; received {value!r}"
@@ -144,13 +127,7 @@ def unfreeze_problem(name: str, value: Any) -> str | None:
 
 
 def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze") -> str:
-    """Return the layer above which a stage trains; an error lists those that are possible.
-
-    0: nothing under the head; an integer: blocks from the top; a float in (0, 1): that fraction
-    of the blocks, rounded, at least one; "all": everything; else a layer's name.
-    """
-    if problem := unfreeze_problem(name, unfreeze):
-        raise ValueError(f"{problem}.")
+    """Return the layer above which a stage trains; an error lists those that are possible."""
     points = cut_points(model)
     if unfreeze == EVERYTHING:
         return points[0]
@@ -165,7 +142,7 @@ def find_cut(model: keras.Model, unfreeze: float | str, *, name: str = "unfreeze
     if unfreeze == 0:
         return points[-1]
     starts = block_starts(model)
-    if isinstance(unfreeze, Real) and not isinstance(unfreeze, Integral):
+    if unfreeze not in _N_BLOCKS:
         return starts[-max(1, round(float(unfreeze) * len(starts)))]
     if unfreeze > len(starts):
         raise ValueError(
@@ -191,14 +168,12 @@ def freeze(network: keras.Model) -> None:
 
 
 def unfreeze_above(network: keras.Model, cut: str, *, batch_norm: str) -> None:
-    """Make exactly the layers above a cut trainable; batch normalisation if it is to "train".
-
-    Keras runs an unfrozen one in training mode inside `fit`, whatever it was called with.
-    """
+    """Make exactly the layers above a cut trainable; batch normalisation if it is to "train"."""
     freeze(network)
     for layer in layers_above(network, cut):
         layer.trainable = True
         for part in flat_layers(layer):
+            # Keras runs an unfrozen one in training mode inside `fit`, whatever was said.
             if isinstance(part, keras.layers.BatchNormalization):
                 part.trainable = batch_norm == "train"
 
@@ -206,11 +181,8 @@ def unfreeze_above(network: keras.Model, cut: str, *, batch_norm: str) -> None:
 def rate_factors(
     network: keras.Model, variables: Sequence[keras.Variable], layer_decay: float
 ) -> list[float]:
-    """Return what each variable's learning rate is multiplied by.
-
-    Those of the network get `layer_decay` to the power of their block's number, counted from 1 at
-    the top; others, such as the head's, get 1.
-    """
+    """Return what each variable's learning rate is multiplied by; 1 for the head's, and others."""
+    # Of the network's `layer_decay` to the power of their block's number, from 1 at the top.
     starts = block_starts(network)
     factors: dict[int, float] = {}
     power = len(starts) + 1
@@ -233,21 +205,14 @@ def note_training() -> None:
 
 
 def last_training() -> object:
-    """Return an object that is another one once any weights have been trained in this process.
-
-    As long as it is the same, every network computes what it did. It costs nothing to ask, where
-    a fingerprint takes longer than a network takes for an image.
-    """
+    """Return an object that is another one once any weights have been trained."""
     return _last_training[0]
 
 
 def build_view(images: keras.KerasTensor, numbers: keras.KerasTensor) -> keras.KerasTensor:
-    """Return images, float32 in [0, 255], changed as their views say; not held to that range.
-
-    Of a view's ten numbers eight are a projective transformation from its pixels to the image's,
-    as ``keras.ops.image.affine_transform`` takes them; then what is added to each pixel, and what
-    its deviation from its channel's mean is multiplied by.
-    """
+    """Return images, float32 in [0, 255], changed as their views say; not held to that range."""
+    # Of a view's ten numbers eight are a transformation from its pixels to the image's; then what
+    # is added to each pixel, and what its deviation from its channel's mean is multiplied by.
     x = keras.ops.image.affine_transform(
         images, numbers[:, :8], interpolation="bilinear", fill_mode="reflect"
     )
@@ -259,10 +224,7 @@ def build_view(images: keras.KerasTensor, numbers: keras.KerasTensor) -> keras.K
 
 
 def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
-    """Return the way from images and the numbers of their views to a tensor above the scaling.
-
-    The view is taken after resizing; layers are shared with the network.
-    """
+    """Return the way from images and the numbers of their views to a tensor above the scaling."""
     (resized,) = inputs_of(network.get_layer(SCALING))
     numbers = keras.Input((N_VIEW_NUMBERS,), name="view")
     above = keras.Model(resized, output, name=network.name)

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import keras
@@ -23,45 +21,41 @@ def narrow_layers(network: keras.Model) -> list[str]:
 
 
 def fingerprint_model(model: keras.Model) -> str:
-    """Return a SHA-256 that is equal for networks that compute the same function.
+    """Return a SHA-256 of graph, settings and weights: equal for networks that compute the same."""
+    numbers: dict[int, int] = {}
 
-    Of its graph, its settings and its weights, which takes some 30 ms for MobileNet. Names of
-    layers are left out, which Keras numbers anew in every process and model, and so is whether a
-    layer is trainable, which changes nothing in inference.
-    """
+    def write(value: Any) -> str:
+        if isinstance(value, keras.KerasTensor):
+            return f"tensor {numbers.get(id(value))}"
+        if keras.ops.is_tensor(value) or isinstance(value, np.ndarray | keras.Variable):
+            return _digest_array(np.asarray(keras.ops.convert_to_numpy(value)))
+        return repr(value)
+
     digest = hashlib.sha256(keras.backend.backend().encode())
-    digest.update(json.dumps(_describe(model), sort_keys=True, default=repr).encode())
+    digest.update(json.dumps(_describe(model, numbers), sort_keys=True, default=write).encode())
     for weight in model.get_weights():
         digest.update(_digest_array(weight).encode())
     return digest.hexdigest()
 
 
-def _describe(model: keras.Model) -> list[Any]:
-    """Return the calls that a model is made of, inputs first; not those of its layers elsewhere."""
-    nodes: Mapping[int, list[Any]] = model._nodes_by_depth  # noqa: SLF001
-    numbers: dict[int, int] = {}
+def _describe(model: keras.Model, numbers: dict[int, int]) -> list[Any]:
+    """Return the calls that a model is made of, and number its tensors, inputs first."""
+    # Not those of its layers elsewhere.
+    nodes = model._nodes_by_depth  # noqa: SLF001
     records = []
     for depth in sorted(nodes, reverse=True):
         for node in nodes[depth]:
             operation = node.operation
-            is_graph = hasattr(operation, "_nodes_by_depth")
-            config = _describe(operation) if is_graph else _without_names(operation.get_config())
+            if hasattr(operation, "_nodes_by_depth"):
+                config = _describe(operation, numbers)
+            else:
+                config = _without_names(operation.get_config())
             # Constants too: in `x * 2` the operation's own settings lack the 2.
-            arguments = keras.tree.map_structure(
-                partial(_write, numbers=numbers), (node.arguments.args, node.arguments.kwargs)
-            )
+            arguments = [node.arguments.args, node.arguments.kwargs]
             records.append([type(operation).__name__, config, arguments])
             for tensor in node.outputs:
-                numbers[id(tensor)] = len(numbers)
+                numbers.setdefault(id(tensor), len(numbers))
     return records
-
-
-def _write(argument: Any, *, numbers: Mapping[int, int]) -> Any:
-    if isinstance(argument, keras.KerasTensor):
-        return f"tensor {numbers.get(id(argument))}"
-    if keras.ops.is_tensor(argument) or isinstance(argument, np.ndarray | keras.Variable):
-        return _digest_array(np.asarray(keras.ops.convert_to_numpy(argument)))
-    return argument
 
 
 def _digest_array(array: np.ndarray[Any, Any]) -> str:
@@ -71,6 +65,7 @@ def _digest_array(array: np.ndarray[Any, Any]) -> str:
 
 
 def _without_names(config: Any) -> Any:
+    # Keras numbers names anew in every process; what is trainable changes nothing in inference.
     if isinstance(config, dict):
         # A policy of precision has nothing but its name.
         if "DTypePolicy" in str(config.get("class_name")):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tlclassify.networks.architectures import build_alexnet, build_mobilenet_micro
+from tlclassify.networks.sources import build_alexnet, build_mobilenet_micro
 
 _MICRO_WEIGHTS = Path(__file__).parent / "mobilenet_micro.npz"
 
@@ -52,26 +52,18 @@ class Backbone:
         then the pretrained ones. Of a model each network is a copy.
     scaling : Scaling, default no scaling
         What raw RGB in [0, 255] goes through before the network.
-    native_size : int, default 224
-        Pixels a side at which the weights were trained.
-    small_size : int, default 96
-        Pixels a side to which smaller images are enlarged by default.
-    min_size : int, default 32
-        The fewest pixels a side that the network can take.
-    n_features : int or None
-        Channels of the feature map; None where it is not known before building.
-    n_parameters : int or None
-        Weights of the network, batch-norm statistics included.
+    native_size, small_size, min_size : int, default 224, 96 and 32
+        Pixels a side: at which the weights were trained; to which smaller images are enlarged by
+        default; that the network needs.
+    n_features, n_parameters : int or None
+        Channels of the feature map, and weights of the network, batch-norm statistics included;
+        None where they are not known before building.
     width : float, default 1.0
         The MobileNet width multiplier.
     weights : {"imagenet"}, path or None, default None
         What ``weights="pretrained"`` means for this row; None: there are none.
-    licence : str
-        Licence of the pretrained weights.
-    paper : str
-        Where the network was published.
-    notes : str
-        What else a user should know.
+    licence, paper, notes : str
+        Of the pretrained weights; where the network was published; what else a user should know.
     """
 
     name: str
@@ -109,66 +101,63 @@ _EFFICIENTNET_V2_B = _family(STANDARDIZED, licence="Apache-2.0", paper="arXiv:21
 _EFFICIENTNET_V2 = replace(_EFFICIENTNET_V2_B, scaling=Scaling(1 / 128, -1.0))
 _CONVNEXT = _family(STANDARDIZED, licence="Apache-2.0", paper="arXiv:2201.03545")
 
-# Name, function of keras.applications, family, features, weights in the network, native size.
-_PUBLISHED: tuple[tuple[str, str, Backbone, int, int, int], ...] = (
-    ("mobilenet", "MobileNet", _MOBILENET, 1024, 3_228_864, 224),
-    ("mobilenet_050", "MobileNet", _MOBILENET_050, 512, 829_536, 224),
-    ("mobilenet_025", "MobileNet", _MOBILENET_025, 256, 218_544, 224),
-    ("mobilenet_v2", "MobileNetV2", _MOBILENET_V2, 1280, 2_257_984, 224),
-    ("mobilenet_v3_small", "MobileNetV3Small", _MOBILENET_V3, 576, 939_120, 224),
-    ("mobilenet_v3_large", "MobileNetV3Large", _MOBILENET_V3, 960, 2_996_352, 224),
-    ("resnet50", "ResNet50", _RESNET, 2048, 23_587_712, 224),
-    ("resnet101", "ResNet101", _RESNET, 2048, 42_658_176, 224),
-    ("resnet152", "ResNet152", _RESNET, 2048, 58_370_944, 224),
-    ("resnet50_v2", "ResNet50V2", _RESNET_V2, 2048, 23_564_800, 224),
-    ("resnet101_v2", "ResNet101V2", _RESNET_V2, 2048, 42_626_560, 224),
-    ("resnet152_v2", "ResNet152V2", _RESNET_V2, 2048, 58_331_648, 224),
-    ("vgg16", "VGG16", _VGG, 512, 14_714_688, 224),
-    ("vgg19", "VGG19", _VGG, 512, 20_024_384, 224),
-    ("densenet121", "DenseNet121", _DENSENET, 1024, 7_037_504, 224),
-    ("densenet169", "DenseNet169", _DENSENET, 1664, 12_642_880, 224),
-    ("densenet201", "DenseNet201", _DENSENET, 1920, 18_321_984, 224),
-    ("inception_v3", "InceptionV3", _INCEPTION_V3, 2048, 21_802_784, 299),
-    ("inception_resnet_v2", "InceptionResNetV2", _INCEPTION_RESNET, 1536, 54_336_736, 299),
-    ("xception", "Xception", _XCEPTION, 2048, 20_861_480, 299),
-    ("nasnet_mobile", "NASNetMobile", _NASNET, 1056, 4_269_716, 224),
-    ("nasnet_large", "NASNetLarge", _NASNET, 4032, 84_916_818, 331),
-    ("efficientnet_b0", "EfficientNetB0", _EFFICIENTNET, 1280, 4_049_571, 224),
-    ("efficientnet_b1", "EfficientNetB1", _EFFICIENTNET, 1280, 6_575_239, 240),
-    ("efficientnet_b2", "EfficientNetB2", _EFFICIENTNET, 1408, 7_768_569, 260),
-    ("efficientnet_b3", "EfficientNetB3", _EFFICIENTNET, 1536, 10_783_535, 300),
-    ("efficientnet_b4", "EfficientNetB4", _EFFICIENTNET, 1792, 17_673_823, 380),
-    ("efficientnet_b5", "EfficientNetB5", _EFFICIENTNET, 2048, 28_513_527, 456),
-    ("efficientnet_b6", "EfficientNetB6", _EFFICIENTNET, 2304, 40_960_143, 528),
-    ("efficientnet_b7", "EfficientNetB7", _EFFICIENTNET, 2560, 64_097_687, 600),
-    ("efficientnet_v2_b0", "EfficientNetV2B0", _EFFICIENTNET_V2_B, 1280, 5_919_312, 224),
-    ("efficientnet_v2_b1", "EfficientNetV2B1", _EFFICIENTNET_V2_B, 1280, 6_931_124, 240),
-    ("efficientnet_v2_b2", "EfficientNetV2B2", _EFFICIENTNET_V2_B, 1408, 8_769_374, 260),
-    ("efficientnet_v2_b3", "EfficientNetV2B3", _EFFICIENTNET_V2_B, 1536, 12_930_622, 300),
-    ("efficientnet_v2_s", "EfficientNetV2S", _EFFICIENTNET_V2, 1280, 20_331_360, 384),
-    ("efficientnet_v2_m", "EfficientNetV2M", _EFFICIENTNET_V2, 1280, 53_150_388, 480),
-    ("efficientnet_v2_l", "EfficientNetV2L", _EFFICIENTNET_V2, 1280, 117_746_848, 480),
-    ("convnext_tiny", "ConvNeXtTiny", _CONVNEXT, 768, 27_820_128, 224),
-    ("convnext_small", "ConvNeXtSmall", _CONVNEXT, 768, 49_454_688, 224),
-    ("convnext_base", "ConvNeXtBase", _CONVNEXT, 1024, 87_566_464, 224),
-    ("convnext_large", "ConvNeXtLarge", _CONVNEXT, 1536, 196_230_336, 224),
-    ("convnext_xlarge", "ConvNeXtXLarge", _CONVNEXT, 2048, 348_147_968, 224),
+_COLUMNS = ("name", "builder", "n_features", "n_parameters", "native_size")
+_PUBLISHED: tuple[tuple[Any, ...], ...] = (
+    (_MOBILENET, "mobilenet", "MobileNet", 1024, 3_228_864, 224),
+    (_MOBILENET_050, "mobilenet_050", "MobileNet", 512, 829_536, 224),
+    (_MOBILENET_025, "mobilenet_025", "MobileNet", 256, 218_544, 224),
+    (_MOBILENET_V2, "mobilenet_v2", "MobileNetV2", 1280, 2_257_984, 224),
+    (_MOBILENET_V3, "mobilenet_v3_small", "MobileNetV3Small", 576, 939_120, 224),
+    (_MOBILENET_V3, "mobilenet_v3_large", "MobileNetV3Large", 960, 2_996_352, 224),
+    (_RESNET, "resnet50", "ResNet50", 2048, 23_587_712, 224),
+    (_RESNET, "resnet101", "ResNet101", 2048, 42_658_176, 224),
+    (_RESNET, "resnet152", "ResNet152", 2048, 58_370_944, 224),
+    (_RESNET_V2, "resnet50_v2", "ResNet50V2", 2048, 23_564_800, 224),
+    (_RESNET_V2, "resnet101_v2", "ResNet101V2", 2048, 42_626_560, 224),
+    (_RESNET_V2, "resnet152_v2", "ResNet152V2", 2048, 58_331_648, 224),
+    (_VGG, "vgg16", "VGG16", 512, 14_714_688, 224),
+    (_VGG, "vgg19", "VGG19", 512, 20_024_384, 224),
+    (_DENSENET, "densenet121", "DenseNet121", 1024, 7_037_504, 224),
+    (_DENSENET, "densenet169", "DenseNet169", 1664, 12_642_880, 224),
+    (_DENSENET, "densenet201", "DenseNet201", 1920, 18_321_984, 224),
+    (_INCEPTION_V3, "inception_v3", "InceptionV3", 2048, 21_802_784, 299),
+    (_INCEPTION_RESNET, "inception_resnet_v2", "InceptionResNetV2", 1536, 54_336_736, 299),
+    (_XCEPTION, "xception", "Xception", 2048, 20_861_480, 299),
+    (_NASNET, "nasnet_mobile", "NASNetMobile", 1056, 4_269_716, 224),
+    (_NASNET, "nasnet_large", "NASNetLarge", 4032, 84_916_818, 331),
+    (_EFFICIENTNET, "efficientnet_b0", "EfficientNetB0", 1280, 4_049_571, 224),
+    (_EFFICIENTNET, "efficientnet_b1", "EfficientNetB1", 1280, 6_575_239, 240),
+    (_EFFICIENTNET, "efficientnet_b2", "EfficientNetB2", 1408, 7_768_569, 260),
+    (_EFFICIENTNET, "efficientnet_b3", "EfficientNetB3", 1536, 10_783_535, 300),
+    (_EFFICIENTNET, "efficientnet_b4", "EfficientNetB4", 1792, 17_673_823, 380),
+    (_EFFICIENTNET, "efficientnet_b5", "EfficientNetB5", 2048, 28_513_527, 456),
+    (_EFFICIENTNET, "efficientnet_b6", "EfficientNetB6", 2304, 40_960_143, 528),
+    (_EFFICIENTNET, "efficientnet_b7", "EfficientNetB7", 2560, 64_097_687, 600),
+    (_EFFICIENTNET_V2_B, "efficientnet_v2_b0", "EfficientNetV2B0", 1280, 5_919_312, 224),
+    (_EFFICIENTNET_V2_B, "efficientnet_v2_b1", "EfficientNetV2B1", 1280, 6_931_124, 240),
+    (_EFFICIENTNET_V2_B, "efficientnet_v2_b2", "EfficientNetV2B2", 1408, 8_769_374, 260),
+    (_EFFICIENTNET_V2_B, "efficientnet_v2_b3", "EfficientNetV2B3", 1536, 12_930_622, 300),
+    (_EFFICIENTNET_V2, "efficientnet_v2_s", "EfficientNetV2S", 1280, 20_331_360, 384),
+    (_EFFICIENTNET_V2, "efficientnet_v2_m", "EfficientNetV2M", 1280, 53_150_388, 480),
+    (_EFFICIENTNET_V2, "efficientnet_v2_l", "EfficientNetV2L", 1280, 117_746_848, 480),
+    (_CONVNEXT, "convnext_tiny", "ConvNeXtTiny", 768, 27_820_128, 224),
+    (_CONVNEXT, "convnext_small", "ConvNeXtSmall", 768, 49_454_688, 224),
+    (_CONVNEXT, "convnext_base", "ConvNeXtBase", 1024, 87_566_464, 224),
+    (_CONVNEXT, "convnext_large", "ConvNeXtLarge", 1536, 196_230_336, 224),
+    (_CONVNEXT, "convnext_xlarge", "ConvNeXtXLarge", 2048, 348_147_968, 224),
 )
 
 BUILT_IN: tuple[Backbone, ...] = (
-    Backbone(
-        "mobilenet_micro",
-        build_mobilenet_micro,
-        SYMMETRIC,
+    replace(
+        _MOBILENET_050,
+        name="mobilenet_micro",
+        builder=build_mobilenet_micro,
         native_size=32,
         small_size=32,
         min_size=8,
         n_features=512,
         n_parameters=829_536,
-        width=0.5,
         weights=_MICRO_WEIGHTS,
-        licence="Apache-2.0",
-        paper="arXiv:1704.04861",
         notes=(
             "Comes with the package. Trained by tools/pretrain_micro.py on CIFAR-100 and Tiny "
             "ImageNet (150,000 images, 36 epochs, 10,470 s on two cores), with MobileNet 1.0's "
@@ -176,15 +165,8 @@ BUILT_IN: tuple[Backbone, ...] = (
         ),
     ),
     *(
-        replace(
-            family,
-            name=name,
-            builder=builder,
-            n_features=n_features,
-            n_parameters=n_parameters,
-            native_size=native_size,
-        )
-        for name, builder, family, n_features, n_parameters, native_size in _PUBLISHED
+        replace(family, **dict(zip(_COLUMNS, values, strict=True)))
+        for family, *values in _PUBLISHED
     ),
     Backbone(
         "alexnet",

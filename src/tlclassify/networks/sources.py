@@ -1,7 +1,5 @@
-"""Where backbones come from beside functions: keras.applications, models, files of weights."""
+"""Where networks come from beside keras.applications: built here, a user's, files of weights."""
 
-import inspect
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,59 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlclassify.networks.rows import Backbone
+# Each output of a depthwise 3x3 convolution sums 9 inputs; Keras's own "he_normal" counts the
+# inputs of all channels, and 13 such layers would let untrained features vanish.
+_DEPTHWISE_STDDEV = (2 / 9) ** 0.5
+
+
+def build_alexnet(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Build the convolutional part of AlexNet as a single tower, from images of 63 pixels up."""
+    # Batch normalisation stands where the paper had local response normalisation, which Keras does
+    # not offer and later work found to add nothing.
+    x = _convolution(x, 96, 11, strides=4, name="conv1")
+    x = keras.layers.MaxPooling2D(3, 2, name="pool1")(x)
+    x = _convolution(x, 256, 5, name="conv2")
+    x = keras.layers.MaxPooling2D(3, 2, name="pool2")(x)
+    x = _convolution(x, 384, 3, name="conv3")
+    x = _convolution(x, 384, 3, name="conv4")
+    x = _convolution(x, 256, 3, name="conv5")
+    return keras.layers.MaxPooling2D(3, 2, name="pool5")(x)
+
+
+def build_mobilenet_micro(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Build a MobileNet v1 of width 0.5, with ReLU for ReLU6, whose strides suit 32 pixels."""
+    # It halves its input three times, so that 32 pixels end in a 4x4 feature map, not in 1x1.
+    x = _convolution(x, 16, 3, name="conv1")
+    filters = (32, 64, 64, 128, 128, *[256] * 6, 512, 512)
+    for number, n_filters in enumerate(filters, start=1):
+        x = keras.layers.DepthwiseConv2D(
+            3,
+            2 if number in {1, 4, 6} else 1,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=keras.initializers.RandomNormal(stddev=_DEPTHWISE_STDDEV),
+            name=f"conv_dw_{number}",
+        )(x)
+        x = keras.layers.BatchNormalization(name=f"conv_dw_{number}_bn")(x)
+        x = keras.layers.ReLU(name=f"conv_dw_{number}_relu")(x)
+        x = _convolution(x, n_filters, 1, name=f"conv_pw_{number}")
+    return x
+
+
+def _convolution(
+    x: keras.KerasTensor, filters: int, kernel_size: int, *, name: str, strides: int = 1
+) -> keras.KerasTensor:
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
 def check_model(model: keras.Model) -> None:
@@ -30,42 +80,11 @@ def check_model(model: keras.Model) -> None:
     )
 
 
-def build_application(row: Backbone, x: keras.KerasTensor, *, published: bool) -> keras.KerasTensor:
-    """Return the feature map of a function of ``keras.applications``."""
-    application = getattr(keras.applications, str(row.builder))
-    options: dict[str, Any] = {"alpha": row.width} if row.width != 1.0 else {}
-    if "include_preprocessing" in inspect.signature(application).parameters:
-        options["include_preprocessing"] = False
-    with warnings.catch_warnings():
-        # Keras warns that MobileNet's weights were made at 224 px; the row says so.
-        warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
-        try:
-            return application(
-                include_top=False,
-                weights="imagenet" if published else None,
-                input_tensor=x,
-                **options,
-            ).output
-        except Exception as error:
-            # Keras raises a bare Exception when a download fails.
-            if not published or isinstance(error, ValueError):
-                raise
-            folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-            raise ConnectionError(
-                f"weights='pretrained': the ImageNet weights of {row.name!r} are neither in "
-                f"{folder} nor could they be downloaded ({error}). Three ways on: put the file "
-                "there or pass its path as weights=...; use backbone='mobilenet_micro', whose "
-                "weights come with the package; or pass weights=None to start from random weights."
-            ) from error
-
-
 def copy_above(
     model: keras.Model, images: keras.KerasTensor, scaled: keras.KerasTensor
 ) -> keras.KerasTensor:
-    """Return the output of a copy of a model's layers, put on scaled images in place of its input.
-
-    Laid out in one graph, and not a model inside another, it can be cut like any other network.
-    """
+    """Return the output of a copy of a model whose input is replaced by scaled images."""
+    # Laid out in one graph, and not a model inside another, it can be cut like any other network.
     check_model(model)
 
     def call(operation: Any, *args: Any, **options: Any) -> Any:

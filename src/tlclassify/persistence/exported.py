@@ -15,8 +15,7 @@ from tlclassify._checks.parameters import (
     check_sample_weight,
 )
 from tlclassify.engines.metadata import ExportMetadata, read_metadata
-from tlclassify.engines.rows import AUTO, open_engine
-from tlclassify.engines.runtimes import Engine
+from tlclassify.engines.runtimes import AUTO, Engine, open_engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
 
@@ -60,7 +59,7 @@ class ExportedClassifier:
         ----------
         X : array-like
             Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
-            floating point in the range seen in `fit`, h and w as in `fit`; or n file paths.
+            floating point in the range seen in `fit`; or n file paths.
 
         Returns
         -------
@@ -76,36 +75,17 @@ class ExportedClassifier:
         return np.concatenate([self._engine.predict_on_batch(batch) for batch in batches])
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each image.
-
-        Parameters
-        ----------
-        X : array-like
-            Images as for `predict_proba`.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels of the type seen in `fit`.
-        """
+        """Return the most probable label of each image of `predict_proba`, shape (n,)."""
         labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return labels
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the share of images whose label is predicted.
+        """Return the share of images, in [0, 1], whose label is predicted.
 
         Parameters
         ----------
-        X : array-like
-            Images as for `predict_proba`.
-        y : array-like of shape (n,)
-            Their labels.
-        sample_weight : array-like of shape (n,), optional
-            Weights of the images, finite, zero or more.
-
-        Returns
-        -------
-        float in [0, 1]
+        X, y, sample_weight : array-like
+            Images as for `predict_proba`, their labels, and weights, finite and zero or more.
 
         Raises
         ------

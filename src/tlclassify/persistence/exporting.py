@@ -17,8 +17,6 @@ from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import read_batches, reopen_images
 from tlclassify.persistence.exported import list_files
 
-_BATCH_SIZE = 32
-
 
 def export(
     clf: TransferClassifier,
@@ -31,18 +29,18 @@ def export(
     """Write a fitted classifier for other runtimes: raw uint8 images to probabilities.
 
     The file holds the class names and the image size too, so `load_exported` needs nothing else.
-    It appears under its name, in place of an older export, only when it is whole. What a process
-    killed at that moment had moved aside is in a hidden folder beside it, ``.*.tmp``.
+    It takes the place of an older export only when it is whole. What a process killed at that
+    moment had moved aside is in a hidden folder beside it, ``.*.tmp``.
 
     Parameters
     ----------
     clf : TransferClassifier
-        Fitted; it stays as it is.
+        Fitted.
     path : path
         Ends in ``.onnx`` for ONNX, in ``.xml`` for OpenVINO, which puts a ``.bin`` file beside it,
         in ``.tflite`` for LiteRT; a SavedModel is a folder.
     format : {"onnx", "openvino", "litert", "saved_model"}, optional
-        By default what the path ends in says.
+        By default as the path ends.
     precision : {"float32", "float16", "int8"}
         In which weights are kept. float16 halves the file and is computed in float32. int8 is
         computed in, too: smaller and faster still, at a cost in accuracy that is to be measured.
@@ -50,11 +48,6 @@ def export(
     calibration_images : array-like, optional
         For int8, and only for it: images as for `fit`, a hundred or more, from which the range of
         values inside the network is measured. Training images will do.
-
-    Returns
-    -------
-    Path
-        The same path.
 
     Raises
     ------
@@ -90,7 +83,7 @@ def export(
     if calibration_images is not None:
         name = "calibration_images"
         source = reopen_images(calibration_images, clf.image_shape_, clf.pixel_range_, name=name)
-        images = partial(read_batches, source, _BATCH_SIZE)
+        images = partial(read_batches, source, clf.batch_size)
     labels, dtype_name = encode_labels_as_json(clf.classes_)
     metadata = ExportMetadata(
         classes=labels,
@@ -109,39 +102,48 @@ def export(
 
 def _choose_format(name: str | None, path: Path) -> Format:
     """Return the format of this name, or the one whose files end as the path does."""
-    rows = {row.name: row for row in FORMATS}
-    by_suffix = {row.suffix: row.name for row in FORMATS}
-    word = by_suffix.get(path.suffix) if name is None else check_choice("format", name, [*rows])
-    if word is None or rows[word].suffix not in {"", path.suffix}:
+    by_name = {row.name: row for row in FORMATS}
+    by_suffix = {row.suffix: row for row in FORMATS}
+    row = by_suffix.get(path.suffix)
+    if name is not None:
+        row = by_name[check_choice("format", name, [*by_name])]
+    if row is None or row.suffix not in {"", path.suffix}:
         raise ValueError(
             f"path must end in {', '.join(filter(None, by_suffix))}, or in nothing for the folder "
             f"of a SavedModel, as its format does; received {str(path)!r} for format={name!r}."
         )
-    return rows[word]
+    return row
 
 
 @contextmanager
 def put_in_place(path: Path, *, is_folder: bool) -> Iterator[Path]:
     """Yield where to write an export; it takes the place of an older one when it is whole."""
-    # A folder, or an .xml with its .bin, takes several steps: the old parts go, the weights first,
-    # and the new ones come, the weights last. So no two files that do not belong together are ever
-    # there under their names, whenever the process is killed.
-    parts = [path.name] if is_folder else [file.name for file in list_files(path)]
+    parts = [path] if is_folder else list_files(path)
     _check_place(path, parts, is_folder=is_folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     drafts = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     new, old = drafts / "new", drafts / "old"
     new.mkdir()
     old.mkdir()
+    moves = [(new / part.name, part) for part in parts]
+    if is_folder or len(parts) > 1:
+        # A folder, or an .xml with its .bin, takes several steps: the old parts go, the weights
+        # first, and the new ones come, the weights last. So no two files that do not belong
+        # together are ever there under their names, whenever the process is killed.
+        there = [part for part in reversed(parts) if part.exists()]
+        moves = [(part, old / part.name) for part in there] + moves
+    begun = []
     try:
         yield new / path.name
-        if len(parts) == 1 and not is_folder:
-            (new / path.name).replace(path)
-        else:
-            there = [name for name in reversed(parts) if (path.parent / name).exists()]
-            moves = [(path.parent / name, old / name) for name in there]
-            _move_all([*moves, *((new / name, path.parent / name) for name in parts)])
+        for source, target in moves:
+            # Where a file is replaced, there is no way back, and no need of one.
+            if not target.exists():
+                begun.append((source, target))
+            source.replace(target)
     except BaseException:
+        for source, target in reversed(begun):
+            if target.exists() and not source.exists():
+                target.replace(source)
         # What could not be put back stays where it is.
         if not any(old.iterdir()):
             shutil.rmtree(drafts, ignore_errors=True)
@@ -149,35 +151,20 @@ def put_in_place(path: Path, *, is_folder: bool) -> Iterator[Path]:
     shutil.rmtree(drafts, ignore_errors=True)
 
 
-def _check_place(path: Path, parts: list[str], *, is_folder: bool) -> None:
+def _check_place(path: Path, parts: list[Path], *, is_folder: bool) -> None:
     """Check that nothing would be replaced but an older export, or one file of this name."""
+    obstacle = None
     if is_folder or path.is_dir():
-        fits = is_folder and (path / "assets.extra" / METADATA_FILE).is_file()
-        obstacle = path if path.exists() and not fits else None
+        is_export = is_folder and (path / "assets.extra" / METADATA_FILE).is_file()
+        obstacle = path if path.exists() and not is_export else None
     else:
         # The first of a pair knows the digest of the second.
         known = path.read_bytes() if path.is_file() else b""
-        beside = [path.with_name(name) for name in parts[1:]]
-        others = (file for file in beside if file.exists())
-        obstacle = next(
-            (f for f in others if not f.is_file() or digest_file(f).encode() not in known), None
-        )
+        for file in parts[1:]:
+            if file.exists() and not (file.is_file() and digest_file(file).encode() in known):
+                obstacle = file
     if obstacle is not None:
         raise FileExistsError(
             f"path must name what is not there yet, or an older export; received {str(path)!r}, "
             f"which would replace {str(obstacle)!r}. Choose another name, or move that away."
         )
-
-
-def _move_all(moves: list[tuple[Path, Path]]) -> None:
-    """Move files or folders, all of them or none."""
-    begun = []
-    try:
-        for source, target in moves:
-            begun.append((source, target))
-            source.rename(target)
-    except BaseException:
-        for source, target in reversed(begun):
-            if target.exists() and not source.exists():
-                target.rename(source)
-        raise

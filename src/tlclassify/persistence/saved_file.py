@@ -2,10 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, cast
 
+import keras
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
@@ -19,7 +21,6 @@ from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_a
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.networks.backbones import get_backbone, list_backbones
-from tlclassify.networks.blueprints import POLICIES, answer_probe
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.stages import Stage
 
@@ -70,7 +71,9 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     weights: str | None
     head: Part | Function
     image_size: Annotated[int, Meta(ge=1, le=2048)]
-    dtype_policy: str
+    dtype_policy: Literal[
+        "float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"
+    ]
     parameters: dict[str, bool | int | float | str | Part | Function | Pairs | None]
     classes: list[Any]
     classes_dtype: str
@@ -83,8 +86,6 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what types do not say, and what would take much memory."""
-        if self.dtype_policy not in POLICIES:
-            raise ValueError(f"its dtype_policy is {self.dtype_policy[:50]!r}")
         if math.prod(self.image_shape[:2]) > _MAX_PIXELS:
             raise ValueError(f"its images have more than {_MAX_PIXELS:,} pixels")
         if not all(map(math.isfinite, self.probe)):
@@ -101,37 +102,26 @@ def write_file(path: str | Path, manifest: str, arrays: dict[str, NDArray[Any]])
     write_whole(path, serialize(arrays, metadata={_KEY: text}))
 
 
-class SavedFile:
-    """An open file, which is as it was written: its manifest, its arrays, their shapes."""
-
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            if file.read(2) == b"PK":
-                raise ValueError(
-                    "it is a zip archive, as files of format version 1 were, which this "
-                    "tlclassify does not read"
-                )
-        self._file = cast("Any", safe_open(path, framework="numpy"))
-        text = (self._file.metadata() or {}).get(_KEY)
+def read_file(path: Path) -> tuple[Manifest, dict[str, list[NDArray[Any]]]]:
+    """Return the manifest and the arrays by part, in order, of a file as it was written."""
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            raise ValueError(
+                "it is a zip archive, as files of format version 1 were, which this tlclassify "
+                "does not read"
+            )
+    with cast("Any", safe_open(path, framework="numpy")) as file:
+        text = (file.metadata() or {}).get(_KEY)
         if text is None:
             raise ValueError("it holds arrays, but says nothing of a classifier")
-        self.manifest = decode_manifest(text)
-        digest = self.manifest.sha256
-        # An array at a time, so that the file is never in memory as a whole.
-        arrays = ((name, self._file.get_tensor(name)) for name in self._names(""))
-        if digest != _digest(text.replace(digest, NO_DIGEST, 1), arrays):
-            raise ValueError("its content does not have the SHA-256 that it says, so it is damaged")
-
-    def shapes(self, part: str) -> list[tuple[int, ...]]:
-        """Return the shapes of the arrays of a part, in order."""
-        return [tuple(self._file.get_slice(name).get_shape()) for name in self._names(f"{part}/")]
-
-    def read(self, part: str) -> Iterator[NDArray[Any]]:
-        """Yield the arrays of a part, in order."""
-        return map(self._file.get_tensor, self._names(f"{part}/"))
-
-    def _names(self, beginning: str) -> list[str]:
-        return sorted(filter(lambda name: name.startswith(beginning), self._file.keys()))
+        manifest = decode_manifest(text)
+        arrays = [(name, file.get_tensor(name)) for name in sorted(file.keys())]
+    if manifest.sha256 != _digest(text.replace(manifest.sha256, NO_DIGEST, 1), arrays):
+        raise ValueError("its content does not have the SHA-256 that it says, so it is damaged")
+    parts: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    for name, array in arrays:
+        parts[name.partition("/")[0]].append(array)
+    return manifest, parts
 
 
 def _digest(text: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
@@ -163,7 +153,7 @@ def encode_manifest(clf: TransferClassifier) -> str:
         weights=_to_value(blueprint.weights, "weights"),
         head=_to_value(blueprint.head, "head"),
         image_size=blueprint.image_size,
-        dtype_policy=blueprint.dtype_policy,
+        dtype_policy=blueprint.dtype_policy,  # type: ignore[arg-type]
         parameters={k: _to_value(v, k) for k, v in params.items() if k not in _NOT_KEPT},
         classes=classes,
         classes_dtype=classes_dtype,
@@ -172,11 +162,29 @@ def encode_manifest(clf: TransferClassifier) -> str:
         pixel_range=clf.pixel_range_,  # type: ignore[arg-type]
         temperature=float(clf.temperature_),
         history=clf.history_,
-        probe=answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_).tolist(),
+        probe=answer_probe(clf).tolist(),
     )
     text = msgspec.json.encode(manifest).decode()
     decode_manifest(text)
     return text
+
+
+def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return slanted stripes: mirrored, turned, scaled or in BGR they are another image."""
+    # In uint8 throughout, where sums are modulo 256: integers of 64 bits would take eight images.
+    rows, columns, channels = (
+        (step * np.arange(length)).astype(np.uint8)
+        for step, length in zip((29, 13, 85), image_shape, strict=True)
+    )
+    return (rows[:, None, None] + columns[:, None] + channels)[None]
+
+
+def answer_probe(clf: TransferClassifier) -> NDArray[np.float64]:
+    """Return what is said of the probe image before any temperature, which scales differences."""
+    # Called as they are: `predict` would compile a model first, which takes seconds.
+    features = clf.backbone_(make_probe(clf.image_shape_), training=False)
+    (answer,) = keras.ops.convert_to_numpy(clf.head_(features, training=False))
+    return np.asarray(answer, dtype=np.float64)
 
 
 def decode_manifest(text: str) -> Manifest:

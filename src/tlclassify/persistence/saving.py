@@ -18,22 +18,19 @@ from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import decode_labels_from_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.evaluation import EvaluationReport
-from tlclassify.networks.backbones import get_backbone, list_backbones
-from tlclassify.networks.blueprints import (
-    Blueprint,
-    answer_probe,
-    build_head_again,
-    build_network_again,
-)
+from tlclassify.networks.backbones import build_frozen, get_backbone, list_backbones
+from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
 from tlclassify.networks.cuts import flat_layers
-from tlclassify.networks.heads import Head, HeadBuilder, Statistics
+from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head
 from tlclassify.networks.rows import Backbone
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import (
     Function,
-    SavedFile,
+    Manifest,
+    answer_probe,
     encode_manifest,
     from_value,
+    read_file,
     write_file,
 )
 
@@ -52,7 +49,7 @@ def save(
 ) -> None:
     """Write a fitted classifier to one file, which `load` reads without running anything in it.
 
-    The file appears under its name when it is whole; until then, what there was is left as it is.
+    What was there under its name is replaced only when the file is whole.
 
     Parameters
     ----------
@@ -61,7 +58,7 @@ def save(
         integer, and code of your own: of a backbone, head or augmentation that is a function, a
         layer or a model, the weights are kept, and `load` takes the rest as its argument.
     path : path
-        Of the file; its folder is made if need be. Any suffix will do; ours is ``.tlc``.
+        Its folder is made if need be. Any suffix will do; ours is ``.tlc``.
     card : bool
         Whether to write a model card beside it, in Markdown, at `path` with ``.md`` appended.
     report : EvaluationReport, optional
@@ -111,8 +108,8 @@ def load(
 ) -> TransferClassifier:
     """Read a classifier that `save` wrote, and hold it against what it answered then.
 
-    Nothing in the file is run, and no more memory is taken than for the registered backbone that it
-    names, or the one that you pass, for the file itself, and for classifying one image.
+    Nothing in the file is run, and no more memory is taken than for its backbone, for the file
+    itself, and for classifying one image. `callbacks` and `cache_dir` are None, `engine` "keras".
 
     Parameters
     ----------
@@ -122,24 +119,18 @@ def load(
     head : callable or keras.Layer, optional
         What the fit was given, where that was neither a `Head` nor a preset's name.
 
-    Returns
-    -------
-    TransferClassifier
-        Fitted, with `callbacks` and `cache_dir` None and `engine` "keras".
-
     Raises
     ------
     OSError
         If there is no file of this name.
     ValueError
-        If the file is damaged, none of ours or of another format; if its backbone is not registered
-        or has other weights; if `backbone` or `head` is missing, or is not asked for; or if the
-        classifier answers differently.
+        If the file is damaged, none of ours or of another format; if its backbone is not
+        registered; if `backbone` or `head` is missing or not asked for; or if the classifier
+        answers differently.
     """
     path = Path(path)
     with _refusing(path, _DAMAGE):
-        file = SavedFile(path)
-    manifest = file.manifest
+        manifest, parts = read_file(path)
     blueprint = Blueprint(
         _choose(_BACKBONE, manifest.backbone, backbone, path),
         manifest.weights,
@@ -155,9 +146,8 @@ def load(
             f"Call register_backbone(..., name={name!r}) with the same network first."
         )
     with _refusing(path, (ValueError,)):
-        clf = _rebuild(file, blueprint)
-        answer = answer_probe(clf.backbone_, clf.head_, image_shape=clf.image_shape_)
-        difference = np.abs(answer - manifest.probe).max()
+        clf = _rebuild(manifest, parts, blueprint)
+        difference = np.abs(answer_probe(clf) - manifest.probe).max()
         # NaN is no less than anything.
         if not difference <= _TOLERANCES.get(manifest.dtype_policy, 0.05):
             raise ValueError(
@@ -208,30 +198,39 @@ def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
     return given if is_own else from_value(saved)
 
 
-def _rebuild(file: SavedFile, blueprint: Blueprint) -> TransferClassifier:
+def _rebuild(
+    manifest: Manifest, parts: dict[str, list[NDArray[Any]]], blueprint: Blueprint
+) -> TransferClassifier:
     """Return a classifier as `fit` leaves it, its networks built and given their weights."""
-    manifest, row = file.manifest, get_backbone(blueprint.backbone)
-    n_parameters = sum(map(math.prod, file.shapes(_BACKBONE)))
+    row = get_backbone(blueprint.backbone)
+    n_parameters = sum(array.size for array in parts[_BACKBONE])
     # Before a network takes memory: a small file must not name a large one.
     if row.n_parameters not in {None, n_parameters}:
         raise ValueError(
             f"it has {n_parameters:,} weights for the backbone {row.name!r} of {row.n_parameters:,}"
         )
-    network = build_network_again(blueprint, image_shape=manifest.image_shape)
-    _fill(network, _BACKBONE, file)
-    features_shape, n_classes = network.output.shape[1:], len(manifest.classes)
-    if isinstance(blueprint.head, Head):
-        widths = [features_shape[-1], *blueprint.head.hidden_units, n_classes]
-        if [shape for shape in file.shapes(_HEAD) if len(shape) == 2] != [*pairwise(widths)]:
-            raise ValueError("it has arrays for the head that do not fit the head's layers")
-    statistics = tuple(file.read(_STANDARDIZATION)) or None
-    top = build_head_again(
-        blueprint,
-        features_shape=features_shape,
-        n_classes=n_classes,
-        statistics=cast("Statistics | None", statistics),
-    )
-    _fill(top, _HEAD, file)
+    n_classes = len(manifest.classes)
+    with as_in_the_fit(blueprint):
+        network = build_frozen(
+            row,
+            blueprint.head,
+            image_shape=manifest.image_shape[:2],
+            image_size=blueprint.image_size,
+            weights=None,
+        )
+        _fill(network, parts[_BACKBONE])
+        features_shape = network.output.shape[1:]
+        if isinstance(blueprint.head, Head):
+            widths = [features_shape[-1], *blueprint.head.hidden_units, n_classes]
+            if [array.shape for array in parts[_HEAD] if array.ndim == 2] != [*pairwise(widths)]:
+                raise ValueError("it has arrays for the head that do not fit the head's layers")
+        top = build_head(
+            blueprint.head,
+            n_classes,
+            features_shape=features_shape,
+            statistics=cast("Statistics", tuple(parts[_STANDARDIZATION])) or None,
+        )
+        _fill(top, parts[_HEAD])
     params = from_value(manifest.parameters)
     for name in (_BACKBONE, _HEAD):
         if isinstance(params.get(name), Function):
@@ -250,9 +249,9 @@ def _rebuild(file: SavedFile, blueprint: Blueprint) -> TransferClassifier:
     return with_temperature(clf, manifest.temperature)
 
 
-def _fill(model: keras.Model, part: str, file: SavedFile) -> None:
-    """Give a network the weights in the file."""
-    model.set_weights([*file.read(part)])
+def _fill(model: keras.Model, weights: list[NDArray[Any]]) -> None:
+    """Give a network its weights."""
+    model.set_weights(weights)
     for layer in flat_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             # It computes with copies of its weights.

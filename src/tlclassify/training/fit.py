@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify.activations.run import Running, Stored, store_further, store_images
+from tlclassify.activations.run import Running, StoredSource, store_further, store_images
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
@@ -95,7 +95,7 @@ class Fit:
         self.on_images = {n: points.index(cut) <= scaling for n, cut in self.cuts.items()}
         stored = [cut for name, cut in self.cuts.items() if not self.on_images[name]]
         self._lowest = min(stored, key=points.index, default=self.features)
-        self._at_lowest: Stored | None = None
+        self._at_lowest: list[StoredSource] | None = None
 
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
@@ -131,7 +131,7 @@ class Fit:
         """Store what a stage reads, and build what it trains."""
         cut, stage, stored = self.cuts[name], resolve_stage(self.stages[name]), self.store(name)
         if self.top is None:
-            self._build_top(stored.views[0] if stored and cut == self.features else None)
+            self._build_top(stored[0].outputs if stored and cut == self.features else None)
         unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
         model, inputs, is_table = self._build_trained(cut, stored)
         batch_size: int = stage.batch_size  # type: ignore[assignment]
@@ -161,7 +161,7 @@ class Fit:
         n_steps = 1 if self.callbacks else min(_STEPS_PER_EXECUTION, len(training))
         return Prepared(model, stage, training, validation, self.top.variables, factors, n_steps)
 
-    def store(self, name: str) -> Stored | None:
+    def store(self, name: str) -> list[StoredSource] | None:
         """Run what lies below a stage's cut, where that was not done yet; None: nothing does."""
         cut = self.cuts[name]
         if self.on_images[name]:
@@ -198,7 +198,7 @@ class Fit:
             self.top = build_head(self.head, n_classes, features_shape=shape, statistics=statistics)
 
     def _build_trained(
-        self, cut: str, stored: Stored | None
+        self, cut: str, stored: list[StoredSource] | None
     ) -> tuple[keras.Model, Sequence[Inputs], bool]:
         """Return what a stage trains, what it reads, and whether that are rows of a table."""
         if stored is None:
@@ -206,7 +206,8 @@ class Fit:
             parts = [self.training, *([self.validation] if self.validation else [])]
             inputs = [ImageInputs(part.images, self.augmentation, size) for part in parts]
             return self._build_on_images(), inputs, False
-        outputs, n_views = [*stored.views, *stored.validation], len(stored.views)
+        outputs = [part.outputs for part in stored]
+        n_views = len(outputs) - (self.validation is not None)
         is_table = (
             cut == self.features
             and all(type(part) is np.ndarray and part.ndim == 2 for part in outputs)

@@ -1,9 +1,7 @@
 """The parts of a report, and how they are measured; methods of `EvaluationReport` give them."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,21 +78,13 @@ class CoverageCurve(NamedTuple):
     thresholds: NDArray[np.float64]
 
 
-@lru_cache(maxsize=10_000)
-def wilson_interval(n_correct: int, n_samples: int, level: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion; NaN where there are no samples."""
-    if n_samples == 0:
-        return math.nan, math.nan
-    interval = stats.binomtest(n_correct, n_samples).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def wilson_intervals(
-    n_correct: NDArray[np.int64], n_samples: NDArray[np.int64], level: float
-) -> NDArray[np.float64]:
-    """Return one such interval a row, shape (n, 2)."""
-    pairs = zip(n_correct.tolist(), n_samples.tolist(), strict=True)
-    return np.array([wilson_interval(k, n, level) for k, n in pairs])
+def wilson_intervals(n_correct: Any, n_samples: Any, level: float) -> NDArray[np.float64]:
+    """Return Wilson's score intervals of proportions, shape (..., 2); NaN without samples."""
+    n, z2 = np.where(n_samples, n_samples, np.nan), stats.norm.ppf((1 + level) / 2) ** 2
+    middle = n_correct + z2 / 2
+    spread = np.sqrt(z2 * (n_correct * (n - n_correct) / n + z2 / 4))
+    ends = np.stack([middle - spread, middle + spread], axis=-1) / (n + z2)[..., None]
+    return np.asarray(ends.clip(0, 1))
 
 
 def measure_reliability(

@@ -17,7 +17,7 @@ from tlclassify._checks.parameters import (
     import_extra,
 )
 from tlclassify.evaluation import diagnosis
-from tlclassify.evaluation.diagnosis import ClassAverage, Origin
+from tlclassify.evaluation.diagnosis import ClassAverage, Origin, wilson_intervals
 from tlclassify.evaluation.text import report_text, to_plain
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
@@ -292,7 +292,7 @@ def build_report(
         y_pred=classes[pred],
         probabilities=p,
         accuracy=float(correct.mean()),
-        accuracy_interval=diagnosis.wilson_interval(int(correct.sum()), len(true), level),
+        accuracy_interval=tuple(wilson_intervals(correct.sum(), len(true), level).tolist()),
         confidence_level=level,
         top_k_accuracy={k: float((ranks < k).mean()) for k in ks},
         log_loss=float(-np.log(np.clip(of_true, smallest, 1 - smallest)).mean()),
@@ -300,9 +300,9 @@ def build_report(
         confusion_matrix=counts,
         confusion_matrix_normalized=counts / np.maximum(support, 1)[:, None],
         precision=scores[0],
-        precision_intervals=diagnosis.wilson_intervals(right, counts.sum(axis=0), level),
+        precision_intervals=wilson_intervals(right, counts.sum(axis=0), level),
         recall=scores[1],
-        recall_intervals=diagnosis.wilson_intervals(right, support, level),
+        recall_intervals=wilson_intervals(right, support, level),
         f1=scores[2],
         support=support,
         macro_average=ClassAverage(*scores[:, support > 0].mean(axis=1).tolist()),

@@ -84,7 +84,7 @@ def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> No
         prepare(unfreeze, n_images, folder) for _ in range(3)
     )
     stage = fit.stages["fine_tune"]
-    features = np.asarray(array_fit.store("fine_tune").views[0], dtype=np.float32)
+    features = np.asarray(array_fit.store(fit.cuts["fine_tune"]).views[0], dtype=np.float32)
     above = array_fit.part_above(array_fit.cuts["fine_tune"])
     pixels = fit.training.images.read(0, n_images)
     from_pixels = keras.Model(fit.network.input, fit.top(fit.network.output))
@@ -110,7 +110,7 @@ def measure_first_loss(unfreeze: float, n_images: int, folder: str) -> float:
     """Return the loss of an epoch of `model.fit` on arrays, in the order in which ours trains."""
     prepared, fit = prepare(unfreeze, n_images, folder)
     order = prepared.training.rows
-    features = np.asarray(fit.store("fine_tune").views[0], dtype=np.float32)[order]
+    features = np.asarray(fit.store(fit.cuts["fine_tune"]).views[0], dtype=np.float32)[order]
     targets = np.eye(10, dtype=np.float32)[prepared.training.targets[order]]
     stage, above = fit.stages["fine_tune"], fit.part_above(fit.cuts["fine_tune"])
     compile_bare(above, stage)
@@ -130,7 +130,7 @@ def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
         "mobilenet",
         head=Head((), dropout=0.0),
         head_stage=None,
-        fine_tune_stage=resolve_stage(stage),
+        fine_tune_stage=resolve_stage(stage, n_images),
         validation_fraction=0,
         cache_dir=folder,
         random_state=0,

@@ -10,6 +10,7 @@ from tlclassify.activations import run as activations
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks import backbones
 from tlclassify.networks.rows import SYMMETRIC, Backbone
+from tlclassify.training.stages import Stage
 
 
 def build_tiny(x):
@@ -58,11 +59,15 @@ def tiny():
 
 @pytest.fixture
 def make_clf(tiny):
-    """A function that makes a classifier on the tiny backbone, with other parameters as given."""
+    """A function that makes a classifier on the tiny backbone, with other parameters as given.
+
+    Its head is trained by epochs, and some images are held out.
+    """
 
     def make(**params):
+        trained = {"head_stage": Stage(), "validation_fraction": 0.1} | params
         return TransferClassifier(
-            tiny, weights=None, head="linear", random_state=0, verbose=0, **params
+            tiny, weights=None, head="linear", random_state=0, verbose=0, **trained
         )
 
     return make

@@ -113,7 +113,7 @@ def test_shared_defaults_are_never_written_to():
     first, second = TransferClassifier(), TransferClassifier()
     first.set_params(head__dropout=0.1, head_stage__epochs=3)
     assert (first.head.dropout, first.head_stage.epochs) == (0.1, 3)
-    assert (second.head.dropout, second.head_stage.epochs) == (0.5, 100)
+    assert (second.head.dropout, second.head_stage) == (0.5, "auto")
     assert TransferClassifier().head.dropout == 0.5
 
 
@@ -275,7 +275,7 @@ def test_settings_of_another_type(clf, params):
     ("name", "message"),
     [
         ("haed__dropout", r"(?s)Invalid parameter 'haed' .*\['augmentation', 'backbone'"),
-        ("head__dropuot", r"Invalid parameter 'dropuot' .*\['activation', 'batch_norm'"),
+        ("head__dropuot", r"Invalid parameter 'dropuot' .*\['C', 'activation', 'batch_norm'"),
         ("head_stage__epoch", r"Invalid parameter 'epoch' .*\['batch_norm', 'batch_size'"),
         ("augmentation__n_views", "augmentation must be an object with parameters.*received None"),
         ("backbone__width", "backbone must be an object with parameters.* where backbone__width"),

@@ -348,7 +348,7 @@ def test_the_articles_figures(name):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"head_stage": None, "fine_tune_stage": None}, "must be a Stage; received None twice"),
+        ({"head_stage": None, "fine_tune_stage": None}, "must be given; received None twice"),
         ({"head_stage": Stage(unfreeze=1)}, "head_stage__unfreeze must be 0"),
         ({"fine_tune_stage": "tops"}, "fine_tune_stage must be one of.*mean 'top'"),
         ({"fine_tune_stage": Stage(unfreeze="too")}, "fine_tune_stage__unfreeze.*mean 'two'"),

@@ -83,14 +83,18 @@ def test_probabilities_sum_to_one():
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_features_are_standardized_by_the_training_images():
+def test_roots_of_features_are_standardized_together_by_the_training_images():
     training = features(6)
     training[:, 2] = 7
-    model = build(Head(), 3, training)
+    training[:, 3] *= -100
+    model = build(Head((512,)), 3, training)
     standard = keras.Model(model.input, model.get_layer("standardization").output)
     found = np.asarray(standard.predict_on_batch(training))
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(np.delete(found.std(axis=0), 2), 1, atol=1e-3)
+    np.testing.assert_allclose(found.var(axis=0).mean(), 1, atol=1e-3)
+    # A root makes values 100 times as large 10 times as large, and keeps their sign.
+    assert 6 < found[:, 3].std() / found[:, 4].std() < 14
+    assert (np.argsort(found[:, 3]) == np.argsort(training[:, 3])).all()
     assert model.get_layer("standardization").trainable_weights == []
 
 
@@ -155,13 +159,14 @@ def test_clone_keeps_every_parameter():
     [
         ("articel", "head must be one of 'linear'.*mean 'article'"),
         (Head((0,)), r"hidden_units must be an integer in \[1, inf\]; received 0"),
-        (Head("ab"), "sequence of integers; received 'ab'"),
+        (Head("ab"), "'auto' or a sequence of integers; received 'ab'"),
+        (Head(C=0), "C must be"),
         (Head(3), "sequence of integers; received 3"),
         (Head(dropout=1.0), r"dropout must be a number in \[0, 1\)"),
         (Head((4, 4), dropout=(0.1,)), "one number, or 2 for as many"),
         (Head(pooling="mean"), "pooling must be one of"),
         (Head(activation="rleu"), "activation must be one of.*mean 'relu'"),
-        (Head((0,), dropout=-1, pooling="x"), "4 parameters are not valid"),
+        (Head((0,), dropout=-1, pooling="x"), "3 parameters are not valid"),
     ],
 )
 def test_bad_parameters(head, message):

@@ -16,7 +16,7 @@ STOCK = {
 
 def make(variables=(), *, n_steps=100, rate_factors=None, **parameters):
     parameters = {"learning_rate": 0.1, "schedule": "constant", "unfreeze": 1, **parameters}
-    stage = resolve_stage(Stage(**parameters))
+    stage = resolve_stage(Stage(**parameters), 10_000)
     return build_optimizer(stage, variables, n_steps=n_steps, rate_factors=rate_factors)
 
 

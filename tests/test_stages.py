@@ -95,11 +95,11 @@ def test_the_limits_themselves_are_allowed():
 )
 def test_none_stands_for_a_number(stage, rate, batch_size, weight_decay):
     before = stage.get_params()
-    resolved = resolve_stage(stage)
+    resolved = resolve_stage(stage, 10_000)
     chosen = {"learning_rate": rate, "batch_size": batch_size, "weight_decay": weight_decay}
     assert resolved.get_params() == before | chosen
     assert stage.get_params() == before
-    assert resolve_stage(resolved).get_params() == resolved.get_params()
+    assert resolve_stage(resolved, 10).get_params() == resolved.get_params()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

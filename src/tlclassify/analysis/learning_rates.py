@@ -113,6 +113,13 @@ def find_learning_rate(
         ("n_steps", n_steps, Interval(_N_STEPS_AT_LEAST, integer=True)),
     )
     fit = prepare_fit(clone(clf), X, y)
+    if not fit.stages:
+        raise ValueError(
+            "clf must have a stage with epochs; received one whose head is solved exactly, which "
+            "has no learning rate. Set head_stage=Stage() or fine_tune_stage."
+        )
+    if fit.is_solved:
+        fit.solve()
     names = list(fit.stages)
     name = check_choice("stage", stage or names[-1], names)
     for earlier in names[: names.index(name)]:

@@ -18,7 +18,7 @@ from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.blueprints import rebuild_network, reduce_network
-from tlclassify.networks.heads import Head, HeadBuilder, get_head
+from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.networks.rows import Backbone
 from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import prepare_fit
@@ -32,6 +32,7 @@ _FEW_IMAGES = 16
 _PRESETS: dict[str, Callable[[str], Any]] = {
     "head": get_head,
     "augmentation": get_augmentation,
+    "head_stage": lambda name: Stage() if name == AUTO else name,
     "fine_tune_stage": partial(get_stage, name="fine_tune_stage"),
 }
 
@@ -50,21 +51,25 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Pixels a side at which the backbone sees the images. By default the row's policy:
         96 for smaller images, else the nearest multiple of 32 up to the native size.
     head : Head, str, callable or keras.layers.Layer, default Head()
-        The head; the name of a preset; a function (feature_map, n_classes) -> probabilities of
+        The head, by default a linear one up to 3,000 images and one hidden layer for more; the name of a preset; a function (feature_map, n_classes) -> probabilities of
         Keras tensors; or a layer or ``keras.Sequential`` from one to the other.
     augmentation : Augmentation, str, layers of Keras or None, default None
         How training images are changed; the name of a preset: "flip", "article" or "strong"; or,
         where a stage trains the whole network, a layer or a list of them. Validation and
         prediction see the images as they are.
-    head_stage : Stage or None, default Stage()
-        How the head is trained before all else. None: `fine_tune_stage` trains it from random
-        weights, or on from where it stands with `warm_start`.
+    head_stage : {"auto", "exact"}, Stage or None, default "auto"
+        How the head gets its weights before all else. "exact": a linear one is solved, on all
+        images, without epochs or images held out, as a logistic regression on stored features; a
+        `Stage` trains any head; "auto": "exact" for linear heads, `Stage()` for others. None:
+        `fine_tune_stage` trains it from random weights, or on from where it stands with
+        `warm_start`.
     fine_tune_stage : Stage, str or None, default None
         What is trained after that, beginning with the trained head; or the name of a preset:
         "top" trains the upper half of the backbone's blocks, "all" the whole of it.
-    validation_fraction : float in [0, 1), default 0.1
+    validation_fraction : float in [0, 1), optional
         Share of the images, stratified by class and at least one a class, that measures each
-        epoch. 0: none; the training loss then decides which epoch is best.
+        epoch. 0: none; the training loss then decides which epoch is best. None: 0.1 where there
+        are epochs and 2,000 images or more, else 0.
     class_weight : None, "balanced" or dict, default None
         Weights by label; "balanced" weighs classes against their frequency.
     batch_size : int, default 64
@@ -97,7 +102,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities, before any temperature.
     history_ : list of dict
         One row an epoch of any stage: stage, epoch, loss, accuracy, val_loss, val_accuracy,
-        learning_rate, seconds.
+        learning_rate, seconds. A head that was solved has one row, without a learning rate.
     image_shape_ : (height, width, 3)
         Of arrays in later calls; files are brought to it.
     n_features_ : int
@@ -127,9 +132,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     image_size: int | None = None
     head: str | Head | HeadBuilder | keras.layers.Layer = Head()
     augmentation: str | Augmentation | keras.layers.Layer | Sequence[Any] | None = None
-    head_stage: Stage | None = Stage()
+    head_stage: str | Stage | None = "auto"
     fine_tune_stage: str | Stage | None = None
-    validation_fraction: float = 0.1
+    validation_fraction: float | None = None
     class_weight: str | Mapping[Any, float] | None = None
     batch_size: int = 64
     cache_dir: str | Path | None = None

@@ -1,6 +1,7 @@
 """One fit: stage by stage the network is cut, its lower part run once, its upper part trained."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from tlclassify.training.loop import (
     StoredInputs,
     run_stage,
 )
+from tlclassify.training.solving import measure_head, solve_head
 from tlclassify.training.stages import Stage, resolve_stage
 
 _ROWS_MEASURED = 10_000
@@ -66,7 +68,7 @@ class Fit:
 
     `top` is the head's part with weights, None until its features are known; `layers` are Keras's
     own augmentation; `history` grows by a row an epoch; `seed` is that of the head's weights, the
-    order of images and the views drawn.
+    order of images and the views drawn. Where the head `is_solved`, that comes before all stages.
     """
 
     network: keras.Model
@@ -78,6 +80,7 @@ class Fit:
     augmentation: Augmentation | None
     layers: Sequence[keras.layers.Layer]
     stages: Mapping[str, Stage]
+    is_solved: bool
     seed: int
     running: Running
     callbacks: Sequence[keras.callbacks.Callback]
@@ -100,6 +103,8 @@ class Fit:
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
         told: list[WholeFit] = []
+        if self.is_solved:
+            self.solve()
         with ExitStack() as at_last:
             for name in self.stages:
                 prepared = self.prepare(name)
@@ -108,6 +113,25 @@ class Fit:
                     told = [WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)]
                     at_last.callback(told[0].close)
                 self.train(name, prepared, callbacks=told)
+
+    def solve(self) -> None:
+        """Find the weights of a linear head exactly, on all training images in all their views."""
+        start = time.perf_counter()
+        outputs = [part.outputs[:] for part in self.store(self.features)]
+        held_out = outputs.pop() if self.validation is not None else None
+        n_views = len(outputs)
+        features = outputs[0] if n_views == 1 else np.concatenate(outputs)
+        targets, weights = np.tile(self.training.targets, n_views), self.training.weights
+        weights = None if weights is None else np.tile(weights, n_views)
+        self._build_top(features, weights)
+        solve_head(self.top, features, targets, weights, C=self.head.C, classes=self.classes)
+        row: dict[str, Any] = {"stage": "head", "epoch": 1}
+        row |= measure_head(self.top, features, targets, weights)
+        if self.validation is not None:
+            found = measure_head(self.top, held_out, self.validation.targets)
+            row |= {f"val_{key}": value for key, value in found.items()}
+        self.history.append(row | {"seconds": time.perf_counter() - start})
+        note_training()
 
     def train(
         self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
@@ -129,7 +153,8 @@ class Fit:
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""
-        cut, stage, stored = self.cuts[name], resolve_stage(self.stages[name]), self.store(name)
+        cut, stage = self.cuts[name], resolve_stage(self.stages[name], len(self.training.targets))
+        stored = None if self.on_images[name] else self.store(cut)
         if self.top is None:
             self._build_top(stored[0].outputs if stored and cut == self.features else None)
         unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
@@ -161,11 +186,8 @@ class Fit:
         n_steps = 1 if self.callbacks else min(_STEPS_PER_EXECUTION, len(training))
         return Prepared(model, stage, training, validation, self.top.variables, factors, n_steps)
 
-    def store(self, name: str) -> list[StoredSource] | None:
-        """Run what lies below a stage's cut, where that was not done yet; None: nothing does."""
-        cut = self.cuts[name]
-        if self.on_images[name]:
-            return None
+    def store(self, cut: str) -> list[StoredSource]:
+        """Run what lies below a cut above the scaling, where that was not done yet."""
         if self._at_lowest is None:
             self._at_lowest = store_images(
                 self.network,
@@ -188,11 +210,14 @@ class Fit:
         """Return what lies above a cut: from its output to class probabilities."""
         return keras.Model(output_at(self.network, cut), self.top(self.network.output))
 
-    def _build_top(self, features: NDArray[np.float32] | None) -> None:
+    def _build_top(
+        self, features: NDArray[np.float32] | None, weights: NDArray[np.float32] | None = None
+    ) -> None:
         statistics = None
         if features is not None and isinstance(self.head, Head):
             step = math.ceil(len(features) / _ROWS_MEASURED)
-            statistics = measure_features(features[::step])
+            used = None if weights is None else weights[::step]
+            statistics = measure_features(features[::step], used)
         shape, n_classes = self.network.output.shape[1:], len(self.classes)
         with seeded(self.seed):
             self.top = build_head(self.head, n_classes, features_shape=shape, statistics=statistics)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tlclassify._checks.parameters import show_progress
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-from tlclassify.training.stages import Stage, build_optimizer, resolve_stage
+from tlclassify.training.stages import Stage, build_optimizer
 
 LOSS = "categorical_crossentropy"
 _PLATEAU = {"patience": 2, "factor": 0.2}
@@ -211,7 +211,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A stage, its model, and on what it is trained; `variables` (all) make up the best epoch."""
+    """A resolved stage, its model and on what it is trained; `variables` (all) are the best's."""
 
     model: keras.Model
     stage: Stage
@@ -241,7 +241,7 @@ def run_stage(
 
     Where it was `trained_before` and there is validation, what it was before counts as an epoch.
     """
-    model, stage = prepared.model, resolve_stage(prepared.stage)
+    model, stage = prepared.model, prepared.stage
     training, validation = prepared.training, prepared.validation
     optimizer = build_optimizer(
         stage,

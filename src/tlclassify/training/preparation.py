@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
     check_labels,
     check_parameters,
+    check_choice,
     check_type,
     encode_labels,
 )
@@ -25,9 +27,12 @@ from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, s
 from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.cuts import image_size, layers_above
-from tlclassify.networks.heads import Head, get_head
+from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit, Labelled
-from tlclassify.training.stages import Stage, get_stage
+from tlclassify.training.stages import EXACT, Stage, get_stage
+
+# With fewer, a tenth of them is too few to choose by, and is missed in training.
+_FEWEST_IMAGES_SPLIT = 2_000
 
 
 def prepare_fit(
@@ -52,7 +57,18 @@ def prepare_fit(
     labels = check_labels(y, n_samples=len(source))
     classes, targets = check_targets(labels, classes=seen)
     weights = check_weights(sample_weight, clf.class_weight, labels, classes)
-    parts = _split(clf, Labelled(source, targets, weights), classes, validation_data, split_seed)
+    head = clf.blueprint_.head if goes_on else get_head(head, n_images=len(labels))
+    is_solved = _is_solved(clf.head_stage, head)
+    if is_solved:
+        # A stage after it would else begin with half the features dropped.
+        head = clone(head).set_params(dropout=0.0)
+    if isinstance(clf.head_stage, str) and not is_solved:
+        stages = {"head": Stage(), **stages}
+    fraction = clf.validation_fraction
+    if fraction is None:
+        fraction = 0.1 if stages and len(labels) >= _FEWEST_IMAGES_SPLIT else 0
+    everything = Labelled(source, targets, weights)
+    parts = _split(everything, classes, validation_data, fraction, split_seed)
     counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
@@ -76,22 +92,37 @@ def prepare_fit(
         augmentation=augmentation,
         layers=layers,
         stages=stages,
+        is_solved=is_solved,
         seed=seed,
         running=Running(clf.batch_size, clf.cache_dir, clf.verbose, clf.engine),
         callbacks=clf.callbacks or (),
     )
     if goes_on:
         fit.top, fit.history = clf.head_, list(clf.history_)
-    _check_effects(fit)
+    _check_effects(fit, get_head(clf.head))
     return fit
 
 
+def _is_solved(head_stage: Any, head: Head | HeadBuilder) -> bool:
+    """Return whether the head is solved exactly: by default where it is linear."""
+    is_linear = isinstance(head, Head) and not head.hidden_units
+    if head_stage == EXACT and not is_linear:
+        raise ValueError(
+            f"head_stage={EXACT!r} needs a linear head; received head={head!r}. Pass "
+            "head='linear', or head_stage=Stage(), which trains any head."
+        )
+    return is_linear and head_stage in (AUTO, EXACT)
+
+
 def _split(
-    clf: Any, everything: Labelled, classes: NDArray[Any], validation_data: Any, seed: int
+    everything: Labelled,
+    classes: NDArray[Any],
+    validation_data: Any,
+    fraction: float,
+    seed: int,
 ) -> list[Labelled]:
     """Return what is trained on and, where there is any, what measures each epoch."""
     if validation_data is None:
-        fraction = clf.validation_fraction
         rows = split_rows(everything.targets, classes, fraction, seed)
         return [everything.take(part) for part in rows if len(part)]
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
@@ -117,7 +148,9 @@ def _check_settings(
     check_type("verbose", clf.verbose, int, "0 or 1")
     _check_callbacks(clf.callbacks)
     stages = {}
-    if clf.head_stage is not None:
+    if isinstance(clf.head_stage, str):
+        check_choice("head_stage", clf.head_stage, (AUTO, EXACT))
+    elif clf.head_stage is not None:
         stages["head"] = get_stage(clf.head_stage, name="head_stage")
         if stages["head"].unfreeze != 0:
             raise ValueError(
@@ -126,12 +159,16 @@ def _check_settings(
             )
     if clf.fine_tune_stage is not None:
         stages["fine_tune"] = get_stage(clf.fine_tune_stage, name="fine_tune_stage")
-    if not stages:
-        raise ValueError("head_stage or fine_tune_stage must be a Stage; received None twice.")
+    if clf.head_stage is None and not stages:
+        raise ValueError("head_stage or fine_tune_stage must be given; received None twice.")
     check_parameters(
         ("batch_size", clf.batch_size, COUNT),
         ("image_size", clf.image_size, Interval(1, integer=True, optional=True)),
-        ("validation_fraction", clf.validation_fraction, Interval(0, 1, closed="left")),
+        (
+            "validation_fraction",
+            clf.validation_fraction,
+            Interval(0, 1, closed="left", optional=True),
+        ),
     )
     if clf.engine != KERAS:
         check_engine(clf.engine)
@@ -156,16 +193,32 @@ def _check_callbacks(callbacks: Any) -> None:
             )
 
 
-def _check_effects(fit: Fit) -> None:
+def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
     """Refuse settings that would change nothing; warn of those that a grid may bring together."""
-    linear = isinstance(fit.head, Head) and not fit.head.hidden_units
-    for name in ("activation", "batch_norm"):
-        if linear and (value := getattr(fit.head, name)) != getattr(Head(), name):
+    is_own = not (isinstance(fit.head, Head) and isinstance(asked, Head))
+    linear = not is_own and not fit.head.hidden_units
+    trained = not is_own and not fit.is_solved
+    for name, is_idle, where, remedy in (
+        ("activation", linear, "without hidden layers", "Set head__hidden_units"),
+        ("batch_norm", linear, "without hidden layers", "Set head__hidden_units"),
+        (
+            "dropout",
+            not is_own and fit.is_solved,
+            "that is solved exactly",
+            "Set head_stage=Stage()",
+        ),
+        ("C", trained, "that is trained by epochs", "Set head='linear' and head_stage='exact'"),
+    ):
+        if is_idle and (value := getattr(asked, name)) != getattr(Head(), name):
             warnings.warn(
-                f"head__{name}={value!r} has no effect on a head without hidden layers. Set "
-                "head__hidden_units.",
-                stacklevel=4,
+                f"head__{name}={value!r} has no effect on a head {where}. {remedy}.", stacklevel=4
             )
+    if fit.callbacks and not fit.stages:
+        warnings.warn(
+            "callbacks are told nothing of a head that is solved exactly, which has no epochs. Set "
+            "head_stage=Stage().",
+            stacklevel=4,
+        )
     for name, cut in fit.cuts.items():
         unfrozen = any(layer.weights for layer in layers_above(fit.network, cut))
         for setting, none in (("layer_decay", 1), ("batch_norm", "frozen")):

@@ -1,5 +1,6 @@
 """A stage of training as parameters: which part of the network, how long, how fast."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from tlclassify.networks.cuts import unfreeze_problem
 
 __all__ = ["Stage", "get_stage"]
 
+EXACT = "exact"
 _OPTIMIZERS = {
     "adamw": keras.optimizers.AdamW,
     "adam": keras.optimizers.Adam,
@@ -52,7 +54,8 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         under 1e-5. "cosine": up to the full rate in the first tenth of the steps, then down to 0
         along a half cosine.
     batch_size : int, optional
-        Images per step of the optimizer. None: 512 for the head alone, else 64.
+        Images per step of the optimizer. None: a sixteenth of the training images, as a power of
+        two from 16 to 512 for the head alone; else 32 up to 2,000 images, 64 for more.
     optimizer : {"adamw", "adam", "sgd"}, default "adamw"
         By Keras's names; "sgd" has momentum 0.9.
     weight_decay : float, optional
@@ -100,8 +103,8 @@ _PRESETS = {
     "top": Stage(8, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
     "all": Stage(8, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1),
 }
-_HEAD_ALONE = {"learning_rate": 2e-3, "batch_size": 512, "weight_decay": 1.0}
-_FINE_TUNING = {"learning_rate": 3e-4, "batch_size": 64, "weight_decay": 0.05}
+_HEAD_ALONE = {"learning_rate": 2e-3, "weight_decay": 1.0}
+_FINE_TUNING = {"learning_rate": 3e-4, "weight_decay": 0.05}
 
 
 def get_stage(stage: Any, *, name: str) -> Stage:
@@ -120,9 +123,15 @@ def get_stage(stage: Any, *, name: str) -> Stage:
     return stage
 
 
-def resolve_stage(stage: Stage) -> Stage:
+def resolve_stage(stage: Stage, n_images: int) -> Stage:
     """Return a copy whose None are replaced by the numbers that they stand for."""
-    defaults = dict(_HEAD_ALONE if stage.unfreeze == 0 else _FINE_TUNING)
+    alone = stage.unfreeze == 0
+    defaults: dict[str, Any] = dict(_HEAD_ALONE if alone else _FINE_TUNING)
+    # Few images in large batches would be few steps.
+    sixteenth = 2 ** math.ceil(math.log2(max(n_images / 16, 1)))
+    defaults["batch_size"] = (
+        min(max(sixteenth, 16), 512) if alone else 32 if n_images <= 2_000 else 64
+    )
     if stage.optimizer != "adamw":
         defaults["weight_decay"] = 0.0
     chosen = {key: value for key, value in defaults.items() if getattr(stage, key) is None}

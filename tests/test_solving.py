@@ -9,7 +9,6 @@ from sklearn.model_selection import GridSearchCV
 
 from tlclassify.analysis.learning_rates import find_learning_rate
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.networks.heads import Head
 from tlclassify.persistence.saving import load, save
 from tlclassify.training.stages import Stage
 

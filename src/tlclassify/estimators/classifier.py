@@ -49,7 +49,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The backbone's published weights or a model's own, a file, or random ones.
     image_size : int, optional
         Pixels a side at which the backbone sees the images. By default the row's policy:
-        96 for smaller images, else the nearest multiple of 32 up to the native size.
+        for ImageNet rows half as much again as the images have, at least 128 and at most 224.
     head : Head, str, callable or keras.layers.Layer, default Head()
         The head, by default a linear one up to 3,000 images and one hidden layer for more; the name of a preset; a function (feature_map, n_classes) -> probabilities of
         Keras tensors; or a layer or ``keras.Sequential`` from one to the other.

@@ -13,9 +13,9 @@ from sklearn.base import clone
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
+    check_choice,
     check_labels,
     check_parameters,
-    check_choice,
     check_type,
     encode_labels,
 )

@@ -51,8 +51,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Pixels a side at which the backbone sees the images. By default the row's policy:
         for ImageNet rows half as much again as the images have, at least 128 and at most 224.
     head : Head, str, callable or keras.layers.Layer, default Head()
-        The head, by default a linear one up to 3,000 images and one hidden layer for more; the name of a preset; a function (feature_map, n_classes) -> probabilities of
-        Keras tensors; or a layer or ``keras.Sequential`` from one to the other.
+        The head, by default a linear one up to 3,000 images and with a hidden layer for more; the
+        name of a preset; a function (feature_map, n_classes) -> probabilities of Keras tensors; or
+        a layer or ``keras.Sequential`` from one to the other.
     augmentation : Augmentation, str, layers of Keras or None, default None
         How training images are changed; the name of a preset: "flip", "article" or "strong"; or,
         where a stage trains the whole network, a layer or a list of them. Validation and

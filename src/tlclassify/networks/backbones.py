@@ -1,11 +1,8 @@
 """The registry of backbones, and the way from a row to a network on raw RGB images."""
 
-<<<<<<< HEAD
 import inspect
-import os
-=======
 import math
->>>>>>> a0a259d (Enlarge small images to 128 pixels, and others by half, up to 224)
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,30 +136,10 @@ def _make_row(builder: Callable[[Any], Any], **options: Any) -> Backbone:
     if isinstance(builder, keras.Model):
         check_model(builder)
         side = builder.inputs[0].shape[1]
-<<<<<<< HEAD
     size = options.get("native_size") or side or 224
     name = str(getattr(builder, "name", None) or getattr(builder, "__name__", ""))
-    row = Backbone(name, builder, native_size=size, small_size=side or min(size, 96), min_size=1)
+    row = Backbone(name, builder, native_size=size, small_size=side or min(size, 128), min_size=1)
     return replace(row, **options)
-
-
-def choose_image_size(backbone: Backbone, longer_side: int) -> int:
-    """Return the pixels a side, by the row's policy, at which a backbone should see images."""
-    if longer_side < backbone.small_size:
-        return backbone.small_size
-    nearest = 32 * max(1, int(longer_side / 32 + 0.5))
-    return min(max(nearest, backbone.small_size), backbone.native_size)
-=======
-    size = native_size or side or 224
-    return Backbone(
-        str(name or getattr(builder, "name", None) or getattr(builder, "__name__", "")),
-        builder,
-        scaling or Scaling(),
-        native_size=size,
-        small_size=side or min(size, 128),
-        min_size=1,
-        weights=weights,
-    )
 
 
 def choose_image_size(backbone: Backbone, longer_side: int) -> int:
@@ -179,7 +156,6 @@ def choose_image_size(backbone: Backbone, longer_side: int) -> int:
     nearest, enlarged = round(longer_side / 32), math.ceil(_ENLARGEMENT * longer_side / 32)
     size = 32 * max(nearest, min(enlarged, _LARGEST_ENLARGED // 32))
     return min(max(size, backbone.small_size), backbone.native_size)
->>>>>>> a0a259d (Enlarge small images to 128 pixels, and others by half, up to 224)
 
 
 def build_backbone(

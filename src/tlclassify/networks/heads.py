@@ -95,10 +95,10 @@ def get_head(head: str | Head | HeadBuilder, *, n_images: int | None = None) -> 
         head = _PRESETS[check_choice("head", head, tuple(_PRESETS))]
     if isinstance(head, Head):
         _check(head)
-        head = clone(head)
-        if head.hidden_units == AUTO and n_images is not None:
-            head.hidden_units = () if n_images <= _MOST_IMAGES_OF_LINEAR else (512,)
-        return head  # type: ignore[no-any-return]
+        copy: Head = clone(head)
+        if copy.hidden_units == AUTO and n_images is not None:
+            copy.hidden_units = () if n_images <= _MOST_IMAGES_OF_LINEAR else (512,)
+        return copy
     if callable(head):
         return head
     raise TypeError(

@@ -124,10 +124,11 @@ class Fit:
         targets, weights = np.tile(self.training.targets, n_views), self.training.weights
         weights = None if weights is None else np.tile(weights, n_views)
         self._build_top(features, weights)
-        solve_head(self.top, features, targets, weights, C=self.head.C, classes=self.classes)
+        C = self.head.C if isinstance(self.head, Head) else None
+        solve_head(self.top, features, targets, weights, C=C, classes=self.classes)
         row: dict[str, Any] = {"stage": "head", "epoch": 1}
         row |= measure_head(self.top, features, targets, weights)
-        if self.validation is not None:
+        if self.validation is not None and held_out is not None:
             found = measure_head(self.top, held_out, self.validation.targets)
             row |= {f"val_{key}": value for key, value in found.items()}
         self.history.append(row | {"seconds": time.perf_counter() - start})

@@ -22,7 +22,7 @@ from tlclassify._checks.parameters import (
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import KERAS, check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
-from tlclassify.inputs.images import reopen_images
+from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import Blueprint
@@ -47,45 +47,32 @@ def prepare_fit(
     `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
     stages, augmentation, layers = _check_settings(clf)
-    head, row, seen = get_head(clf.head), get_backbone(clf.backbone), None
+    row, seen = get_backbone(clf.backbone), None
     goes_on = clf.warm_start and hasattr(clf, "model_")
     if goes_on:
         source, seen = reopen_images(X, clf.image_shape_, clf.pixel_range_), clf.classes_
     else:
         source = open_for_backbone(X, row, clf.image_size)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
-    labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels, classes=seen)
-    weights = check_weights(sample_weight, clf.class_weight, labels, classes)
-    head = clf.blueprint_.head if goes_on else get_head(head, n_images=len(labels))
-    is_solved = _is_solved(clf.head_stage, head)
-    if is_solved:
-        # A stage after it would else begin with half the features dropped.
-        head = clone(head).set_params(dropout=0.0)
+    classes, everything = _label(clf, source, y, sample_weight, seen)
+    head, is_solved = _choose_head(clf, len(source), goes_on=goes_on)
     if isinstance(clf.head_stage, str) and not is_solved:
         stages = {"head": Stage(), **stages}
-    fraction = clf.validation_fraction
-    if fraction is None:
-        fraction = 0.1 if stages and len(labels) >= _FEWEST_IMAGES_SPLIT else 0
-    everything = Labelled(source, targets, weights)
+    fraction = clf.validation_fraction if stages or clf.validation_fraction else 0
     parts = _split(everything, classes, validation_data, fraction, split_seed)
     counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
     else:
+        options = {"image_size": clf.image_size, "weights": clf.weights}
         network = build_frozen(
-            row,
-            head,
-            image_shape=source.shape,
-            image_size=clf.image_size,
-            weights=clf.weights,
-            random_state=weights_seed,
+            row, head, image_shape=source.shape, random_state=weights_seed, **options
         )
         blueprint = Blueprint(clf.backbone, clf.weights, head, image_size(network)[0])
     fit = Fit(
         network,
         head,
-        replace(blueprint, class_counts=counts),
+        replace(blueprint, class_counts=counts, head=head),
         classes,
         training=parts[0],
         validation=parts[1] if len(parts) > 1 else None,
@@ -99,30 +86,46 @@ def prepare_fit(
     )
     if goes_on:
         fit.top, fit.history = clf.head_, list(clf.history_)
-    _check_effects(fit, get_head(clf.head))
+    _warn_of_idle_settings(fit, get_head(clf.head))
+    _check_effects(fit)
     return fit
 
 
-def _is_solved(head_stage: Any, head: Head | HeadBuilder) -> bool:
-    """Return whether the head is solved exactly: by default where it is linear."""
+def _label(
+    clf: Any, source: ImageSource, y: Any, sample_weight: Any, seen: NDArray[Any] | None
+) -> tuple[NDArray[Any], Labelled]:
+    """Return the classes, and the images with their numbers and weights."""
+    labels = check_labels(y, n_samples=len(source))
+    classes, targets = check_targets(labels, classes=seen)
+    weights = check_weights(sample_weight, clf.class_weight, labels, classes)
+    return classes, Labelled(source, targets, weights)
+
+
+def _choose_head(clf: Any, n_images: int, *, goes_on: bool) -> tuple[Head | HeadBuilder, bool]:
+    """Return the head for so many images, and whether it is solved: by default, if it is linear."""
+    head = clf.blueprint_.head if goes_on else get_head(clf.head, n_images=n_images)
     is_linear = isinstance(head, Head) and not head.hidden_units
-    if head_stage == EXACT and not is_linear:
+    if clf.head_stage == EXACT and not is_linear:
         raise ValueError(
             f"head_stage={EXACT!r} needs a linear head; received head={head!r}. Pass "
             "head='linear', or head_stage=Stage(), which trains any head."
         )
-    return is_linear and head_stage in (AUTO, EXACT)
+    is_solved = is_linear and clf.head_stage in (AUTO, EXACT)
+    # A stage after it would else begin with half the features dropped.
+    return clone(head).set_params(dropout=0.0) if is_solved else head, is_solved
 
 
 def _split(
     everything: Labelled,
     classes: NDArray[Any],
     validation_data: Any,
-    fraction: float,
+    fraction: float | None,
     seed: int,
 ) -> list[Labelled]:
     """Return what is trained on and, where there is any, what measures each epoch."""
     if validation_data is None:
+        if fraction is None:
+            fraction = 0.1 if len(everything.targets) >= _FEWEST_IMAGES_SPLIT else 0
         rows = split_rows(everything.targets, classes, fraction, seed)
         return [everything.take(part) for part in rows if len(part)]
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
@@ -144,6 +147,7 @@ def _check_settings(
     clf: Any,
 ) -> tuple[Mapping[str, Stage], Augmentation | None, list[keras.layers.Layer]]:
     """Check all parameters that can be checked before an image is read."""
+    get_head(clf.head)
     check_type("warm_start", clf.warm_start, bool, "True or False")
     check_type("verbose", clf.verbose, int, "0 or 1")
     _check_callbacks(clf.callbacks)
@@ -193,32 +197,32 @@ def _check_callbacks(callbacks: Any) -> None:
             )
 
 
-def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
-    """Refuse settings that would change nothing; warn of those that a grid may bring together."""
-    is_own = not (isinstance(fit.head, Head) and isinstance(asked, Head))
-    linear = not is_own and not fit.head.hidden_units
-    trained = not is_own and not fit.is_solved
-    for name, is_idle, where, remedy in (
-        ("activation", linear, "without hidden layers", "Set head__hidden_units"),
-        ("batch_norm", linear, "without hidden layers", "Set head__hidden_units"),
-        (
-            "dropout",
-            not is_own and fit.is_solved,
-            "that is solved exactly",
-            "Set head_stage=Stage()",
-        ),
-        ("C", trained, "that is trained by epochs", "Set head='linear' and head_stage='exact'"),
-    ):
-        if is_idle and (value := getattr(asked, name)) != getattr(Head(), name):
-            warnings.warn(
-                f"head__{name}={value!r} has no effect on a head {where}. {remedy}.", stacklevel=4
-            )
+def _warn_of_idle_settings(fit: Fit, asked: Head | HeadBuilder) -> None:
+    """Warn of settings without effect that a grid may bring together."""
+    if isinstance(fit.head, Head) and isinstance(asked, Head):
+        linear, solved, usual = not fit.head.hidden_units, fit.is_solved, Head()
+        for name, is_idle, where, remedy in (
+            ("activation", linear, "without hidden layers", "Set head__hidden_units"),
+            ("batch_norm", linear, "without hidden layers", "Set head__hidden_units"),
+            ("dropout", solved, "that is solved exactly", "Set head_stage=Stage()"),
+            ("C", not solved, "that is trained by epochs", "Set head='linear'"),
+        ):
+            value = getattr(asked, name)
+            if is_idle and value != getattr(usual, name):
+                warnings.warn(
+                    f"head__{name}={value!r} has no effect on a head {where}. {remedy}.",
+                    stacklevel=4,
+                )
     if fit.callbacks and not fit.stages:
         warnings.warn(
             "callbacks are told nothing of a head that is solved exactly, which has no epochs. Set "
             "head_stage=Stage().",
             stacklevel=4,
         )
+
+
+def _check_effects(fit: Fit) -> None:
+    """Refuse settings that would change nothing."""
     for name, cut in fit.cuts.items():
         unfrozen = any(layer.weights for layer in layers_above(fit.network, cut))
         for setting, none in (("layer_decay", 1), ("batch_norm", "frozen")):

@@ -2,6 +2,7 @@
 
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
+    make bench BENCH=few_images  # half an hour
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
     make bench BENCH=before BEFORE=../before/src  # against another checkout
@@ -25,12 +26,13 @@ from functools import partial
 import numpy as np
 
 import before
+import few_images
 import fine_tuning
 import shipping
 import trust
 from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
-ASKED_FOR = {"before", "fine_tune_50000", "fine_tune_whole"}
+ASKED_FOR = {"before", "few_images", "fine_tune_50000", "fine_tune_whole"}
 
 
 def bench_import() -> None:
@@ -178,6 +180,7 @@ BENCHMARKS = {
     "stored": bench_stored,
     "micro": bench_micro,
     "memory": bench_memory,
+    "few_images": few_images.bench_few_images,
     "stages": fine_tuning.bench_stages,
     "fine_tune": fine_tuning.bench_fine_tune,
     "compare": trust.bench_compare,

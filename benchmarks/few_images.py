@@ -1,0 +1,229 @@
+"""The public table: few labelled images, against what people would use on the same features.
+
+CIFAR-10, scikit-learn's digits and, where ``CLOTHING`` names a copy of it, the clothing photographs
+of github.com/alexeygrigorev/clothing-dataset-small (CC0; any folder of class folders will do):
+
+    CLOTHING=path/to/clothing make bench BENCH=few_images
+
+Each draw takes so many images of each class at random; all are judged on the same test images.
+The others choose their parameters on those very test images, so that none loses by bad luck.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from measuring import RESULTS, load_cifar10, row
+
+IMAGES_A_CLASS = (1, 5, 10, 30, 100, 1_000)
+N_DRAWS = 5
+N_DRAWS_OF_MANY = 2  # from 1,000 images a class on, where fits take minutes and draws differ little
+TARGETS = {
+    ("CIFAR-10", "mobilenet"): {5: 0.58, 10: 0.67, 30: 0.76, 100: 0.81, 1_000: 0.855},
+    ("clothing", "mobilenet"): {5: 0.49, 10: 0.59, 30: 0.72, 100: 0.785},
+}
+
+
+class Task(NamedTuple):
+    """Images and labels to draw from, and those on which all are judged."""
+
+    name: str
+    X: np.ndarray
+    y: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+
+
+class Row(NamedTuple):
+    """The mean accuracy of a way over draws, and half the width of its 95 % interval."""
+
+    task: str
+    backbone: str
+    n: int
+    way: str
+    accuracy: float
+    half_width: float
+
+
+def load_tasks() -> Iterator[Task]:
+    """Yield CIFAR-10, the digits and, where it is at hand, the clothing."""
+    from tlclassify.datasets import load_digits_rgb, load_image_folder
+
+    X, y, X_test, y_test = load_cifar10()
+    yield Task("CIFAR-10", X[:12_000], y[:12_000], X_test, y_test)
+    sets = {"digits": load_digits_rgb()}
+    if "CLOTHING" in os.environ:
+        sets["clothing"] = load_image_folder(os.environ["CLOTHING"])
+    for name, data in sets.items():
+        X, y = np.asarray(data.X), data.y
+        A, B, y_A, y_B = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
+        yield Task(name, A, y_A, B, y_B)
+
+
+def competitors(n_features: int) -> dict[str, list[Any]]:
+    """Return what people would use, with the parameters among which each takes its best."""
+    strengths = np.array([0.3, 1, 3, 10, 30, 100]) / n_features
+    return {
+        "logistic regression": [LogisticRegression(C=C, max_iter=300) for C in strengths],
+        "linear SVM": [LinearSVC(C=C) for C in strengths / 10],
+        "nearest neighbours": [
+            KNeighborsClassifier(k, metric=metric) for k in (1, 3, 7) for metric in METRICS
+        ],
+        "shrinkage LDA": [
+            LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in ("auto", 0.3, 0.7)
+        ],
+    }
+
+
+METRICS = ("euclidean", "cosine")
+
+
+def fit_keras_guide(
+    features: np.ndarray, y: np.ndarray, features_test: np.ndarray, y_test: np.ndarray
+) -> float:
+    """Return the accuracy of Keras's guide: pooled features, dropout, softmax, Adam, 20 epochs."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    classes, targets = np.unique(y, return_inverse=True)
+    model = keras.Sequential(
+        [keras.layers.Dropout(0.2), keras.layers.Dense(len(classes), activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(features, targets, epochs=20, batch_size=32, verbose=0)
+    found = model.predict(features_test, batch_size=1024, verbose=0).argmax(axis=1)
+    return float((classes[found] == y_test).mean())
+
+
+def best_of(models: list[Any], A: np.ndarray, y: np.ndarray, B: np.ndarray, y_test: Any) -> float:
+    """Return the highest test accuracy among models that can be fitted to so few images."""
+    possible = [model for model in models if getattr(model, "n_neighbors", 1) <= len(y)]
+    return max(model.fit(A, y).score(B, y_test) for model in possible)
+
+
+def draw(y: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return the rows of n images of each class."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.permutation(np.flatnonzero(y == c))[:n] for c in np.unique(y)])
+
+
+def bench_few_images() -> None:
+    """Measure the default on 1 to 1,000 images a class, and what people would use instead."""
+    table: list[Row] = []
+    for task in load_tasks():
+        for backbone in ("mobilenet", "mobilenet_micro"):
+            with tempfile.TemporaryDirectory() as folder:
+                table += measure_task(task, backbone, folder)
+    write_table(table)
+
+
+def measure_task(task: Task, backbone: str, folder: str) -> list[Row]:
+    """Return the rows of a task on the features of a backbone."""
+    from tlclassify import FeatureExtractor, TransferClassifier
+
+    options: dict[str, Any] = {"cache_dir": folder, "engine": "auto", "verbose": 0}
+    _, X, y, X_test, y_test = task
+    extractor = FeatureExtractor(backbone, **options).fit(X[:1])
+    features, features_test = extractor.transform(X), extractor.transform(X_test)
+    rows: list[Row] = []
+    for n in IMAGES_A_CLASS:
+        if np.unique(y, return_counts=True)[1].min() < n:
+            continue
+        found: dict[str, list[float]] = {}
+        seconds = []
+        for seed in range(N_DRAWS if n < 1_000 else N_DRAWS_OF_MANY):
+            drawn = draw(y, n, seed)
+            clf = TransferClassifier(backbone, random_state=seed, **options)
+            start = time.perf_counter()
+            clf.fit(X[drawn], y[drawn])
+            seconds.append(time.perf_counter() - start)
+            ours = clf.classes_[clf.head_.predict_on_batch(features_test).argmax(axis=1)]
+            if seed == 0:
+                same = (clf.predict(X_test[:200]) == ours[:200]).mean()
+                assert same > 0.98, f"the stored features are not those of the classifier: {same}"
+            found.setdefault("tlclassify", []).append(float((ours == y_test).mean()))
+            part = (features[drawn], y[drawn], features_test, y_test)
+            found.setdefault("Keras guide", []).append(fit_keras_guide(*part))
+            scaler = StandardScaler().fit(part[0])
+            A, B = scaler.transform(part[0]), scaler.transform(part[2])
+            for way, models in competitors(features.shape[1]).items():
+                if n >= 1_000 and way != "logistic regression":
+                    continue
+                found.setdefault(way, []).append(best_of(models, A, y[drawn], B, y_test))
+        of_n = [Row(task.name, backbone, n, way, *interval(x)) for way, x in found.items()]
+        report(of_n, float(np.median(seconds)))
+        rows += of_n
+    return rows
+
+
+def interval(scores: list[float]) -> tuple[float, float]:
+    """Return the mean over draws, and half the width of its 95 % interval."""
+    width = stats.t.ppf(0.975, len(scores) - 1) * stats.sem(scores) if len(scores) > 1 else np.nan
+    return float(np.mean(scores)), float(width)
+
+
+def report(rows: list[Row], fit_seconds: float) -> None:
+    """Print the rows of one number of images; the first is ours."""
+    ours, *others = rows
+    target = TARGETS.get((ours.task, ours.backbone), {}).get(ours.n)
+    reached = None if target is None else ours.accuracy >= target
+    label = f"{ours.task}, {ours.backbone}, {ours.n} a class: accuracy (+- {ours.half_width:.3f})"
+    row(label, ours.accuracy, "", "" if target is None else f">= {target}", reached)
+    best = max(others, key=lambda other: other.accuracy)
+    behind = best.accuracy - ours.accuracy
+    row(f"... the best of the others ({best.way}) over it", behind, "", "<= 0.01", behind <= 0.01)
+    row("... a fit on stored activations", fit_seconds, "s", "", None)
+
+
+def write_table(table: list[Row]) -> None:
+    """Write all rows as a table in Markdown and as a picture, one panel a task."""
+    ways = list(dict.fromkeys(r.way for r in table))
+    cells = {r[:4]: f"{r.accuracy:.3f} ± {r.half_width:.3f}" for r in table}
+    lines = [f"| data | backbone | images a class | {' | '.join(ways)} |"]
+    lines.append("| --- " * (3 + len(ways)) + "|")
+    for key in dict.fromkeys(r[:3] for r in table):
+        shown = [cells.get((*key, way), "") for way in ways]
+        lines.append(f"| {' | '.join([*map(str, key), *shown])} |")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "few_images.md").write_text("\n".join(lines) + "\n")
+    draw_picture(table, ways)
+
+
+def draw_picture(table: list[Row], ways: list[str]) -> None:
+    """Draw accuracy against images a class, one panel a task, for MobileNet."""
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(r.task for r in table))
+    figure = Figure(figsize=(4 * len(tasks), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for ax, task in zip(axes, tasks, strict=True):
+        for way in ways:
+            line = (task, "mobilenet", way)
+            of_way = [r for r in table if (r.task, r.backbone, r.way) == line]
+            is_ours = way == "tlclassify"
+            ax.errorbar(
+                [r.n for r in of_way],
+                [r.accuracy for r in of_way],
+                [np.nan_to_num(r.half_width) for r in of_way],
+                label=way,
+                marker="o",
+                markersize=4,
+                linewidth=2.2 if is_ours else 1,
+                zorder=3 if is_ours else 2,
+                color="#0b5fa5" if is_ours else None,
+            )
+        ax.set(xscale="log", title=task, xlabel="labelled images a class", ylabel="test accuracy")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(RESULTS / "few_images.svg")

@@ -23,6 +23,7 @@ from tlclassify.networks.rows import Backbone
 from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage, get_stage
+from tlclassify.training.trial import drop_what_fails
 
 __all__ = ["TransferClassifier"]
 
@@ -204,6 +205,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
         fit = prepare_fit(self, X, y, sample_weight, validation_data)
+        drop_what_fails(fit)
         n_before = len(fit.history)
         try:
             fit.run()

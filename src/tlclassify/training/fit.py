@@ -69,6 +69,8 @@ class Fit:
     `top` is the head's part with weights, None until its features are known; `layers` are Keras's
     own augmentation; `history` grows by a row an epoch; `seed` is that of the head's weights, the
     order of images and the views drawn. Where the head `is_solved`, that comes before all stages.
+    `at_lowest` is what is stored at the lowest cut: each view of the training images, then what is
+    held out; None until it is asked for.
     """
 
     network: keras.Model
@@ -86,6 +88,7 @@ class Fit:
     callbacks: Sequence[keras.callbacks.Callback]
     top: keras.Model = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    at_lowest: list[StoredSource] | None = None
 
     def __post_init__(self) -> None:
         points = cut_points(self.network)
@@ -97,8 +100,7 @@ class Fit:
         scaling, self.features = points.index(SCALING), points[-1]
         self.on_images = {n: points.index(cut) <= scaling for n, cut in self.cuts.items()}
         stored = [cut for name, cut in self.cuts.items() if not self.on_images[name]]
-        self._lowest = min(stored, key=points.index, default=self.features)
-        self._at_lowest: list[StoredSource] | None = None
+        self.lowest = min(stored, key=points.index, default=self.features)
 
     def run(self) -> None:
         """Run all stages; an interrupted one leaves its best epoch."""
@@ -189,18 +191,18 @@ class Fit:
 
     def store(self, cut: str) -> list[StoredSource]:
         """Run what lies below a cut above the scaling, where that was not done yet."""
-        if self._at_lowest is None:
-            self._at_lowest = store_images(
+        if self.at_lowest is None:
+            self.at_lowest = store_images(
                 self.network,
-                self._lowest,
+                self.lowest,
                 self.training.images,
                 None if self.validation is None else self.validation.images,
                 augmentation=self.augmentation,
                 running=self.running,
             )
-        if cut == self._lowest:
-            return self._at_lowest
-        return store_further(self.network, self._lowest, self._at_lowest, cut, running=self.running)
+        if cut == self.lowest:
+            return self.at_lowest
+        return store_further(self.network, self.lowest, self.at_lowest, cut, running=self.running)
 
     def build_whole(self) -> keras.Model:
         """Return the way from raw images to probabilities."""

@@ -150,6 +150,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     watched: str
     progress: Any
     lowest: float = np.inf
+    best_epoch: int | None = None
     broken_epoch: int | None = None
 
     def __post_init__(self) -> None:
@@ -181,6 +182,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             finite = all(np.isfinite(value).all() for value in values)
             if finite:
                 self.lowest, self._best = row[self.watched], values
+                self.best_epoch = epoch + 1
         if not finite:
             self.broken_epoch = epoch + 1
             model.stop_training = True
@@ -205,6 +207,13 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
                 f"stage {self.name!r} ended in epoch {self.broken_epoch} because its loss or a "
                 "weight was not finite; the best weights before that are kept. Lower its "
                 "learning_rate.",
+                stacklevel=3,
+            )
+        elif self.best_epoch is None and trained_before and np.isfinite(self.lowest):
+            warnings.warn(
+                f"stage {self.name!r} is undone: its lowest validation loss was no lower than "
+                f"{self.lowest:.3f}, that of the network before it. Lower its learning_rate, or "
+                "unfreeze less.",
                 stacklevel=3,
             )
 

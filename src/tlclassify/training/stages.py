@@ -100,8 +100,8 @@ class Stage(BaseEstimator):  # type: ignore[misc]
 
 
 _PRESETS = {
-    "top": Stage(8, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
-    "all": Stage(8, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1),
+    "top": Stage(12, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
+    "all": Stage(12, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1),
 }
 _HEAD_ALONE = {"learning_rate": 2e-3, "weight_decay": 1.0}
 _FINE_TUNING = {"learning_rate": 3e-4, "weight_decay": 0.05}

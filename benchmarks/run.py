@@ -184,6 +184,7 @@ BENCHMARKS = {
     "stages": fine_tuning.bench_stages,
     "fine_tune": fine_tuning.bench_fine_tune,
     "compare": trust.bench_compare,
+    "learning_curve": trust.bench_learning_curve,
     "label_errors": trust.bench_label_errors,
     "calibration": trust.bench_calibration,
     "engine_auto": shipping.bench_engine_auto,

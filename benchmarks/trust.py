@@ -1,4 +1,4 @@
-"""Measure comparisons, the list of likely label errors, and calibration, on CIFAR-10."""
+"""Measure comparisons, forecasts, the list of likely label errors, and calibration, on CIFAR-10."""
 
 import tempfile
 
@@ -29,6 +29,38 @@ def bench_compare() -> None:
     row(
         "... the same call again, over the first", second / first, "x", "< 0.1", second < first / 10
     )
+
+
+def bench_learning_curve() -> None:
+    """Forecast from 50 images a class what 100 and 200 give, and measure it; time fifty fits."""
+    from tlclassify import TransferClassifier, learning_curve
+
+    X, y, X_test, y_test = load_cifar10()
+    X, y = X[:N_IMAGES], y[:N_IMAGES]
+    judged = {"X_test": X_test, "y_test": y_test, "verbose": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        clf = TransferClassifier("mobilenet_micro", cache_dir=folder, random_state=0)
+        sizes = [1, 2, 5, 10, 20, 50]
+        curve = learning_curve(clf, X, y, train_sizes=sizes, random_state=0, **judged)
+        truth = learning_curve(clf, X, y, train_sizes=[100, 200], random_state=1, **judged)
+    print(curve, truth, sep="\n\n")
+    for (n_images, accuracy, (low, high)), true in zip(
+        curve.forecasts, truth.mean_accuracies, strict=True
+    ):
+        label = f"forecast of accuracy at {n_images} a class from 50, micro"
+        row(label, accuracy, "", f"about {true:.3f}", bool(low <= true <= high))
+        row("... off by", abs(accuracy - true), "", "<= 0.02", bool(abs(accuracy - true) <= 0.02))
+        row("... half width of its 95% interval", (high - low) / 2, "", "", None)
+    with tempfile.TemporaryDirectory() as folder:
+        clf = TransferClassifier(
+            "mobilenet", weights=None, cache_dir=folder, engine="auto", random_state=0
+        )
+        options = {"train_sizes": [1, 2, 5, 10, 20, 30, 40, 50, 60, 70], "random_state": 0}
+        part = X[:1_000], y[:1_000]
+        learning_curve(clf, *part, n_draws=1, verbose=0, **options)
+        fifty = seconds(lambda: learning_curve(clf, *part, n_draws=5, verbose=0, **options))
+    label = "learning_curve, 50 fits on stored features, MobileNet, 1,000 images"
+    row(label, fifty, "s", "< 60", fifty < 60)
 
 
 def bench_label_errors() -> None:

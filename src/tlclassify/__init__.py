@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from tlclassify.analysis.comparison import compare_backbones
     from tlclassify.analysis.evaluate import evaluate
     from tlclassify.analysis.explanation import grad_cam
+    from tlclassify.analysis.learning_curve import learning_curve
     from tlclassify.analysis.learning_rates import LearningRateSearch, find_learning_rate
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
-    from tlclassify.evaluation import Comparison, EvaluationReport
+    from tlclassify.evaluation import Comparison, EvaluationReport, LearningCurve
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
@@ -32,6 +33,7 @@ __all__ = [
     "ExportedClassifier",
     "FeatureExtractor",
     "Head",
+    "LearningCurve",
     "LearningRateSearch",
     "Scaling",
     "Stage",
@@ -44,6 +46,7 @@ __all__ = [
     "find_learning_rate",
     "get_backbone",
     "grad_cam",
+    "learning_curve",
     "list_backbones",
     "list_heads",
     "load",
@@ -60,6 +63,7 @@ _HOMES = {
     "ExportedClassifier": "persistence.exported",
     "FeatureExtractor": "estimators.extractor",
     "Head": "networks.heads",
+    "LearningCurve": "evaluation",
     "LearningRateSearch": "analysis.learning_rates",
     "Scaling": "networks.rows",
     "Stage": "training.stages",
@@ -72,6 +76,7 @@ _HOMES = {
     "find_learning_rate": "analysis.learning_rates",
     "get_backbone": "networks.backbones",
     "grad_cam": "analysis.explanation",
+    "learning_curve": "analysis.learning_curve",
     "list_backbones": "networks.backbones",
     "list_heads": "networks.heads",
     "load": "persistence.saving",

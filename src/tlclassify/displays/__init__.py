@@ -1,6 +1,10 @@
-"""Pictures of reports, comparisons, training histories and images, in scikit-learn's habit."""
+"""Pictures of reports, comparisons, curves, histories and images, in scikit-learn's habit."""
 
-from tlclassify.displays.accuracies import AccuracyAgainstTimeDisplay, AccuracyBarsDisplay
+from tlclassify.displays.accuracies import (
+    AccuracyAgainstTimeDisplay,
+    AccuracyBarsDisplay,
+    ImageCountDisplay,
+)
 from tlclassify.displays.confusion import ConfusionDisplay, ConfusionMatricesDisplay
 from tlclassify.displays.curves import (
     ClassCurvesDisplay,
@@ -19,6 +23,7 @@ __all__ = [
     "ConfusionMatricesDisplay",
     "CoverageDisplay",
     "HeatmapDisplay",
+    "ImageCountDisplay",
     "ImageGridDisplay",
     "LearningCurvesDisplay",
     "LearningRateDisplay",

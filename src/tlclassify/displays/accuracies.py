@@ -1,4 +1,4 @@
-"""How accurate several classifiers are, and at what price."""
+"""How accurate classifiers are, and at what price: of time, of labelled images."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,8 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import check_choice, import_extra
-from tlclassify.displays.drawing import BLUE, Axes, open_axes, plain, settle, succeeded, text_inches
+from tlclassify.displays.drawing import (
+    BLUE,
+    VERMILION,
+    Axes,
+    open_axes,
+    plain,
+    settle,
+    succeeded,
+    text_inches,
+)
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow
+from tlclassify.evaluation.learning_curve import LearningCurve
 
 _TIMES = {
     "fit_seconds": "Time to fit (seconds)",
@@ -154,6 +164,60 @@ class AccuracyBarsDisplay:
             for place, row in enumerate(self.failed_rows, start=len(self.rows)):
                 reason = plain(f"failed: {row.failure}", width)
                 self.ax_.text(0.02, place, reason, fontsize=8, **beside)
+        return self
+
+
+class ImageCountDisplay:
+    """Accuracy against labelled images a class, with the law fitted to it and what it forecasts.
+
+    Intervals are drawn as bars; those of the forecasts, for twice and four times as many images,
+    are dashed, as the law is beyond what was measured.
+
+    Examples
+    --------
+    >>> sizes, accuracies = np.array([5, 10]), np.array([[0.6, 0.7], [0.7, 0.8]])
+    >>> curve = LearningCurve(sizes, accuracies, n_test=90, n_classes=3, confidence_level=0.95)
+    >>> ImageCountDisplay(curve).plot().ax_.get_xlabel()
+    'Labelled images a class'
+    """
+
+    def __init__(self, curve: LearningCurve) -> None:
+        self.curve = curve
+
+    @classmethod
+    def from_curve(cls, curve: LearningCurve) -> "ImageCountDisplay":
+        """Return the display of what `learning_curve` found."""
+        return cls(curve)
+
+    def plot(self, ax: Axes | None = None) -> "ImageCountDisplay":
+        """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
+        (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(6.4, 4.2))
+        from matplotlib.ticker import LogLocator
+
+        curve, forecasts = self.curve, self.curve.forecasts
+        sizes = curve.train_sizes
+        style = {"color": BLUE, "linewidth": 2, "label": "measured"}
+        self.ax_.vlines(sizes, *curve.accuracy_intervals.T, **style)
+        self.ax_.plot(sizes, curve.mean_accuracies, "o", color=BLUE, markersize=6)
+        if curve.law is not None:
+            n = np.geomspace(sizes[0], forecasts[-1].n_images, 200)
+            floor, scale, exponent = curve.law
+            accuracy = 1 - floor - scale * n**-exponent
+            inside = n <= sizes[-1]
+            self.ax_.plot(n[inside], accuracy[inside], color="0.5", linewidth=1, zorder=1)
+            self.ax_.plot(n[~inside], accuracy[~inside], "--", color=VERMILION, linewidth=1)
+            beyond = {"color": VERMILION, "linestyle": "--", "label": "forecast"}
+            n_images, middle, intervals = zip(*forecasts, strict=True)
+            self.ax_.vlines(n_images, *np.transpose(intervals), **beyond)
+            self.ax_.plot(n_images, middle, "D", color=VERMILION, fillstyle="none")
+        self.ax_.set_xscale("log")
+        self.ax_.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        self.ax_.xaxis.set_major_formatter("{x:,.0f}")
+        self.ax_.xaxis.set_minor_formatter("")
+        label = f"Accuracy, with {100 * curve.confidence_level:g}% intervals"
+        self.ax_.set(xlabel="Labelled images a class", ylabel=label)
+        self.ax_.grid(alpha=0.3)
+        self.ax_.legend(loc="lower right", frameon=False)
         return self
 
 

@@ -55,7 +55,7 @@ def prepare_fit(
         source = open_for_backbone(X, row, clf.image_size)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     classes, everything = _label(clf, source, y, sample_weight, seen)
-    head, is_solved = _choose_head(clf, len(source), goes_on=goes_on)
+    head, is_solved = choose_head(clf, len(source), goes_on=goes_on)
     if isinstance(clf.head_stage, str) and not is_solved:
         stages = {"head": Stage(), **stages}
     fraction = clf.validation_fraction if stages or clf.validation_fraction else 0
@@ -101,7 +101,9 @@ def _label(
     return classes, Labelled(source, targets, weights)
 
 
-def _choose_head(clf: Any, n_images: int, *, goes_on: bool) -> tuple[Head | HeadBuilder, bool]:
+def choose_head(
+    clf: Any, n_images: int, *, goes_on: bool = False
+) -> tuple[Head | HeadBuilder, bool]:
     """Return the head for so many images, and whether it is solved: by default, if it is linear."""
     head = clf.blueprint_.head if goes_on else get_head(clf.head, n_images=n_images)
     is_linear = isinstance(head, Head) and not head.hidden_units

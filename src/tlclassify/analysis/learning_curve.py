@@ -1,0 +1,258 @@
+"""Will more labels help? Accuracy against labelled images a class, from stored activations."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+
+from tlclassify._checks.parameters import (
+    COUNT,
+    Interval,
+    check_labels,
+    check_parameters,
+    check_type,
+    encode_labels,
+    listed,
+    show_progress,
+)
+from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.evaluation.learning_curve import LearningCurve
+from tlclassify.inputs.images import open_images
+from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
+from tlclassify.training.fit import Fit, Labelled
+from tlclassify.training.preparation import choose_head, prepare_fit
+
+# The last of them gives way to the largest size where that is hardly more.
+_SIZES = np.ravel(np.outer(10 ** np.arange(7), (1, 2, 5)))
+_HARDLY_MORE = 1.25
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Rows of X in the order in which they are taken, those of each class, and those held out."""
+
+    by_class: list[NDArray[np.intp]]
+    held_out: NDArray[np.intp]
+
+    def take(self, size: int) -> NDArray[np.intp]:
+        """Return the rows of the first images of each class."""
+        return np.concatenate([rows[:size] for rows in self.by_class])
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Images and labels to draw from; images to judge by, where they are not held out of those."""
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    test: tuple[Any, NDArray[Any]] | None
+    classes: NDArray[Any]
+
+
+def learning_curve(
+    clf: TransferClassifier,
+    X: Any,
+    y: ArrayLike,
+    *,
+    X_test: Any = None,
+    y_test: ArrayLike | None = None,
+    train_sizes: Sequence[int] | None = None,
+    n_draws: int = 5,
+    test_fraction: float = 0.2,
+    confidence_level: float = 0.95,
+    random_state: int | np.random.RandomState | None = None,
+    verbose: int = 1,
+) -> LearningCurve:
+    """Fit a classifier on ever more images of each class, and say what still more would give.
+
+    No image is run through the frozen part twice. Where the head is solved, and nothing is trained
+    by epochs or held out for validation, the network is built once and each fit takes a fraction
+    of a second; other classifiers are cloned and fitted for each size and draw, which takes as
+    long as those fits do.
+
+    Parameters
+    ----------
+    clf : TransferClassifier
+        Never changed; whether it is fitted makes no difference.
+    X, y : array-like
+        Images and labels, as in `TransferClassifier.fit`.
+    X_test, y_test : array-like, optional
+        The images by which all draws are judged, and their labels.
+    train_sizes : sequence of int, optional
+        Images a class. By default 1, 2, 5, 10, 20, 50 and so on, and at last as many as the
+        smallest class has beside its test share.
+    n_draws : int
+        How often images are drawn; a draw's smaller sizes are parts of its larger ones.
+    test_fraction : float in (0, 1)
+        The share of `X`, stratified by class, that each draw holds out to be judged by, where
+        there is no `X_test`. Every draw holds out others, so that a few images do not decide.
+    confidence_level : float in (0, 1)
+        Of intervals.
+    random_state : int, RandomState or None
+        Seed of the draws. Fits have the classifier's own.
+    verbose : int
+        1 shows a progress bar; 0 is silent.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the images, labels or settings are not as above; a size that is larger than what is
+        there is told the largest.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier, learning_curve
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(120, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0, verbose=0)
+    >>> curve = learning_curve(clf, X, y, n_draws=3, random_state=0, verbose=0)
+    >>> curve.train_sizes.tolist()
+    [1, 2, 5, 10, 20, 32]
+    >>> bool(curve.mean_accuracies[0] < curve.mean_accuracies[-1])
+    True
+    """
+    between = Interval(0, 1, closed="neither")
+    advice = "a TransferClassifier; pass the last step of a pipeline, or a search's best_estimator_"
+    check_type("clf", clf, TransferClassifier, advice)
+    check_type("verbose", verbose, int, "0 or 1")
+    check_parameters(
+        ("n_draws", n_draws, COUNT),
+        ("test_fraction", test_fraction, between),
+        ("confidence_level", confidence_level, between),
+    )
+    task = _open_task(X, y, X_test, y_test)
+    seeds = draw_seeds(random_state, n_draws)
+    draws = [_draw(task, test_fraction, seed) for seed in seeds]
+    sizes = _choose_sizes(train_sizes, draws, task.classes)
+    n_classes = len(task.classes)
+    if task.test is None:
+        n_test = len(np.unique(np.concatenate([draw.held_out for draw in draws])))
+    else:
+        n_test = len(task.test[1])
+    with tempfile.TemporaryDirectory() as scratch:
+        own = clone(clf).set_params(cache_dir=clf.cache_dir or scratch, verbose=0)
+        accuracies = _measure(own, task, draws, sizes, verbose=verbose)
+    return LearningCurve(np.array(sizes), accuracies, n_test, n_classes, float(confidence_level))
+
+
+def _open_task(X: Any, y: ArrayLike, X_test: Any, y_test: Any) -> _Task:
+    """Check images and labels."""
+    if (X_test is None) != (y_test is None):
+        raise ValueError("X_test and y_test must come together; received one of them.")
+    source = open_images(X)
+    labels = check_labels(y, n_samples=len(source))
+    classes, _ = check_targets(labels)
+    if y_test is None:
+        return _Task(source.images, labels, None, classes)
+    test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
+    labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
+    encode_labels(labels_test, classes, name="y_test")
+    return _Task(source.images, labels, (X_test, labels_test), classes)
+
+
+def _draw(task: _Task, fraction: float, seed: int) -> _Draw:
+    """Hold images out, and put the others of each class in a random order."""
+    _, targets = check_targets(task.labels)
+    rows, held_out = np.arange(len(targets)), np.arange(0)
+    if task.test is None:
+        rows, held_out = split_rows(
+            targets,
+            task.classes,
+            fraction,
+            seed,
+            name="test_fraction",
+            instead="pass X_test and y_test",
+        )
+    rows = np.random.default_rng(seed).permutation(rows)
+    by_class = [rows[targets[rows] == number] for number in range(len(task.classes))]
+    return _Draw(by_class, held_out)
+
+
+def _choose_sizes(given: Any, draws: Sequence[_Draw], classes: NDArray[Any]) -> list[int]:
+    """Return the sizes in order, checked or, if there are none, chosen."""
+    counts = np.array([[len(rows) for rows in draw.by_class] for draw in draws]).min(axis=0)
+    largest, smallest = int(counts.min()), classes[counts.argmin()].item()
+    if given is None:
+        return [*_SIZES[largest >= _SIZES * _HARDLY_MORE].tolist(), largest]
+    sizes = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
+    wrong = [size for size in sizes if size not in Interval(1, largest, integer=True)]
+    if wrong or not sizes or isinstance(given, str):
+        beside = " beside its test share" if len(draws[0].held_out) else ""
+        raise ValueError(
+            f"train_sizes must hold integers from 1 to {largest}, which is what the smallest "
+            f"class, {smallest!r}, has{beside}; received {listed(wrong) or 'none'}. "
+            "Leave larger ones out, or add images of that class."
+        )
+    return sorted({int(size) for size in sizes})
+
+
+def _measure(
+    clf: TransferClassifier,
+    task: _Task,
+    draws: Sequence[_Draw],
+    sizes: Sequence[int],
+    *,
+    verbose: int,
+) -> NDArray[np.float64]:
+    """Return the accuracy of each size and draw, shape (n_sizes, n_draws)."""
+    taken = [rows for draw in draws for rows in (draw.take(sizes[-1]), draw.held_out)]
+    used = np.unique(np.concatenate(taken))
+    whole = clone(clf).set_params(validation_fraction=0, verbose=verbose)
+    fit = prepare_fit(whole, task.images[used], task.labels[used], validation_data=task.test)
+    # What all fits read is run before, and so is what judges them.
+    fit.store(fit.lowest)
+    accuracies = np.empty((len(sizes), len(draws)))
+    total = accuracies.size
+    with show_progress(total, "learning curve", unit="fit", verbose=verbose) as progress:
+        for i, size in enumerate(sizes):
+            head, is_solved = choose_head(clf, size * len(task.classes))
+            alone = is_solved and clf.fine_tune_stage is None and not clf.validation_fraction
+            for j, draw in enumerate(draws):
+                rows, held_out = (
+                    np.searchsorted(used, x) for x in (draw.take(size), draw.held_out)
+                )
+                if alone:
+                    accuracies[i, j] = _solve(fit, head, clf.class_weight, rows, held_out)
+                else:
+                    accuracies[i, j] = _fit_anew(clf, task, used[rows], used[held_out])
+                progress.update()
+    return accuracies
+
+
+def _solve(
+    fit: Fit, head: Any, class_weight: Any, rows: NDArray[np.intp], held_out: NDArray[np.intp]
+) -> float:
+    """Return the accuracy of a head solved on some rows, from what is stored of all."""
+    training, stored = fit.training.take(rows), fit.store(fit.features)
+    labels = fit.classes[training.targets]
+    weights = check_weights(None, class_weight, labels, fit.classes)
+    validation, judged = fit.validation, stored[-1]
+    views = stored if validation is None else stored[:-1]
+    if validation is None:
+        # The first view is the image itself.
+        validation, judged = fit.training.take(held_out), stored[0].take(held_out)
+    part = replace(
+        fit,
+        head=head,
+        training=Labelled(training.images, training.targets, weights),
+        validation=validation,
+        stages={},
+        top=None,
+        history=[],
+        at_lowest=[*(view.take(rows) for view in views), judged],
+    )
+    part.solve()
+    return float(part.history[-1]["val_accuracy"])
+
+
+def _fit_anew(
+    clf: TransferClassifier, task: _Task, rows: NDArray[np.intp], held_out: NDArray[np.intp]
+) -> float:
+    """Return the accuracy of a clone that is fitted on some rows."""
+    test = task.test or (task.images[held_out], task.labels[held_out])
+    fitted = clone(clf).fit(task.images[rows], task.labels[rows])
+    return float(np.mean(fitted.predict(test[0]) == test[1]))

@@ -60,14 +60,8 @@ def fit_small(shape=(8, 8), labels=None, row=None, **params):
     """A classifier with a head of some layers, trained for an epoch."""
     X, y = draw_images(shape=shape)
     y = y if labels is None else np.array(labels)[np.arange(len(y)) % len(labels)]
-    clf = TransferClassifier(
-        row or make_row(),
-        weights=None,
-        head_stage=Stage(2, learning_rate=0.05),
-        random_state=0,
-        verbose=0,
-        **params,
-    )
+    params = {"head": "mlp", "head_stage": Stage(2, learning_rate=0.05)} | params
+    clf = TransferClassifier(row or make_row(), weights=None, random_state=0, verbose=0, **params)
     return clf.fit(X, y)
 
 

@@ -169,11 +169,12 @@ def test_shrinking_does_not_skip_pixels(tiny):
 @pytest.mark.parametrize(
     ("name", "side", "size"),
     [
-        ("mobilenet", 8, 96),
-        ("mobilenet", 95, 96),
-        ("mobilenet", 96, 96),
-        ("mobilenet", 110, 96),
-        ("mobilenet", 113, 128),
+        ("mobilenet", 8, 128),
+        ("mobilenet", 32, 128),
+        ("mobilenet", 85, 128),
+        ("mobilenet", 86, 160),
+        ("mobilenet", 128, 192),
+        ("mobilenet", 150, 224),
         ("mobilenet", 4000, 224),
         ("inception_v3", 32, 160),
         ("inception_v3", 290, 288),
@@ -188,7 +189,7 @@ def test_the_size_policy(name, side, size):
 
 
 def test_a_small_feature_map_warns_with_its_cost():
-    with pytest.warns(UserWarning, match=r"1x1.*0\.52 at 32 px.*image_size=96"):
+    with pytest.warns(UserWarning, match=r"1x1.*0\.52 at 32 px.*image_size=128"):
         build_backbone("mobilenet_025", image_shape=(32, 32), image_size=32, weights=None)
 
 

@@ -223,6 +223,17 @@ def test_int8_is_near(clf, name, tmp_path, caplog):
     assert np.abs(found - clf.predict_proba(images)).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_solved_head_agrees_too(name, tmp_path):
+    clf, X = fit_small(head="linear", head_stage="exact"), draw_images(6, seed=1)[0]
+    expected = clf.predict_proba(X)
+    found = RUN[name](export(clf, tmp_path / NAMES[name]), X)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE["float32"])
+    if name in IN_INT8:
+        small = export(clf, tmp_path / NAMES[name], precision="int8", calibration_images=X)
+        np.testing.assert_allclose(RUN[name](small, X), expected, atol=TOLERANCE["int8"])
+
+
 @pytest.mark.parametrize("name", IN_INT8)
 def test_int8_is_near_at_a_usual_size(name, tmp_path):
     """LiteRT is right with some graphs for small matrices only."""

@@ -88,14 +88,14 @@ def test_roots_of_features_are_standardized_together_by_the_training_images():
     training[:, 2] = 7
     training[:, 3] *= -100
     model = build(Head((512,)), 3, training)
-    standard = keras.Model(model.input, model.get_layer("standardization").output)
+    standard = keras.Model(model.input, model.get_layer("root_standardization").output)
     found = np.asarray(standard.predict_on_batch(training))
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(found.var(axis=0).mean(), 1, atol=1e-3)
     # A root makes values 100 times as large 10 times as large, and keeps their sign.
     assert 6 < found[:, 3].std() / found[:, 4].std() < 14
     assert (np.argsort(found[:, 3]) == np.argsort(training[:, 3])).all()
-    assert model.get_layer("standardization").trainable_weights == []
+    assert model.get_layer("root_standardization").trainable_weights == []
 
 
 def test_a_users_function_gets_the_feature_map():

@@ -239,7 +239,7 @@ def test_weights_that_answer_differently(refuse, rewrite, saved, value):
         {"head/00000": np.zeros((13, 3), np.float32)},
         {"head/00002": np.zeros(3, np.float32)},
         {"backbone/99999": np.zeros(3, np.float32)},
-        {"standardization/00000": np.zeros(13, np.float32)},
+        {"root_standardization/00000": np.zeros(13, np.float32)},
         {"backbone/00000": np.array(3.0)},
     ],
 )

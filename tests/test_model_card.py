@@ -12,6 +12,8 @@ from tlclassify.analysis.evaluate import evaluate
 from tlclassify.networks import backbones
 from tlclassify.persistence.saving import load, save
 
+TRAINED = {"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.8, "learning_rate": 0.1}
+SOLVED = {"stage": "head", "epoch": 1, "C": 10 / 12, "loss": 0.4, "accuracy": 0.9}
 SAVED = Path(__file__).parent / "data" / "saved_format_2.tlc"
 
 
@@ -84,3 +86,31 @@ def test_a_report_that_is_not_of_this_classifier(trained, images, tmp_path):
         with pytest.raises(error, match=message):
             save(other, tmp_path / "saved.tlc", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "ways", "use"),
+    [
+        ([SOLVED], "head solved exactly, C=0.8333", "to measure it"),
+        ([TRAINED] * 3, "head trained for 3 epochs", "to choose the best epoch"),
+        (
+            [SOLVED, {**TRAINED, "stage": "fine_tune"}],
+            "head solved exactly, C=0.8333; fine\\_tune trained for 1 epoch",
+            "to choose the best epoch",
+        ),
+    ],
+)
+def test_it_says_which_head_and_how_it_got_its_weights(
+    trained, images, tmp_path, history, ways, use
+):
+    clf = copy.copy(trained)
+    clf.history_ = history
+    report = evaluate(clf, images[0], np.arange(24) % 3)
+    save(clf, tmp_path / "a.tlc", card=True)
+    text = (tmp_path / "a.tlc.md").read_text(encoding="utf-8")
+    assert f"| Learnt by | {ways} |" in text
+    assert f"and 3 {use}." in text
+    assert "| Head | Head(hidden\\_units=()) |" in text
+    assert report.origin.settings["fitted head"] == "Head(hidden_units=())"
+    assert report.origin.settings["learnt by"] == ways.replace("\\", "")
+    assert f"<p>{ways[0].upper()}" in report.to_html().replace("\\", "")

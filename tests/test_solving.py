@@ -33,6 +33,7 @@ def test_the_default_for_few_images_is_solved(clf, images):
     assert clf.head.hidden_units == "auto"
     (row,) = clf.history_
     assert (row["stage"], row["accuracy"]) == ("head", 1)
+    assert row["C"] == 10 / 12
     assert "learning_rate" not in row
     assert clf.blueprint_.class_counts == [[8, 8, 8]]
 

@@ -4,7 +4,7 @@ import pytest
 
 from tlclassify._checks import parameters
 from tlclassify.training.loop import Examples, Prepared, StoredInputs, run_stage
-from tlclassify.training.stages import Stage
+from tlclassify.training.stages import Stage, resolve_stage
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def make(X, y, rows, seed=None, weight=None):
 
 def run(model, stage, *, training, validation=None, **options):
     history = []
+    stage = resolve_stage(stage, n_images=60)
     run_stage(Prepared(model, stage, training, validation), history=history, **options)
     return history
 
@@ -225,7 +226,7 @@ def test_steps_taken_at_once_end_where_the_loss_is_not_finite(data, broken):
     history = []
     prepared = Prepared(
         linear(),
-        Stage(epochs=3, patience=None),
+        resolve_stage(Stage(epochs=3, patience=None), 400),
         Examples(StoredInputs([X]), y, n_classes=3, batch_size=16),
         steps_per_execution=10,
     )

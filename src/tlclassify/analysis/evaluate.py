@@ -25,7 +25,7 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.evaluation.diagnosis import Origin
 from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_report
-from tlclassify.evaluation.text import short_name
+from tlclassify.evaluation.text import short_name, training_text
 from tlclassify.inputs.images import ImageSource
 
 _THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
@@ -110,6 +110,9 @@ def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
     history = getattr(clf, "history_", None)
     rows = history if isinstance(history, list | tuple) else ()
     epochs = [dict(row) for row in rows if isinstance(row, Mapping)]
+    if blueprint := getattr(clf, "blueprint_", None):
+        texts["fitted head"] = short_name(repr(blueprint.head), width=_SETTING_WIDTH)
+        texts["learnt by"] = training_text(epochs)
     orders = [report.ranked_images(order)[:N_THUMBNAILS] for order in ("wrong", "uncertain")]
     return Origin(
         settings={"classifier": type(clf).__name__, **texts},

@@ -60,7 +60,7 @@ def grad_cam(
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(60, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
-    >>> heatmaps = grad_cam(clf, X[:4], labels="circle")
+    >>> heatmaps = grad_cam(clf, X[:4])
     >>> heatmaps.shape, heatmaps.dtype, float(heatmaps.max())
     ((4, 32, 32), dtype('float32'), 1.0)
     """

@@ -100,10 +100,10 @@ def find_learning_rate(
 
     Examples
     --------
-    >>> from tlclassify import TransferClassifier, find_learning_rate
+    >>> from tlclassify import Stage, TransferClassifier, find_learning_rate
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(120, random_state=0)
-    >>> clf = TransferClassifier("mobilenet_micro", random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", head_stage=Stage(), random_state=0)
     >>> 1e-6 < find_learning_rate(clf, X, y, n_steps=50).suggestion < 1
     True
     """

@@ -104,7 +104,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities, before any temperature.
     history_ : list of dict
         One row an epoch of any stage: stage, epoch, loss, accuracy, val_loss, val_accuracy,
-        learning_rate, seconds. A head that was solved has one row, without a learning rate.
+        learning_rate, seconds. A head that was solved has one row, with C for a learning rate.
     image_shape_ : (height, width, 3)
         Of arrays in later calls; files are brought to it.
     n_features_ : int
@@ -114,7 +114,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     temperature_ : float
         What the logarithms of the probabilities are divided by: 1, unless `calibrate` made it.
     blueprint_ : record
-        What the networks were built from, and how many images of each class they have seen.
+        What the networks were built from, the `Head` that so many images got among it, and how
+        many images of each class they have seen.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """Numbers as lines of text, and as what JSON knows."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,19 @@ def report_text(report: "EvaluationReport") -> str:
             *align(table, width=9),
         ]
     )
+
+
+def training_text(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return how each stage got its weights, such as "head solved exactly, C=0.01"."""
+    ways = []
+    for (stage, is_solved), group in groupby(
+        history, lambda row: (row.get("stage", "network"), "C" in row)
+    ):
+        rows = list(group)
+        epochs = f"{len(rows):,} epoch{'s' if len(rows) > 1 else ''}"
+        way = f"solved exactly, C={rows[-1]['C']:.4g}" if is_solved else f"trained for {epochs}"
+        ways.append(f"{stage} {way}")
+    return "; ".join(ways)
 
 
 def align(table: Sequence[Sequence[str]], *, width: int = 0) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,9 +17,6 @@ HeadBuilder = Callable[[Any, int], Any]
 Or a Keras layer from a feature map to probabilities, such as a ``keras.Sequential``.
 """
 
-Statistics = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Mean and variance of each feature, two arrays of shape (n_features,)."""
-
 AUTO = "auto"
 # Up to so many images a hidden layer loses accuracy, after that it gains (`make bench`).
 _MOST_IMAGES_OF_LINEAR = 3_000
@@ -27,6 +24,16 @@ _MOST_IMAGES_OF_LINEAR = 3_000
 _FAINT = 1e-3
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
 _POOLINGS = ("avg", "max", "flatten")
+
+STANDARDIZATION, ROOT_STANDARDIZATION = "standardization", "root_standardization"
+
+
+class Statistics(NamedTuple):
+    """Mean and variance by which features, or their roots, are standardised: (n_features,) each."""
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    of_roots: bool = True
 
 
 @dataclass(eq=False, repr=False)
@@ -156,17 +163,19 @@ def build_head(
 
     Given statistics, a `Head` first takes the square root of the features and brings it to mean 0
     and, over all features, variance 1, by fixed numbers: faint features then say as much as strong
-    ones, and one learning rate and one penalty suit every backbone. Of a user's layer this is a
-    copy, so that two fits share no weights.
+    ones, and one learning rate and one penalty suit every backbone. Files of format 2 hold heads
+    without the root. Of a user's layer this is a copy, so that two fits share no weights.
     """
     inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
         x = inputs
         if statistics is not None:
-            mean, variance = statistics
-            x = keras.layers.Normalization(mean=mean, variance=variance, name="standardization")(
-                x / keras.ops.sqrt(keras.ops.abs(x) + _FAINT)
-            )
+            name = STANDARDIZATION
+            if statistics.of_roots:
+                name, x = ROOT_STANDARDIZATION, x / keras.ops.sqrt(keras.ops.abs(x) + _FAINT)
+            x = keras.layers.Normalization(
+                mean=statistics.mean, variance=statistics.variance, name=name
+            )(x)
         # In float32 under any policy of mixed precision, so that probabilities sum to 1.
         outputs = keras.layers.Dense(
             n_classes, activation="softmax", dtype="float32", name="probabilities"
@@ -200,7 +209,8 @@ def measure_features(
     roots = features / np.sqrt(np.abs(features) + _FAINT)
     mean = np.average(roots, axis=0, weights=weights)
     variance = np.average((roots - mean) ** 2, weights=weights, axis=0).mean()
-    return mean.astype(np.float32), np.full_like(mean, max(variance, 1e-12), dtype=np.float32)
+    variances = np.full_like(mean, max(variance, 1e-12), dtype=np.float32)
+    return Statistics(mean.astype(np.float32), variances)
 
 
 def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:

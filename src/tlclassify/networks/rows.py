@@ -52,25 +52,12 @@ class Backbone:
         then the pretrained ones. Of a model each network is a copy.
     scaling : Scaling, default no scaling
         What raw RGB in [0, 255] goes through before the network.
-    <<<<<<< HEAD
-    native_size, small_size, min_size : int, default 224, 96 and 32
+    native_size, small_size, min_size : int, default 224, 128 and 32
         Pixels a side: at which the weights were trained; to which smaller images are enlarged by
         default; that the network needs.
     n_features, n_parameters : int or None
         Channels of the feature map, and weights of the network, batch-norm statistics included;
         None where they are not known before building.
-    =======
-    native_size : int, default 224
-        Pixels a side at which the weights were trained.
-    small_size : int, default 128
-        Pixels a side to which smaller images are enlarged by default.
-    min_size : int, default 32
-        The fewest pixels a side that the network can take.
-    n_features : int or None
-        Channels of the feature map; None where it is not known before building.
-    n_parameters : int or None
-        Weights of the network, batch-norm statistics included.
-    >>>>>>> a0a259d (Enlarge small images to 128 pixels, and others by half, up to 224)
     width : float, default 1.0
         The MobileNet width multiplier.
     weights : {"imagenet"}, path or None, default None

@@ -11,6 +11,7 @@ from tlclassify._checks.parameters import check_type
 from tlclassify.analysis.evaluate import list_versions
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
+from tlclassify.evaluation.text import training_text
 from tlclassify.networks.backbones import get_backbone
 
 
@@ -31,7 +32,6 @@ def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
 def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None = None) -> str:
     """Return a model card in Markdown; without a report it says that there are no figures."""
     blueprint, (height, width, _) = clf.blueprint_, clf.image_shape_
-    stages = dict.fromkeys(row["stage"] for row in clf.history_)
     model = [
         ("Backbone", blueprint.backbone_name),
         ("Published in", get_backbone(blueprint.backbone).paper or "unknown"),
@@ -40,13 +40,14 @@ def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None
         ("Weights", f"{clf.model_.count_params():,}"),
         ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
         ("Precision", blueprint.dtype_policy),
-        ("Trained in", f"{len(clf.history_):,} epochs of {' and '.join(stages)}"),
+        ("Learnt by", training_text(clf.history_)),
         ("Temperature", f"{clf.temperature_:.4g}"),
         ("Written", datetime.now(timezone.utc).date().isoformat()),
     ]
     counts = blueprint.class_counts
     n_training, *n_validation = map(sum, counts)
-    held_out = f", and {n_validation[0]:,} to choose the best epoch" if n_validation else ""
+    use = "measure it" if all("C" in row for row in clf.history_) else "choose the best epoch"
+    held_out = f", and {n_validation[0]:,} to {use}" if n_validation else ""
     pixels = f"RGB of {height} x {width} pixels; in floating point, white is {clf.pixel_range_}"
     titles = ("class", "training", "validation")[: 1 + len(counts)]
     by_class = _table(titles, zip(clf.classes_.tolist(), *counts, strict=True))

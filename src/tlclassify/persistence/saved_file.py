@@ -24,7 +24,8 @@ from tlclassify.networks.backbones import get_backbone, list_backbones
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.stages import Stage
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_FIRST_READ = 2
 NO_DIGEST = "0" * 64
 """What stands for the digest while it is computed."""
 _KEY = "tlclassify"
@@ -65,7 +66,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     """All that a file holds of a classifier, but its arrays."""
 
     sha256: str = NO_DIGEST
-    format_version: Literal[2] = 2
+    format_version: Literal[2, 3] = 3
     versions: dict[str, str]
     backbone: str | Function
     weights: str | None
@@ -192,10 +193,10 @@ def decode_manifest(text: str) -> Manifest:
     if len(text) > _MAX_BYTES:
         raise ValueError(f"its manifest has {len(text):,} bytes, more than {_MAX_BYTES:,}")
     version = msgspec.json.decode(text, type=_Version).format_version
-    if version != FORMAT_VERSION:
+    if not _FIRST_READ <= version <= FORMAT_VERSION:
         raise ValueError(
-            f"its format version is {version}, and this tlclassify reads {FORMAT_VERSION}. A later "
-            "tlclassify may read it"
+            f"its format version is {version}, and this tlclassify reads {_FIRST_READ} to "
+            f"{FORMAT_VERSION}. A later tlclassify may read it"
         )
     return msgspec.json.decode(text, type=Manifest)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +21,14 @@ from tlclassify.evaluation import EvaluationReport
 from tlclassify.networks.backbones import build_frozen, get_backbone, list_backbones
 from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
 from tlclassify.networks.cuts import flat_layers
-from tlclassify.networks.heads import Head, HeadBuilder, Statistics, build_head
+from tlclassify.networks.heads import (
+    ROOT_STANDARDIZATION,
+    STANDARDIZATION,
+    Head,
+    HeadBuilder,
+    Statistics,
+    build_head,
+)
 from tlclassify.networks.rows import Backbone
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import (
@@ -34,7 +41,7 @@ from tlclassify.persistence.saved_file import (
     write_file,
 )
 
-_BACKBONE, _STANDARDIZATION, _HEAD = "backbone", "standardization", "head"
+_BACKBONE, _HEAD = "backbone", "head"
 # Room for convolutions that a GPU computes in 19 bits; half precision gets more.
 _TOLERANCES = {"float32": 0.01, "float64": 0.01}
 _DAMAGE = (SafetensorError, MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
@@ -161,9 +168,9 @@ def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
     """Return all arrays of a file by their names, which sort in the order of the weights."""
     layers = {layer.name: layer for layer in clf.head_.layers}
     parts = {_BACKBONE: clf.backbone_.weights, _HEAD: clf.head_.weights}
-    if isinstance(clf.blueprint_.head, Head) and _STANDARDIZATION in layers:
-        layer = layers[_STANDARDIZATION]
-        parts[_STANDARDIZATION] = [layer.input_mean, layer.input_variance]
+    if isinstance(clf.blueprint_.head, Head):
+        for name in {STANDARDIZATION, ROOT_STANDARDIZATION} & layers.keys():
+            parts[name] = [layers[name].input_mean, layers[name].input_variance]
     arrays = {}
     for part, variables in parts.items():
         for number, variable in enumerate(variables):
@@ -224,11 +231,13 @@ def _rebuild(
             widths = [features_shape[-1], *blueprint.head.hidden_units, n_classes]
             if [array.shape for array in parts[_HEAD] if array.ndim == 2] != [*pairwise(widths)]:
                 raise ValueError("it has arrays for the head that do not fit the head's layers")
+        statistics = None
+        for name in (STANDARDIZATION, ROOT_STANDARDIZATION):
+            if parts[name]:
+                mean, variance = parts[name]
+                statistics = Statistics(mean, variance, of_roots=name == ROOT_STANDARDIZATION)
         top = build_head(
-            blueprint.head,
-            n_classes,
-            features_shape=features_shape,
-            statistics=cast("Statistics", tuple(parts[_STANDARDIZATION])) or None,
+            blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
         )
         _fill(top, parts[_HEAD])
     params = from_value(manifest.parameters)

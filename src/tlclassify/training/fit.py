@@ -127,8 +127,8 @@ class Fit:
         weights = None if weights is None else np.tile(weights, n_views)
         self._build_top(features, weights)
         C = self.head.C if isinstance(self.head, Head) else None
-        solve_head(self.top, features, targets, weights, C=C, classes=self.classes)
-        row: dict[str, Any] = {"stage": "head", "epoch": 1}
+        C = solve_head(self.top, features, targets, weights, C=C, classes=self.classes)
+        row: dict[str, Any] = {"stage": "head", "epoch": 1, "C": C}
         row |= measure_head(self.top, features, targets, weights)
         if self.validation is not None and held_out is not None:
             found = measure_head(self.top, held_out, self.validation.targets)

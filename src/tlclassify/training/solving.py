@@ -20,8 +20,11 @@ def solve_head(
     *,
     C: float | None,
     classes: NDArray[np.intp],
-) -> None:
-    """Give a linear head the weights of a logistic regression on what its last layer reads."""
+) -> float:
+    """Give a linear head the weights of a logistic regression on what its last layer reads.
+
+    Return the inverse strength of its penalty.
+    """
     last = top.get_layer("probabilities")
     x = keras.ops.convert_to_numpy(keras.Model(top.input, last.input)(features))
     n_classes = len(classes)
@@ -31,16 +34,16 @@ def solve_head(
             f"{listed(classes[sorted(absent)].tolist())}, which the head knows from the last fit. "
             "Add some, or pass head_stage=Stage(), which trains on from there."
         )
-    strength = _C_TIMES_FEATURES / x.shape[1] if C is None else C
+    C = _C_TIMES_FEATURES / x.shape[1] if C is None else float(C)
     # With two classes scikit-learn has one vector where a softmax layer has two, each half of it,
     # so that the penalty on them is half as large.
-    strength *= 2 if n_classes == 2 else 1
-    solver = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+    solver = LogisticRegression(C=2 * C if n_classes == 2 else C, max_iter=_MAX_ITERATIONS)
     found = solver.fit(x, targets, sample_weight=weights)
     kernel, bias = found.coef_.T, found.intercept_
     if n_classes == 2:
         kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
     last.set_weights([kernel, bias])
+    return C
 
 
 def measure_head(

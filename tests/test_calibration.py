@@ -10,13 +10,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from tlclassify.analysis.calibration import (
-    calibrate,
-    find_temperature,
-    scale_probabilities,
-    with_temperature,
-)
+from tlclassify.analysis.calibration import calibrate, find_temperature, with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.networks.blueprints import scale_probabilities
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage

@@ -5,7 +5,6 @@ import math
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
@@ -14,11 +13,7 @@ from scipy.special import softmax
 from tlclassify._checks.parameters import check_labels, encode_labels
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-
-# The smallest normal number: a probability of 0 has no logarithm, and a smaller one is 0 to some.
-_SMALLEST = float(np.finfo(np.float32).tiny)
-# Some ten roundings of float32 below the top class: no softmax makes these two equal.
-_GAP = 1e-6
+from tlclassify.networks.blueprints import SMALLEST_PROBABILITY, build_classifier
 
 
 def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifier:
@@ -83,31 +78,20 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 def with_temperature(clf: TransferClassifier, temperature: float) -> TransferClassifier:
     """Return a copy of a fitted classifier that shares its layers, with another temperature."""
     calibrated = copy.copy(clf)
-    inputs, outputs = clf.backbone_.input, clf.head_(clf.backbone_.output)
-    if temperature != 1:
-        outputs = scale_probabilities(outputs, temperature)
-    calibrated.model_ = keras.Model(inputs, outputs, name="classifier")
+    calibrated.model_ = build_classifier(
+        clf.backbone_,
+        clf.head_,
+        temperature=temperature,
+        mirrored=clf.blueprint_.is_mirrored,
+    )
     calibrated.temperature_ = temperature
     return calibrated
-
-
-def scale_probabilities(probabilities: keras.KerasTensor, temperature: float) -> keras.KerasTensor:
-    """Return softmax(log(p) / temperature) in a graph, as float32; no label changes, nor a tie."""
-    p = keras.ops.cast(probabilities, "float32")
-    top = keras.ops.max(p, axis=-1, keepdims=True)
-    ratios = keras.ops.maximum(keras.ops.divide(p, top), _SMALLEST)
-    rescale = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
-    # A high temperature would make neighbours in float32 equal, and another label come first.
-    below = keras.ops.minimum(rescale(keras.ops.log(ratios)), -_GAP)
-    # p - top is 0 for the top class, whatever the hardware makes of log(p / p), and keeps NaN.
-    logits = keras.ops.where(keras.ops.less(p, top), below, keras.ops.subtract(p, top))
-    return keras.layers.Softmax(dtype="float32", name="calibrated")(logits)
 
 
 def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> float:
     """Return the temperature in [0.01, 100] at which the log loss of true columns is lowest."""
     p = np.asarray(probabilities, dtype=np.float64)
-    logits = np.log(np.maximum(p / p.max(axis=1, keepdims=True), _SMALLEST))
+    logits = np.log(np.maximum(p / p.max(axis=1, keepdims=True), SMALLEST_PROBABILITY))
     of_target = logits[np.arange(len(logits)), targets]
 
     def slope(log_temperature: float) -> float:

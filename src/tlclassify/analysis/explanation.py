@@ -10,6 +10,7 @@ from tlclassify._checks.parameters import check_labels, close_match_hint, encode
 from tlclassify.activations.run import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
+from tlclassify.networks.blueprints import mirror
 from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
 
 
@@ -24,7 +25,8 @@ def grad_cam(
 
     Each channel of a feature map is weighed with the mean slope of the class's score by it: of
     what softmax turns into the probability, or else of the probability's logarithm. The sum of the
-    weighted channels, where it is above zero, is enlarged to the image.
+    weighted channels, where it is above zero, is enlarged to the image. With `predict_mirrored` a
+    map is the mean of the image's and of the mirror image's, mirrored back.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def grad_cam(
     labels : label or array-like of shape (n,), optional
         The class to look for: one for all images, or one for each. By default the predicted one.
     layer : str, optional
-        The feature map: one of ``tlclassify.networks.cuts.cut_points(clf.model_)`` that has rows
+        The feature map: one of ``tlclassify.networks.cuts.cut_points(clf.backbone_)`` that has rows
         and columns. Lower ones are finer and say less about the class. By default the last.
 
     Returns
@@ -67,24 +69,36 @@ def grad_cam(
     check_fitted(clf)
     source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
     targets = None if labels is None else _check_targets(labels, clf.classes_, len(source))
+    is_mirrored = clf.blueprint_.is_mirrored
+    if is_mirrored and targets is None:
+        # Of the mean, which neither view alone need have.
+        targets = clf.predict_proba(X).argmax(axis=1)
     feature_map = _find_map(clf.backbone_, layer)
     below = keras.Model(clf.backbone_.input, feature_map)
     above = _build_scores(clf.backbone_, feature_map, clf.head_)
     batch_size = min(clf.batch_size, len(source))
     probe = _build_probe(above, batch_size)
-    heatmaps: list[NDArray[np.float32]] = []
-    for features in run_batches(below, source, batch_size=batch_size):
-        # A short batch is filled up with its own images, so that all are compiled as one.
-        filled = np.resize(features, (batch_size, *features.shape[1:]))
-        if targets is None:
-            columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
-        else:
-            rows = slice(len(heatmaps), len(heatmaps) + len(features))
-            columns = np.resize(targets[rows], batch_size)
-        slopes = _find_slopes(probe, filled, columns)
-        heat = _as_heat(filled @ slopes[:, None, :, None], source.shape)
-        heatmaps += [*heat[: len(features)]]
-    return np.stack(heatmaps)
+
+    def explain(below: keras.Model) -> NDArray[np.float32]:
+        maps: list[NDArray[np.float32]] = []
+        for features in run_batches(below, source, batch_size=batch_size):
+            # A short batch is filled up with its own images, so that all are compiled as one.
+            filled = np.resize(features, (batch_size, *features.shape[1:]))
+            if targets is None:
+                columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
+            else:
+                rows = slice(len(maps), len(maps) + len(features))
+                columns = np.resize(targets[rows], batch_size)
+            slopes = _find_slopes(probe, filled, columns)
+            maps += [*np.maximum(filled @ slopes[:, None, :, None], 0)[: len(features)]]
+        return np.stack(maps)
+
+    maps = explain(below)
+    if is_mirrored:
+        of_mirror_images = keras.Model(below.input, below(mirror(below.input)))
+        maps = np.mean([maps, explain(of_mirror_images)[:, :, ::-1]], axis=0, dtype=np.float32)
+    parts = (maps[start : start + batch_size] for start in range(0, len(maps), batch_size))
+    return np.concatenate([_as_heat(part, source.shape) for part in parts])
 
 
 def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[np.intp]:
@@ -176,11 +190,9 @@ def _find_slopes(
 
 
 def _as_heat(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return maps (n, rows, columns, 1) as (n, height, width), what is above zero up to 1."""
+    """Return maps (n, rows, columns, 1), zero or more, as (n, height, width), each up to 1."""
     shrinks = any(have > want for have, want in zip(maps.shape[1:3], shape, strict=True))
-    resized = keras.ops.image.resize(
-        np.maximum(maps, 0), shape, antialias=shrinks, data_format="channels_last"
-    )
+    resized = keras.ops.image.resize(maps, shape, antialias=shrinks, data_format="channels_last")
     heat: NDArray[np.float32] = keras.ops.convert_to_numpy(resized)[..., 0]
     highest: NDArray[np.float32] = heat.max(axis=(1, 2), keepdims=True)
     return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)

@@ -210,7 +210,8 @@ def _measure(
     with show_progress(total, "learning curve", unit="fit", verbose=verbose) as progress:
         for i, size in enumerate(sizes):
             head, is_solved = choose_head(clf, size * len(task.classes))
-            alone = is_solved and clf.fine_tune_stage is None and not clf.validation_fraction
+            alone = is_solved and clf.fine_tune_stage is None
+            alone &= not (clf.validation_fraction or clf.predict_mirrored)
             for j, draw in enumerate(draws):
                 rows, held_out = (
                     np.searchsorted(used, x) for x in (draw.take(size), draw.held_out)

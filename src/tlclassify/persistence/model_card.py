@@ -39,6 +39,7 @@ def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None
         ("Head", blueprint.head),
         ("Weights", f"{clf.model_.count_params():,}"),
         ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
+        ("Views at prediction", "image and mirror image" if blueprint.is_mirrored else "image"),
         ("Precision", blueprint.dtype_policy),
         ("Learnt by", training_text(clf.history_)),
         ("Temperature", f"{clf.temperature_:.4g}"),

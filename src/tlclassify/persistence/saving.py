@@ -145,6 +145,7 @@ def load(
         manifest.image_size,
         manifest.dtype_policy,
         manifest.class_counts,
+        manifest.is_mirrored,
     )
     if isinstance(blueprint.backbone, str) and blueprint.backbone not in list_backbones():
         name = blueprint.backbone[:100]

@@ -15,7 +15,7 @@ from tlclassify.activations.run import Running, StoredSource, store_further, sto
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.blueprints import Blueprint
+from tlclassify.networks.blueprints import Blueprint, build_classifier
 from tlclassify.networks.cuts import (
     SCALING,
     add_views,
@@ -206,8 +206,7 @@ class Fit:
 
     def build_whole(self) -> keras.Model:
         """Return the way from raw images to probabilities."""
-        probabilities = self.top(self.network.output)
-        return keras.Model(self.network.input, probabilities, name="classifier")
+        return build_classifier(self.network, self.top, mirrored=self.blueprint.is_mirrored)
 
     def part_above(self, cut: str) -> keras.Model:
         """Return what lies above a cut: from its output to class probabilities."""

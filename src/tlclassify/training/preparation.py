@@ -72,7 +72,7 @@ def prepare_fit(
     fit = Fit(
         network,
         head,
-        replace(blueprint, class_counts=counts, head=head),
+        replace(blueprint, class_counts=counts, head=head, is_mirrored=clf.predict_mirrored),
         classes,
         training=parts[0],
         validation=parts[1] if len(parts) > 1 else None,
@@ -150,7 +150,8 @@ def _check_settings(
 ) -> tuple[Mapping[str, Stage], Augmentation | None, list[keras.layers.Layer]]:
     """Check all parameters that can be checked before an image is read."""
     get_head(clf.head)
-    check_type("warm_start", clf.warm_start, bool, "True or False")
+    for name in ("warm_start", "predict_mirrored"):
+        check_type(name, getattr(clf, name), bool, "True or False")
     check_type("verbose", clf.verbose, int, "0 or 1")
     _check_callbacks(clf.callbacks)
     stages = {}

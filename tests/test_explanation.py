@@ -126,7 +126,7 @@ def test_slopes_are_those_of_finite_differences():
     for layer in ("high", "low", "scaling"):
         heatmaps = grad_cam(clf, X, labels=Y, layer=layer)
         expected = by_finite_differences(clf, Y, layer=layer)
-        np.testing.assert_allclose(heatmaps, expected, atol=0.01)
+        np.testing.assert_allclose(heatmaps, expected, atol=0.05)
         assert heatmaps.shape == (24, 8, 10)
         assert heatmaps.dtype == np.float32
         assert set(heatmaps.max(axis=(1, 2)).tolist()) <= {0, 1}
@@ -234,7 +234,7 @@ def other_head(feature_map, n_classes):
 def test_a_head_of_the_users_own(head, scores_of):
     clf = fitted_on(restless, head=head)
     expected = by_finite_differences(clf, Y, scores_of=scores_of)
-    np.testing.assert_allclose(grad_cam(clf, X, labels=Y), expected, atol=0.01)
+    np.testing.assert_allclose(grad_cam(clf, X, labels=Y), expected, atol=0.05)
 
 
 def nested(x):

@@ -138,7 +138,8 @@ def test_fine_tuning_begins_with_the_trained_head(clf, images, unfreeze):
 def test_a_stage_that_makes_nothing_better_changes_nothing(clf, images):
     probe = clone(clf).set_params(fine_tune_stage=None).fit(*images)
     stage = fine_tuning(2, unfreeze=2, schedule="constant").set_params(learning_rate=3.0)
-    clf.set_params(fine_tune_stage=stage).fit(*images)
+    with pytest.warns(UserWarning, match="stage 'fine_tune' is undone"):
+        clf.set_params(fine_tune_stage=stage).fit(*images)
     lowest = min(row["val_loss"] for row in clf.history_ if row["stage"] == "head")
     assert all(row["val_loss"] > lowest for row in clf.history_ if row["stage"] == "fine_tune")
     X, _ = images
@@ -456,7 +457,8 @@ def test_a_stage_is_held_to_the_head_by_one_measure(clf, images):
     X, y = images
     stage = fine_tuning(2, unfreeze=1, label_smoothing=0.9).set_params(learning_rate=0.1)
     clf.set_params(head_stage=Stage(30, learning_rate=0.2, batch_size=8), fine_tune_stage=stage)
-    clf.fit(X[:15], y[:15], validation_data=[X[15:], y[15:]])
+    with pytest.warns(UserWarning, match="stage 'fine_tune' is undone"):
+        clf.fit(X[:15], y[:15], validation_data=[X[15:], y[15:]])
     lowest = min(row["val_loss"] for row in clf.history_)
     targets = np.searchsorted(clf.classes_, y[15:])
     said = clf.predict_proba(X[15:])[np.arange(9), targets]

@@ -22,7 +22,7 @@ from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage
 
 ONE_EPOCH = Stage(1, learning_rate=0.05, batch_size=8)
-TUNE = Stage(1, unfreeze=1, learning_rate=0.01, batch_size=8, batch_norm="train")
+TUNE = Stage(1, unfreeze=1, learning_rate=1e-3, batch_size=8, batch_norm="train")
 
 
 class Halved(keras.layers.Layer):
@@ -56,6 +56,7 @@ def assert_equal_answers(first, second, X):
         assert len(set(map(fingerprint_model, networks))) == 1
 
 
+@pytest.mark.filterwarnings("ignore:stage 'fine_tune' is undone")
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize(
     "params",

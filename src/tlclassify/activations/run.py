@@ -21,7 +21,14 @@ from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
 from tlclassify.inputs.images import ImageSource, read_batches
-from tlclassify.networks.cuts import add_views, check_process, cut_points, image_size, output_at
+from tlclassify.networks.cuts import (
+    SCALING,
+    add_views,
+    check_process,
+    cut_points,
+    image_size,
+    output_at,
+)
 from tlclassify.networks.fingerprints import fingerprint_model
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
@@ -203,7 +210,10 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
     elif not in_memory:
         folder = Path(tempfile.gettempdir())
         _check_room(folder, n_bytes, passes, "point TMPDIR to a larger disk")
-    label, verbose = f"{passes[0].network.name}: activations", running.verbose
+    network, verbose = passes[0].network, running.verbose
+    has_images = any(layer.name == SCALING for layer in network.layers)
+    at_size = f" at {image_size(network)[0]} px" if has_images else ""
+    label = f"{network.name}{at_size}: activations"
     with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
         return [_collect(item, item.run(progress=progress), in_memory) for item in passes]
 

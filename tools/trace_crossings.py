@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 import tlclassify
-from tlclassify import Backbone, Head, Scaling, Stage, TransferClassifier
+from tlclassify import Backbone, Scaling, Stage, TransferClassifier
 
 HOME = f"{Path(tlclassify.__file__).parent}/"
 
@@ -72,11 +72,10 @@ def main() -> None:
     X = rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
     y = np.array(["cat", "dog", "eel"])[np.arange(24) % 3]
     row = Backbone("tiny", build_tiny, Scaling(), native_size=8, small_size=8, min_size=4)
-    stage = Stage(epochs=10)
-    clf = TransferClassifier(
-        row, weights=None, head=Head(()), head_stage=stage, random_state=0, verbose=0
-    )
-    show("fit", trace(lambda: clf.fit(X, y)), pairs=pairs)
+    clf = TransferClassifier(row, weights=None, head_stage=Stage(10), random_state=0, verbose=0)
+    show("fit by 10 epochs", trace(lambda: clf.fit(X, y)), pairs=pairs)
+    clf.set_params(head_stage="auto")
+    show("fit by default", trace(lambda: clf.fit(X, y)), pairs=pairs)
     show("predict_proba", trace(lambda: clf.predict_proba(X)), pairs=pairs)
 
 

@@ -212,7 +212,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
         fit = prepare_fit(self, X, y, sample_weight, validation_data)
-        drop_what_fails(fit)
+        if self.fine_tune_stage is not None:
+            drop_what_fails(fit)
         n_before = len(fit.history)
         try:
             fit.run()

@@ -10,7 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
+from tlclassify._checks.parameters import listed
 from tlclassify.activations.run import Running, StoredSource, store_further, store_images
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
@@ -39,9 +42,10 @@ from tlclassify.training.loop import (
     StoredInputs,
     run_stage,
 )
-from tlclassify.training.solving import measure_head, solve_head
 from tlclassify.training.stages import Stage, resolve_stage
 
+_C_TIMES_FEATURES = 10.0
+_MAX_ITERATIONS = 1_000
 _ROWS_MEASURED = 10_000
 _STEPS_PER_EXECUTION = 10
 # While it is built, a table lies in memory up to three times.
@@ -127,11 +131,11 @@ class Fit:
         weights = None if weights is None else np.tile(weights, n_views)
         self._build_top(features, weights)
         C = self.head.C if isinstance(self.head, Head) else None
-        C = solve_head(self.top, features, targets, weights, C=C, classes=self.classes)
+        C = _solve_head(self.top, features, targets, weights, C=C, classes=self.classes)
         row: dict[str, Any] = {"stage": "head", "epoch": 1, "C": C}
-        row |= measure_head(self.top, features, targets, weights)
+        row |= _measure_head(self.top, features, targets, weights)
         if self.validation is not None and held_out is not None:
-            found = measure_head(self.top, held_out, self.validation.targets)
+            found = _measure_head(self.top, held_out, self.validation.targets)
             row |= {f"val_{key}": value for key, value in found.items()}
         self.history.append(row | {"seconds": time.perf_counter() - start})
         note_training()
@@ -265,3 +269,51 @@ class Fit:
             return keras.Model(self.network.input, probabilities)
         above = keras.Model(resized, probabilities, name=self.network.name)
         return keras.Model(self.network.input, above(x))
+
+
+def _solve_head(
+    top: keras.Model,
+    features: NDArray[np.float32],
+    targets: NDArray[np.intp],
+    weights: NDArray[np.float32] | None,
+    *,
+    C: float | None,
+    classes: NDArray[np.intp],
+) -> float:
+    """Give a linear head the weights of a logistic regression on what its last layer reads.
+
+    Return the inverse strength of its penalty.
+    """
+    last = top.get_layer("probabilities")
+    x = keras.ops.convert_to_numpy(keras.Model(top.input, last.input)(features))
+    n_classes = len(classes)
+    if absent := set(range(n_classes)) - set(targets.tolist()):
+        raise ValueError(
+            "y must hold images of every class where the head is solved; received none of "
+            f"{listed(classes[sorted(absent)].tolist())}, which the head knows from the last fit. "
+            "Add some, or pass head_stage=Stage(), which trains on from there."
+        )
+    C = _C_TIMES_FEATURES / x.shape[1] if C is None else float(C)
+    # With two classes scikit-learn has one vector where a softmax layer has two, each half of it,
+    # so that the penalty on them is half as large.
+    solver = LogisticRegression(C=2 * C if n_classes == 2 else C, max_iter=_MAX_ITERATIONS)
+    found = solver.fit(x, targets, sample_weight=weights)
+    kernel, bias = found.coef_.T, found.intercept_
+    if n_classes == 2:
+        kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
+    last.set_weights([kernel, bias])
+    return C
+
+
+def _measure_head(
+    top: keras.Model,
+    features: NDArray[np.float32],
+    targets: NDArray[np.intp],
+    weights: NDArray[np.float32] | None = None,
+) -> dict[str, float]:
+    """Return loss and accuracy of a head, as Keras names them."""
+    p = keras.ops.convert_to_numpy(top(features)).astype(np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    loss = log_loss(targets, p, sample_weight=weights, labels=np.arange(p.shape[1]))
+    accuracy = np.average(p.argmax(axis=1) == targets, weights=weights)
+    return {"loss": float(loss), "accuracy": float(accuracy)}

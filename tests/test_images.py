@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from tlclassify._checks.files import read_image
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs import images
 from tlclassify.inputs.images import longer_side, open_images, read_batches
+from tlclassify.networks.backbones import choose_image_size, get_backbone
 from tlclassify.training.stages import Stage
 
 
@@ -229,3 +231,14 @@ def test_a_dark_image_is_predicted_by_the_range_of_fit(make_clf, images):
     dark[0, 3] = 1
     expected = clf.predict_proba(dark.astype(np.uint8))
     np.testing.assert_array_equal(clf.predict_proba(dark), expected)
+
+
+@pytest.mark.parametrize("side", [32, 100, 150])
+def test_files_are_seen_at_the_size_of_arrays(tmp_path, side):
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    row, sizes = get_backbone("mobilenet_025"), []
+    for X in (image[None], [str(tmp_path / "a.png")]):
+        extractor = FeatureExtractor(row, weights=None, random_state=0, verbose=0).fit(X)
+        sizes.append(extractor.model_.get_layer("scaling").output.shape[1])
+    assert sizes == [choose_image_size(row, side)] * 2

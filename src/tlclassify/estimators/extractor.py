@@ -92,12 +92,12 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.engine != KERAS:
             check_engine(self.engine)
         row = get_backbone(self.backbone)
-        source = open_for_backbone(X, row, self.image_size)
+        source, size = open_for_backbone(X, row, self.image_size)
         self.model_ = build_frozen(
             row,
             Head(pooling=self.pooling),
             image_shape=source.shape,
-            image_size=self.image_size,
+            image_size=size,
             weights=self.weights,
             random_state=draw_seeds(self.random_state, 1)[0],
         )

@@ -315,13 +315,11 @@ def check_settings() -> None:
             )
 
 
-def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> ImageSource:
-    """Check images; files get the size at which the backbone will see them."""
+def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> tuple[ImageSource, int]:
+    """Check images; return them and the size at which the backbone sees them. Files are read so."""
     source = open_images(X)
-    if not source.is_files:
-        return source
     size = image_size or choose_image_size(row, longer_side(source))
-    return replace(source, file_shape=(size, size))
+    return (replace(source, file_shape=(size, size)) if source.is_files else source), size
 
 
 def build_frozen(row: Backbone, head: Head | HeadBuilder, **options: Any) -> keras.Model:

@@ -30,6 +30,7 @@ from measuring import RESULTS, load_cifar10, row
 IMAGES_A_CLASS = (1, 5, 10, 30, 100, 1_000)
 N_DRAWS = 5
 N_DRAWS_OF_MANY = 2  # from 1,000 images a class on, where fits take minutes and draws differ little
+METRICS = ("euclidean", "cosine")
 TARGETS = {
     ("CIFAR-10", "mobilenet"): {5: 0.58, 10: 0.67, 30: 0.76, 100: 0.81, 1_000: 0.855},
     ("clothing", "mobilenet"): {5: 0.49, 10: 0.59, 30: 0.72, 100: 0.785},
@@ -85,9 +86,6 @@ def competitors(n_features: int) -> dict[str, list[Any]]:
             LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in ("auto", 0.3, 0.7)
         ],
     }
-
-
-METRICS = ("euclidean", "cosine")
 
 
 def fit_keras_guide(

@@ -118,12 +118,9 @@ def find_learning_rate(
             "clf must have a stage with epochs; received one whose head is solved exactly, which "
             "has no learning rate. Set head_stage=Stage() or fine_tune_stage."
         )
-    if fit.is_solved:
-        fit.solve()
     names = list(fit.stages)
     name = check_choice("stage", stage or names[-1], names)
-    for earlier in names[: names.index(name)]:
-        fit.train(earlier, fit.prepare(earlier))
+    fit.run_before(name)
     prepared, rates = fit.prepare(name), np.geomspace(low, high, n_steps)
     ramp, n_epochs = _Ramp(rates), math.ceil(n_steps / len(prepared.training))
     ramped = clone(prepared.stage).set_params(

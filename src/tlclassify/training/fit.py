@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import keras
@@ -119,6 +120,13 @@ class Fit:
                     told = [WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)]
                     at_last.callback(told[0].close)
                 self.train(name, prepared, callbacks=told)
+
+    def run_before(self, name: str) -> None:
+        """Solve the head where it can be, and run the stages before one, told to nobody."""
+        if self.is_solved:
+            self.solve()
+        for earlier in takewhile(lambda other: other != name, self.stages):
+            self.train(earlier, self.prepare(earlier))
 
     def solve(self) -> None:
         """Find the weights of a linear head exactly, on all training images in all their views."""

@@ -77,7 +77,9 @@ def test_what_is_not_solved_alone_is_fitted_anew(clf, noisy, params):
     X, y, X_test, y_test = noisy
     clf.set_params(**params)
     test = {"X_test": X_test, "y_test": y_test}
-    curve = learning_curve(clf, X, y, **test, train_sizes=[30], n_draws=1, verbose=0)
+    curve = learning_curve(
+        clf, X, y, **test, train_sizes=[30], n_draws=1, random_state=0, verbose=0
+    )
     score = clone(clf).fit(X, y).score(X_test, y_test)
     assert curve.accuracies[0, 0] == pytest.approx(score, abs=0.05)
 

@@ -40,7 +40,7 @@ from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_
 from tlclassify.evaluation.report import build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
-from tlclassify.inputs.splits import check_targets, draw_seeds, split_rows
+from tlclassify.inputs.splits import check_targets, check_test_set, draw_seeds, split_rows
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.rows import BUILT_IN, Backbone
 
@@ -289,25 +289,20 @@ def _open_task(
     X: Any, y: ArrayLike, *, X_test: Any, y_test: Any, cv: Any, fraction: float, seed: int
 ) -> _Task:
     """Check images and labels, and split them where there is nothing else to judge by."""
-    if (X_test is None) != (y_test is None):
-        raise ValueError("X_test and y_test must come together; received one of them.")
-    if X_test is not None and cv is not None:
-        raise ValueError("cv must be None where X_test is given; received both. Drop one of them.")
     source, folds = open_images(X), None
     labels = check_labels(y, n_samples=len(source))
     classes, targets = check_targets(labels)
+    labels_test = check_test_set(X_test, y_test, source, classes)
+    if X_test is not None and cv is not None:
+        raise ValueError("cv must be None where X_test is given; received both. Drop one of them.")
     if cv is not None:
         X_test, labels_test = X, labels
         # All rows are judged by the same folds, also where a splitter draws new ones at each call.
         folds = list(check_cv(cv, labels, classifier=True).split(np.zeros(len(labels)), labels))
-    elif y_test is None:
+    elif labels_test is None:
         rows, held_out = split_rows(
             targets, classes, fraction, seed, name="test_fraction", instead="pass X_test and y_test"
         )
         X, X_test = source.images[rows], source.images[held_out]
         labels, labels_test = labels[rows], labels[held_out]
-    else:
-        test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
-        labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
-        encode_labels(labels_test, classes, name="y_test")
     return _Task(X, labels, X_test, labels_test, classes, folds)

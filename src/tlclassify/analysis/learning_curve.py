@@ -15,14 +15,19 @@ from tlclassify._checks.parameters import (
     check_labels,
     check_parameters,
     check_type,
-    encode_labels,
     listed,
     show_progress,
 )
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.learning_curve import LearningCurve
 from tlclassify.inputs.images import open_images
-from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
+from tlclassify.inputs.splits import (
+    check_targets,
+    check_test_set,
+    check_weights,
+    draw_seeds,
+    split_rows,
+)
 from tlclassify.training.fit import Fit, Labelled
 from tlclassify.training.preparation import choose_head, prepare_fit
 
@@ -49,6 +54,7 @@ class _Task:
 
     images: NDArray[Any]
     labels: NDArray[Any]
+    targets: NDArray[np.intp]
     test: tuple[Any, NDArray[Any]] | None
     classes: NDArray[Any]
 
@@ -141,22 +147,17 @@ def learning_curve(
 
 def _open_task(X: Any, y: ArrayLike, X_test: Any, y_test: Any) -> _Task:
     """Check images and labels."""
-    if (X_test is None) != (y_test is None):
-        raise ValueError("X_test and y_test must come together; received one of them.")
     source = open_images(X)
     labels = check_labels(y, n_samples=len(source))
-    classes, _ = check_targets(labels)
-    if y_test is None:
-        return _Task(source.images, labels, None, classes)
-    test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
-    labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
-    encode_labels(labels_test, classes, name="y_test")
-    return _Task(source.images, labels, (X_test, labels_test), classes)
+    classes, targets = check_targets(labels)
+    labels_test = check_test_set(X_test, y_test, source, classes)
+    test = None if labels_test is None else (X_test, labels_test)
+    return _Task(source.images, labels, targets, test, classes)
 
 
 def _draw(task: _Task, fraction: float, seed: int) -> _Draw:
     """Hold images out, and put the others of each class in a random order."""
-    _, targets = check_targets(task.labels)
+    targets = task.targets
     rows, held_out = np.arange(len(targets)), np.arange(0)
     if task.test is None:
         rows, held_out = split_rows(

@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-from tlclassify._checks.parameters import Interval, check_sample_weight, encode_labels, listed
+from tlclassify._checks.parameters import (
+    Interval,
+    check_labels,
+    check_sample_weight,
+    encode_labels,
+    listed,
+)
+from tlclassify.inputs.images import ImageSource, open_images
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()
@@ -51,6 +58,20 @@ def check_targets(
             "another class."
         )
     return classes, targets
+
+
+def check_test_set(
+    X_test: Any, y_test: Any, source: ImageSource, classes: NDArray[Any]
+) -> NDArray[Any] | None:
+    """Return the labels of the images to judge by, or None where neither is given."""
+    if (X_test is None) != (y_test is None):
+        raise ValueError("X_test and y_test must come together; received one of them.")
+    if y_test is None:
+        return None
+    test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
+    labels = check_labels(y_test, n_samples=len(test), name="y_test")
+    encode_labels(labels, classes, name="y_test")
+    return labels
 
 
 def check_weights(

@@ -234,7 +234,7 @@ def shown(tmp_path_factory, page, comparison):
       const ink = getComputedStyle(document.body).color;
       const blue = getComputedStyle(document.querySelector("nav a")).color;
       const drawn = style => getComputedStyle(document.querySelector(`svg [style*="${style}"]`));
-      const lines = [drawn("stroke: #000000").stroke, drawn("stroke: #0072b2").stroke];
+      const lines = [drawn("stroke: currentColor").stroke, drawn("stroke: #0072b2").stroke];
       const texts = getComputedStyle(document.querySelector("svg text:not([fill])")).fill;
       document.body.dataset.seen = JSON.stringify({wide, images, heights, ink, blue, lines, texts,
         titles: [...document.querySelectorAll("h2")].map(h => h.innerText)});

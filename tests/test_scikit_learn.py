@@ -7,18 +7,22 @@ from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict, cross_val_score, learning_curve
+from sklearn.model_selection import (
+    TunedThresholdClassifierCV,
+    cross_val_predict,
+    cross_val_score,
+    learning_curve,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tlclassify.estimators.extractor import FeatureExtractor
-from tlclassify.training.stages import Stage
 
 
 @pytest.fixture
 def clf(make_clf, tmp_path):
     return make_clf(
-        head_stage=Stage(6, learning_rate=0.05, batch_size=24),
+        head_stage="exact",
         validation_fraction=0,
         cache_dir=tmp_path,
     )
@@ -106,3 +110,43 @@ def test_permutation_importance_of_features(tiny, images):
     importances = permutation_importance(logistic, embeddings, y, random_state=0).importances_mean
     assert importances.shape == (12,)
     assert importances.max() > 0.1
+
+
+def test_a_tuned_threshold(clf, data):
+    """Of two classes, for whom one mistake is worse than the other."""
+    X, y = data
+    is_cat = y == "cat"
+    tuned = TunedThresholdClassifierCV(clf, scoring="recall", cv=2).fit(X, is_cat)
+    assert tuned.best_score_ > 0.6
+    assert 0 <= tuned.best_threshold_ <= 1
+    found = tuned.estimator_.predict_proba(X)[:, 1] >= tuned.best_threshold_
+    np.testing.assert_array_equal(tuned.predict(X), found)
+
+
+def test_a_threshold_of_a_fitted_classifier(clf, images):
+    X, y = images
+    fitted = FrozenEstimator(clf.fit(X, y == "cat"))
+    tuned = TunedThresholdClassifierCV(fitted, cv="prefit", refit=False).fit(X, y == "cat")
+    assert (tuned.predict(X) == (y == "cat")).mean() > 0.6
+
+
+def test_voting_over_files(clf, files):
+    X, y = files
+    voting = VotingClassifier([("one", clf), ("fitted", clf)], voting="soft", weights=[1, 2])
+    assert_probabilities(voting.fit(X, y).predict_proba(X), y)
+
+
+def test_stacking_over_arrays(clf, images):
+    X, y = images
+    stacking = StackingClassifier([("one", clf)], cv=2).fit(X, y)
+    assert_probabilities(stacking.predict_proba(X), y)
+
+
+def test_what_takes_tables_only_refuses_images(clf, data):
+    """Permuting pixels, and passing images on beside probabilities, have no meaning."""
+    X, y = data
+    with pytest.raises(ValueError, match=r"Expected 2D array, got 1D|with dim 4"):
+        permutation_importance(clf.fit(X, y), X, y)
+    stacking = StackingClassifier([("one", clf)], cv=2, passthrough=True)
+    with pytest.raises(ValueError, match="must match exactly|incompatible|inhomogeneous|dim"):
+        stacking.fit(X, y)

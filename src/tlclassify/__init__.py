@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     from tlclassify.analysis.explanation import grad_cam
     from tlclassify.analysis.learning_curve import learning_curve
     from tlclassify.analysis.learning_rates import LearningRateSearch, find_learning_rate
+    from tlclassify.analysis.predictions import predict_table
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
-    from tlclassify.evaluation import Comparison, EvaluationReport, LearningCurve
+    from tlclassify.evaluation import (
+        Comparison,
+        EvaluationReport,
+        LearningCurve,
+        PredictionTable,
+    )
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
@@ -35,6 +41,7 @@ __all__ = [
     "Head",
     "LearningCurve",
     "LearningRateSearch",
+    "PredictionTable",
     "Scaling",
     "Stage",
     "TransferClassifier",
@@ -51,6 +58,7 @@ __all__ = [
     "list_heads",
     "load",
     "load_exported",
+    "predict_table",
     "register_backbone",
     "save",
 ]
@@ -65,6 +73,7 @@ _HOMES = {
     "Head": "networks.heads",
     "LearningCurve": "evaluation",
     "LearningRateSearch": "analysis.learning_rates",
+    "PredictionTable": "evaluation",
     "Scaling": "networks.rows",
     "Stage": "training.stages",
     "TransferClassifier": "estimators.classifier",
@@ -81,6 +90,7 @@ _HOMES = {
     "list_heads": "networks.heads",
     "load": "persistence.saving",
     "load_exported": "persistence.exported",
+    "predict_table": "analysis.predictions",
     "register_backbone": "networks.backbones",
     "save": "persistence.saving",
 }

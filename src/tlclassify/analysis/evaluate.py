@@ -86,18 +86,15 @@ def evaluate(
         *(("top_k", k, COUNT) for k in ks or (None,)),
         ("confidence_level", confidence_level, Interval(0, 1, closed="neither")),
     )
-    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
-    if n_samples == 0:
-        raise ValueError("X and y must hold at least one image; received none.")
-    labels = check_labels(y, n_samples=n_samples)
+    labels = check_labels(y, n_samples=count_rows(X, "X and y"))
     if cv is None:
-        classes = _fitted_classes(clf)
+        classes = fitted_classes(clf)
         true = encode_labels(labels, classes)
         probabilities = clf.predict_proba(X)
     else:
         classes, true = np.unique(labels, return_inverse=True)
         probabilities = cross_val_predict(clf, X, labels, cv=cv, method="predict_proba")
-    p = _check_probabilities(probabilities, shape=(len(true), len(classes)))
+    p = check_probabilities(probabilities, shape=(len(true), len(classes)))
     report = build_report(true, p, classes, top_k=ks, confidence_level=confidence_level)
     return replace(report, origin=trace_origin(clf, X, report))
 
@@ -119,7 +116,7 @@ def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
         versions=list_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         history=tuple(row for row in epochs if {"loss", "accuracy"} <= row.keys()),
-        thumbnails=_take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist()),
+        thumbnails=take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist()),
     )
 
 
@@ -130,7 +127,15 @@ def list_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {k: str(v) for k, v in found.items() if v}
 
 
-def _fitted_classes(clf: Any) -> NDArray[Any]:
+def count_rows(X: Any, name: str) -> int:
+    """Return how many images or rows there are, one or more."""
+    n = int(X.shape[0] if hasattr(X, "shape") else len(X))
+    if n == 0:
+        raise ValueError(f"{name} must hold at least one image; received none.")
+    return n
+
+
+def fitted_classes(clf: Any) -> NDArray[Any]:
     """Return the labels that a fitted classifier knows, in its own order."""
     name = type(clf).__name__
     if hasattr(clf, "fit") and not hasattr(clf, "classes_"):
@@ -146,7 +151,7 @@ def _fitted_classes(clf: Any) -> NDArray[Any]:
     return classes
 
 
-def _check_probabilities(values: ArrayLike, *, shape: tuple[int, int]) -> NDArray[Any]:
+def check_probabilities(values: ArrayLike, *, shape: tuple[int, int]) -> NDArray[Any]:
     """Return a copy, or an error that says what is wrong."""
     p = np.array(values)
     if p.shape != shape or p.dtype.kind != "f":
@@ -166,7 +171,7 @@ def _check_probabilities(values: ArrayLike, *, shape: tuple[int, int]) -> NDArra
     return p
 
 
-def _take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.uint8]]:
+def take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.uint8]]:
     """Return small uint8 RGB pictures of some rows; of what is no image, none."""
     try:
         picked = [X[row] for row in rows] if isinstance(X, list | tuple) else np.asarray(X)[rows]

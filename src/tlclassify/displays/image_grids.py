@@ -1,5 +1,6 @@
 """Images in rows and columns: with labels, with what was predicted, or under maps of heat."""
 
+import copy
 import math
 import textwrap
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from tlclassify._checks import files
 from tlclassify._checks.parameters import COUNT, check_choice, check_images, check_parameters
+from tlclassify._checks.tables import Part, shown_by
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
 
@@ -133,6 +135,25 @@ class PredictionGridDisplay:
         return self
 
 
+def _describe_heat(display: "HeatmapDisplay") -> list[Part]:
+    rows, columns = display.heatmaps.shape[1:]
+    table = [("", f"hottest of {rows} x {columns} at", "hot by half or more")]
+    for caption, heat in zip(display.captions, display.heatmaps, strict=True):
+        row, column = np.unravel_index(heat.argmax(), heat.shape)
+        where = f"row {row}, column {column}" if heat.any() else "nowhere"
+        table.append((plain(caption, 40), where, f"{(heat >= 0.5).mean():.0%}"))
+    return [table]
+
+
+def _draw_heat(display: "HeatmapDisplay") -> str:
+    if hasattr(display, "figure_"):
+        return ""  # it is shown already
+    from tlclassify.displays.pages import draw
+
+    return draw(copy.copy(display), "Heat maps")
+
+
+@shown_by(_describe_heat, draw=_draw_heat)
 @dataclass(eq=False, repr=False)
 class HeatmapDisplay:
     """A grid of images under their heat maps, as `grad_cam` makes them.

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def build_page(template: str, path: str | Path | None, **content: Any) -> str:
     environment.globals |= {"displays": displays, "text": text}
     environment.filters |= {
         "count": "{:,}".format,
-        "draw": _draw,
+        "draw": draw,
         "plain": text.to_plain,
         "png": _encode_png,
     }
@@ -43,8 +44,8 @@ def build_page(template: str, path: str | Path | None, **content: Any) -> str:
     return page
 
 
-def _draw(display: Any) -> str:
-    """Return a display as SVG, from the attributes of its first tag on."""
+def draw(display: Any, caption: str) -> str:
+    """Return a display as SVG, in the page's own colour where it is black."""
     plt = import_extra("matplotlib.pyplot", "plot", user="to_html")
     content = io.StringIO()
     with plt.rc_context(_STYLE):
@@ -55,7 +56,9 @@ def _draw(display: Any) -> str:
             plt.close(figure)
     _, _, svg = content.getvalue().partition("<svg")
     width = round(_SMALLEST_SCALE * _PIXELS_PER_INCH * figure.get_figwidth())
-    return f' style="min-width: {width}px"{svg}'
+    label = escape(caption, quote=True)
+    first = f'<svg role="img" aria-label="{label}" fill="currentColor" style="min-width: {width}px"'
+    return first + svg.replace("#000000", "currentColor")
 
 
 def _encode_png(pixels: NDArray[np.uint8]) -> str:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tlclassify.activations.run import Pass, Running, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
+from tlclassify.evaluation.text import History
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.blueprints import build_classifier, rebuild_network, reduce_network
@@ -281,7 +282,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # Only after training, so that a new fit that fails leaves the last one whole.
         source = fit.training.images
         self.model_, self.backbone_, self.head_ = fit.build_whole(), fit.network, fit.top
-        self.blueprint_, self.history_, self.classes_ = fit.blueprint, fit.history, fit.classes
+        self.blueprint_, self.classes_ = fit.blueprint, fit.classes
+        self.history_ = History(fit.history)
         self.image_shape_, self.pixel_range_ = (*source.shape, 3), source.pixel_range
         self.n_features_ = int(fit.network.output.shape[-1])
         self.temperature_ = 1.0

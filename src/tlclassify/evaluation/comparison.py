@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tlclassify._checks.tables import Part, shown_by
 from tlclassify.evaluation.report import EvaluationReport
-from tlclassify.evaluation.text import align, to_plain
+from tlclassify.evaluation.text import to_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,18 @@ class ComparisonRow:
     file_bytes: int = 0
 
 
+def _describe(comparison: "Comparison") -> list[Part]:
+    parts: list[Part] = []
+    if comparison.best is not None and (report := comparison.best.report) is not None:
+        quality, cost = comparison_tables(comparison)
+        judged = f"judged by the same {report.n_samples:,} images of {report.n_classes:,} classes"
+        level = f"intervals and differences at {100 * comparison.confidence_level:g}%"
+        parts = [f"{judged}\n{level}", quality, "", cost]
+    failed = [f"{row.name} failed: {row.failure}" for row in comparison.rows if row.failure]
+    return [*parts, *([""] if parts and failed else []), *failed]
+
+
+@shown_by(_describe)
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Several classifiers on one task, judged by the same images; `compare_backbones` makes it.
@@ -118,18 +131,6 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(row.name for row in self.rows)})"
-
-    def __str__(self) -> str:
-        lines = []
-        if self.best is not None and (report := self.best.report) is not None:
-            lines = [
-                f"judged by the same {report.n_samples:,} images of {report.n_classes:,} classes",
-                f"intervals and differences at {100 * self.confidence_level:g}%",
-            ]
-            for table in comparison_tables(self):
-                lines += [*align(table), ""]
-        lines += [f"{row.name} failed: {row.failure}" for row in self.rows if row.failure]
-        return "\n".join(lines).rstrip("\n")
 
 
 def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -> Comparison:

@@ -1,5 +1,6 @@
 """The parts of a report, and how they are measured; methods of `EvaluationReport` give them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -61,6 +62,46 @@ class Reliability:
     error: float
 
 
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """Above which probability to answer; see `EvaluationReport.choose_threshold`.
+
+    `n_needed` images, all of them right, are the fewest that could show so much.
+    """
+
+    accuracy: float
+    confidence: float
+    threshold: float | None
+    n_answered: int
+    n_correct: int
+    n_samples: int
+    n_needed: int
+    share_interval: tuple[float, float]
+
+    @property
+    def share(self) -> float:
+        """The fraction of images answered."""
+        return self.n_answered / self.n_samples
+
+    def __str__(self) -> str:
+        wanted = (
+            f"right at least {self.accuracy:.4g} of the time, with confidence {self.confidence:.4g}"
+        )
+        if self.threshold is not None:
+            low, high = self.share_interval
+            return (
+                f"answers with a probability of at least {self.threshold:.9g} are {wanted}: "
+                f"{self.share:.3f} of the images ({low:.3f} to {high:.3f}), {self.n_correct:,} of "
+                f"{self.n_answered:,} right here"
+            )
+        why = "the surest of them are not right often enough"
+        if self.n_samples < self.n_needed:
+            why = f"that takes {self.n_needed:,} at least, all of them right"
+        return (
+            f"no threshold: {self.n_samples:,} images show none whose answers are {wanted}; {why}"
+        )
+
+
 class ClassCurve(NamedTuple):
     """A curve of one class against all others, and the area under it."""
 
@@ -107,3 +148,34 @@ def measure_reliability(
         accuracy_intervals=wilson_intervals(n_correct, n_images, level),
         error=float(np.abs(n_correct - sums).sum() / len(confidence)),
     )
+
+
+def choose_threshold(
+    correct: NDArray[np.bool_], surest: NDArray[Any], accuracy: float, confidence: float
+) -> ThresholdChoice:
+    """Return the lowest threshold above which accuracy is shown, by tests in a fixed sequence."""
+    order = np.argsort(-surest, kind="stable")
+    falling, n = surest[order], len(surest)
+    # Given the probability next below them, the k surest images are a fair sample of all above it.
+    # So each k is a test; equal probabilities are answered together, and the last k answers all.
+    n_above = np.append(np.searchsorted(-falling, -falling[1:]), n)
+    n_wrong = np.append(0, np.cumsum(~correct[order]))[n_above]
+    p_values = stats.binom.cdf(n_wrong, n_above, 1 - accuracy)
+    needed = [math.ceil(math.log((1 - confidence) / m) / math.log(accuracy)) for m in range(1, 60)]
+    n_starts = max([m for m in range(1, 60) if needed[m - 1] << (m - 1) <= n], default=1)
+    starts = {needed[n_starts - 1] << i for i in range(n_starts)}
+    level, chosen = 0.0, 0
+    for k, p_value in enumerate(p_values.tolist(), start=1):
+        level += (1 - confidence) / n_starts * (k in starts)
+        chosen, level = (k, level) if p_value <= level else (chosen, 0.0)
+    answered, right = 0, 0
+    threshold: float | None = None
+    if chosen:
+        next_below = falling[chosen] if chosen < n else falling.dtype.type(-1)
+        threshold = max(0.0, float(np.nextafter(next_below, falling.dtype.type(2))))
+        answered = int(n_above[chosen - 1])
+        right = answered - int(n_wrong[chosen - 1])
+    low, high = wilson_intervals(answered, n, confidence).tolist()
+    # Without a threshold, or without a limit, the share is no estimate.
+    interval = (low if answered < n else 1.0, high if answered else 0.0)
+    return ThresholdChoice(accuracy, confidence, threshold, answered, right, n, needed[0], interval)

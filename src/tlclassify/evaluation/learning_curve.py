@@ -1,7 +1,7 @@
 """Accuracy against the number of labelled images: the record that `learning_curve` makes."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from tlclassify._checks.parameters import Interval, check_parameters
+from tlclassify._checks.tables import Part, shown_by
 from tlclassify.evaluation.diagnosis import wilson_intervals
-from tlclassify.evaluation.text import align, to_plain
+from tlclassify.evaluation.text import draw_with, to_plain
 
 # Fewer say nothing of a law with three numbers.
 _FEWEST_SIZES, _FEWEST_DRAWS = 4, 2
@@ -36,6 +37,35 @@ class Forecast(NamedTuple):
     interval: tuple[float, float]
 
 
+def _describe(curve: "LearningCurve") -> list[Part]:
+    n_draws = curve.accuracies.shape[1]
+    table = [("images a class", "accuracy", "interval")]
+    numbers = zip(curve.train_sizes, curve.mean_accuracies, curve.accuracy_intervals, strict=True)
+    for size, accuracy, (low, high) in numbers:
+        table.append((f"{size:,}", f"{accuracy:.3f}", f"{low:.3f} to {high:.3f}"))
+    draws = "one draw" if n_draws == 1 else f"means of {n_draws:,} draws"
+    judged = f"{curve.n_classes:,} classes, judged by {curve.n_test:,} images"
+    level = f"intervals at {100 * curve.confidence_level:g}%"
+    lines = [f"no forecast: {_why_no_law(curve)}"]
+    if curve.law is not None:
+        lines = ["error = {:.3f} + {:.3f} / n^{:.2f} for n images a class".format(*curve.law)]
+    for name, forecast in zip(_FACTORS.values(), curve.forecasts, strict=False):
+        n_images, accuracy, (low, high) = forecast
+        lines.append(
+            f"{name} ({n_images:,} a class) would give about {accuracy:.2f} [{low:.2f}, {high:.2f}]"
+        )
+    return [f"{judged}; {draws}, {level}", table, "\n".join(lines)]
+
+
+def _why_no_law(curve: "LearningCurve") -> str:
+    n_sizes, n_draws = curve.accuracies.shape
+    return (
+        f"a law is fitted to at least {_FEWEST_SIZES} sizes and {_FEWEST_DRAWS} draws; there "
+        f"are {n_sizes} and {n_draws}"
+    )
+
+
+@shown_by(_describe, draw=partial(draw_with, "ImageCountDisplay"))
 @dataclass(frozen=True, eq=False, repr=False)
 class LearningCurve:
     """Accuracy against labelled images a class; `learning_curve` makes it.
@@ -126,7 +156,7 @@ class LearningCurve:
         """
         check_parameters(("n_images", n_images, Interval(1, integer=True)))
         if self.law is None:
-            raise ValueError(f"{self._why_no_law()}. Call learning_curve with more.")
+            raise ValueError(f"{_why_no_law(self)}. Call learning_curve with more.")
         floor, scale, exponent = self.law
         accuracy = np.clip(1 - floor - scale * n_images**-exponent, 0, 1)
         low, high = np.quantile(self._resample(n_images), self._tails)
@@ -149,30 +179,6 @@ class LearningCurve:
     def __repr__(self) -> str:
         n_sizes, n_draws = self.accuracies.shape
         return f"LearningCurve({n_sizes} sizes, {n_draws} draws)"
-
-    def __str__(self) -> str:
-        n_draws = self.accuracies.shape[1]
-        level = f"intervals at {100 * self.confidence_level:g}%"
-        table = [("images a class", "accuracy", "interval")]
-        numbers = zip(self.train_sizes, self.mean_accuracies, self.accuracy_intervals, strict=True)
-        for size, accuracy, (low, high) in numbers:
-            table.append((f"{size:,}", f"{accuracy:.3f}", f"{low:.3f} to {high:.3f}"))
-        draws = "one draw" if n_draws == 1 else f"means of {n_draws:,} draws"
-        lines = [
-            f"{self.n_classes:,} classes, judged by {self.n_test:,} images; {draws}, {level}",
-            *align(table),
-        ]
-        if self.law is None:
-            return "\n".join([*lines, f"no forecast: {self._why_no_law()}"])
-        lines.append("error = {:.3f} + {:.3f} / n^{:.2f} for n images a class".format(*self.law))
-        for name, (n_images, accuracy, (low, high)) in zip(
-            _FACTORS.values(), self.forecasts, strict=True
-        ):
-            lines.append(
-                f"{name} ({n_images:,} a class) would give about {accuracy:.2f} "
-                f"[{low:.2f}, {high:.2f}]"
-            )
-        return "\n".join(lines)
 
     @property
     def _tails(self) -> tuple[float, float]:
@@ -206,13 +212,6 @@ class LearningCurve:
         low = accuracy - np.hypot(down, accuracy - wilson[..., 0])
         high = accuracy + np.hypot(up, wilson[..., 1] - accuracy)
         return np.stack([low, high], axis=-1).clip(0, 1)
-
-    def _why_no_law(self) -> str:
-        n_sizes, n_draws = self.accuracies.shape
-        return (
-            f"a law is fitted to at least {_FEWEST_SIZES} sizes and {_FEWEST_DRAWS} draws; there "
-            f"are {n_sizes} and {n_draws}"
-        )
 
     def _resample(self, n_images: int) -> NDArray[np.float64]:
         """Return the accuracies that laws of resampled draws give."""

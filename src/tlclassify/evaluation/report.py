@@ -11,19 +11,22 @@ from sklearn import metrics
 
 from tlclassify._checks.parameters import (
     COUNT,
+    Interval,
     check_parameters,
     close_match_hint,
     encode_labels,
     import_extra,
 )
+from tlclassify._checks.tables import shown_by
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin, wilson_intervals
-from tlclassify.evaluation.text import report_text, to_plain
+from tlclassify.evaluation.text import describe_report, to_plain
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
 ORDERS = ("wrong", "unlikely", "uncertain")
 
 
+@shown_by(describe_report)
 @dataclass(frozen=True, eq=False, repr=False)
 class EvaluationReport:
     """What a classifier did on a labelled test set, in numbers; `evaluate` makes it.
@@ -121,9 +124,6 @@ class EvaluationReport:
         size = f"n_samples={self.n_samples}, n_classes={self.n_classes}"
         return f"EvaluationReport(accuracy={self.accuracy:.4f}, {size})"
 
-    def __str__(self) -> str:
-        return report_text(self)
-
     def confused_pairs(self, n_pairs: int = 10) -> list[diagnosis.ConfusedPair]:
         """Return the pairs of classes with the most images confused, at most `n_pairs` of them."""
         check_parameters(("n_pairs", n_pairs, COUNT))
@@ -200,6 +200,44 @@ class EvaluationReport:
         last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
         accuracy = np.cumsum(correct[order])[last] / (last + 1)
         return diagnosis.CoverageCurve((last + 1) / len(falling), accuracy, falling[last])
+
+    def choose_threshold(
+        self, *, accuracy: float = 0.95, confidence: float = 0.95
+    ) -> diagnosis.ThresholdChoice:
+        """Return the lowest probability at which answers are right so often, with that confidence.
+
+        For a classifier that answers only where the probability of its label is at least the
+        threshold: in at most 1 - `confidence` of test sets is its accuracy on new images, among
+        those answered, below `accuracy`. That holds for any classifier, calibrated or not, as long
+        as the images are like the new ones and it was neither trained nor calibrated on them.
+
+        The threshold is chosen among all that the images offer, so each is tested as one of
+        many: from the strictest on by exact binomial tests in a fixed sequence, as "learn then
+        test" [1]_ does, begun afresh at ranks that double each time, each with an equal part of
+        1 - `confidence`, which a test that succeeds hands on to the next [2]_.
+
+        Parameters
+        ----------
+        accuracy, confidence : float in (0, 1)
+
+        Returns
+        -------
+        ThresholdChoice
+            With `threshold`, None where no threshold can be shown to do; how many images of all
+            it answers, `n_answered` of `n_samples`, and how many of these rightly, `n_correct`; the
+            `share` answered and its `share_interval`, Wilson's. `str(choice)` is a sentence.
+
+        References
+        ----------
+        .. [1] A. N. Angelopoulos et al. (2025), Learn then test: calibrating predictive algorithms
+           to achieve risk control, Annals of Applied Statistics 19(2).
+        .. [2] B. L. Wiens (2003), A fixed sequence Bonferroni procedure for testing multiple
+           endpoints, Pharmaceutical Statistics 2(3), 211-215.
+        """
+        wanted = Interval(0, 1, closed="neither")
+        check_parameters(("accuracy", accuracy, wanted), ("confidence", confidence, wanted))
+        correct, surest = self.y_true == self.y_pred, self.probabilities.max(axis=1)
+        return diagnosis.choose_threshold(correct, surest, float(accuracy), float(confidence))
 
     def label_errors(self) -> list[diagnosis.LabelError]:
         """Return images whose labels are likely wrong, the likeliest first.

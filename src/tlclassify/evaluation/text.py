@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlclassify._checks.tables import Part, shown_by
+
 if TYPE_CHECKING:
     from tlclassify.evaluation.report import EvaluationReport
 
-_CLASSES_IN_FULL, _WORST_CLASSES, _NAME_WIDTH = 50, 20, 44
+_CLASSES_IN_FULL, _WORST_CLASSES, _NAME_WIDTH, _N_EPOCHS = 50, 20, 44, 40
+_EPOCH_COLUMNS = (
+    *("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"),
+    *("learning_rate", "C", "seconds"),
+)
 
 
 def short_name(name: str, *, width: int) -> str:
@@ -28,8 +34,8 @@ def worst_classes(report: "EvaluationReport") -> NDArray[np.intp]:
     return present[np.argsort(report.f1[present], kind="stable")][:_WORST_CLASSES]
 
 
-def report_text(report: "EvaluationReport") -> str:
-    """Return the table that `str(report)` is."""
+def describe_report(report: "EvaluationReport") -> list[Part]:
+    """Return the numbers of a report, and the table of its classes."""
     low, high = report.accuracy_interval
     interval = f"({100 * report.confidence_level:g}% interval {low:.3f} to {high:.3f})"
     size = f"n = {report.n_samples:,}, {report.n_classes:,} classes"
@@ -44,18 +50,15 @@ def report_text(report: "EvaluationReport") -> str:
         ("macro average", report.macro_average, report.n_samples),
         ("weighted average", report.weighted_average, report.n_samples),
     ]
-    table: list[tuple[str, ...]] = [(title, "precision", "recall", "f1", "support")]
+    table = [(title, *(name.rjust(9) for name in ("precision", "recall", "f1", "support")))]
     for name, values, support in rows:
         cells = (f"{value:.3f}" if support else "-" for value in values)
         table.append((short_name(name, width=_NAME_WIDTH), *cells, f"{support:,}"))
-    return "\n".join(
-        [
-            f"{'accuracy':<18} {report.accuracy:.3f}  {interval}, {size}",
-            *(f"{title:<18} {value:.3f}" for title, value in numbers.items()),
-            "",
-            *align(table, width=9),
-        ]
-    )
+    lines = [
+        f"{'accuracy':<18} {report.accuracy:.3f}  {interval}, {size}",
+        *(f"{title:<18} {value:.3f}" for title, value in numbers.items()),
+    ]
+    return ["\n".join(lines), "", table]
 
 
 def training_text(history: Sequence[Mapping[str, Any]]) -> str:
@@ -71,14 +74,33 @@ def training_text(history: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(ways)
 
 
-def align(table: Sequence[Sequence[str]], *, width: int = 0) -> list[str]:
-    """Return lines with the first column set left and the others right, at least `width` wide."""
-    widths = [max(width, *map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for first, *others in table:
-        cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return lines
+def draw_with(display: str, record: Any) -> str:
+    """Return a record as SVG, drawn by the display of that name; ImportError without matplotlib."""
+    # A door upwards: displays read records.
+    from tlclassify import displays
+    from tlclassify.displays.pages import draw
+
+    return draw(getattr(displays, display)(record), display)
+
+
+def _describe_history(history: Sequence[Mapping[str, Any]]) -> list[Part]:
+    known = {name for row in history for name in row}
+    names = [name for name in _EPOCH_COLUMNS if name in known or not known]
+    cells = [[row.get(name, "") for name in names] for row in history[-_N_EPOCHS:]]
+    table = [[x if isinstance(x, str) else f"{x:.4g}" for x in row] for row in cells]
+    left_out = len(history) - len(table)
+    return [*([f"{left_out:,} rows before these"] if left_out else []), [names, *table]]
+
+
+def _draw_history(history: Sequence[Mapping[str, Any]]) -> str:
+    is_drawable = all({"loss", "accuracy"} <= row.keys() for row in history)
+    by_epochs = any("C" not in row for row in history)
+    return draw_with("LearningCurvesDisplay", history) if is_drawable and by_epochs else ""
+
+
+@shown_by(_describe_history, draw=_draw_history)
+class History(list[dict[str, Any]]):
+    """Rows of training, a list as any other, which people see as a table."""
 
 
 def to_plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.cuts import SCALING, check_process, freeze
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
-from tlclassify.networks.rows import BUILT_IN, Backbone, Scaling
+from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling
 from tlclassify.networks.sources import check_model, copy_above, load_weight_file
 
 _registry: dict[str, Backbone] = {row.name: row for row in BUILT_IN}
@@ -29,7 +29,7 @@ _BAND_PIXELS = 64
 
 
 def list_backbones() -> list[str]:
-    """Return the names of all registered backbones.
+    """Return the names of all registered backbones, shown as a table with what belongs to them.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def list_backbones() -> list[str]:
     >>> list_backbones()[:3]
     ['mobilenet_micro', 'mobilenet', 'mobilenet_050']
     """
-    return list(_registry)
+    return BackboneNames(_registry.values())
 
 
 def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:

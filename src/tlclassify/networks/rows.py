@@ -1,11 +1,12 @@
 """What is known of every built-in backbone, as a literal table of frozen rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tlclassify._checks.tables import Part, shown_by
 from tlclassify.networks.sources import build_alexnet, build_mobilenet_micro
 
 _MICRO_WEIGHTS = Path(__file__).parent / "mobilenet_micro.npz"
@@ -79,6 +80,26 @@ class Backbone:
     licence: str = ""
     paper: str = ""
     notes: str = ""
+
+
+def _describe_names(names: "BackboneNames") -> list[Part]:
+    table: list[Sequence[str]] = [("", "pixels", "features", "parameters", "weights", "licence")]
+    for row in names.rows:
+        weights = str(getattr(row.weights, "name", row.weights or "none"))
+        numbers = (
+            f"{n:,}" if n else "" for n in (row.native_size, row.n_features, row.n_parameters)
+        )
+        table.append((row.name, *numbers, weights, row.licence))
+    return [table]
+
+
+@shown_by(_describe_names)
+class BackboneNames(list[str]):
+    """Names of backbones, a list as any other, which people see as a table of their `rows`."""
+
+    def __init__(self, rows: Iterable[Backbone]) -> None:
+        self.rows = tuple(rows)
+        super().__init__(row.name for row in self.rows)
 
 
 _family = partial(Backbone, "", "", weights="imagenet")

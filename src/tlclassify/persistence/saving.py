@@ -18,6 +18,7 @@ from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import decode_labels_from_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.evaluation import EvaluationReport
+from tlclassify.evaluation.text import History
 from tlclassify.networks.backbones import build_frozen, get_backbone, list_backbones
 from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
 from tlclassify.networks.cuts import flat_layers
@@ -248,10 +249,10 @@ def _rebuild(
     clf = TransferClassifier(**params)
     clf.blueprint_ = blueprint
     clf.backbone_, clf.head_ = network, top
-    clf.history_ = [
+    clf.history_ = History(
         {key: math.nan if value is None else value for key, value in row.items()}
         for row in manifest.history
-    ]
+    )
     clf.classes_ = decode_labels_from_json(manifest.classes, manifest.classes_dtype)
     clf.image_shape_ = manifest.image_shape
     clf.n_features_ = int(network.output.shape[-1])

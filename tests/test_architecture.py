@@ -16,8 +16,10 @@ SOURCE = ROOT / "src" / "tlclassify"
 # The direction in one sentence: a room imports from those left of it, and everyone from _checks.
 FLOORS = [
     *("_checks", "inputs", "networks", "engines", "activations", "training"),
-    *("estimators", "analysis", "persistence"),
+    *("estimators", "analysis", "persistence", "cli"),
 ]
+# The command line alone enters by the package's front door.
+GUEST = "cli"
 # These stand beside the floors; what stands on estimators may use them.
 BESIDE = {"evaluation": {"_checks"}, "displays": {"_checks", "evaluation"}, "datasets": {"_checks"}}
 # The one door upwards, opened inside a method: a report shows itself.
@@ -25,7 +27,7 @@ DOOR = ("evaluation", "displays")
 # No Keras when they are imported. CIFAR-10 reaches keras.datasets when it is asked for.
 WITHOUT_KERAS = [
     *("_checks", "inputs.images", "engines", "evaluation", "displays", "datasets"),
-    *("persistence.exported", "analysis.evaluate"),
+    *("persistence.exported", "analysis.evaluate", "cli"),
 ]
 # LiteRT's converter is a part of TensorFlow, which no other backend of Keras has.
 NAMES_TENSORFLOW = "engines.converters"
@@ -67,14 +69,14 @@ def rooms_allowed(room):
     """Return the rooms that a room may import from."""
     if room in BESIDE:
         return BESIDE[room]
-    below = {*FLOORS[: FLOORS.index(room)]}
+    below = {*FLOORS[: FLOORS.index(room)]} | ({"the package itself"} if room == GUEST else set())
     return below | set(BESIDE) if "estimators" in {*below, room} else below
 
 
 def check_directions(tree, module):
     """Imports point down, and reach a module rather than the package's front door."""
     room = module.split(".")[0]
-    if room == "__init__":
+    if room in {"__init__", "__main__"}:
         return
     if room not in [*FLOORS, *BESIDE]:
         yield f"{room} is no room"
@@ -108,7 +110,7 @@ def check_unpickling(tree, module):
 
 def check_module_level(tree, module):
     """Importing a module defines things and does nothing; matplotlib is imported where used."""
-    for node in tree.body:
+    for node in tree.body if module != "__main__" else ():
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if not is_text and not isinstance(node, QUIET_AT_IMPORT):
             yield f"line {node.lineno}: a statement that runs at import"
@@ -252,6 +254,7 @@ BAD_SOURCES = [
     ),
     (check_directions, "estimators.classifier", "from tlclassify import Head"),
     (check_directions, "estimators.classifier", "import tlclassify"),
+    (check_directions, "persistence.saving", "from tlclassify.cli.commands import main"),
     (check_directions, "extras", "import numpy"),
     (check_directions, "evaluation.report", "from tlclassify.displays import report_page"),
     (check_directions, "evaluation.report", "def f():\n    from tlclassify.analysis import g"),
@@ -310,6 +313,10 @@ class A:
 def _g(a, b, **options): ...
 np.load(path, allow_pickle=False)
 '''.replace("np.load", "_x = np.load")
+
+
+def test_the_command_line_enters_by_the_front_door():
+    assert not list(check_directions(ast.parse("import tlclassify"), "cli.commands"))
 
 
 def test_a_good_source_passes():

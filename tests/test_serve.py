@@ -1,7 +1,6 @@
-"""The example server, asked through real HTTP and looked at in a real browser."""
+"""The server, asked through real HTTP and looked at in a real browser."""
 
 import copy
-import importlib.util
 import io
 import json
 import re
@@ -12,10 +11,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import unescape
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,11 +23,12 @@ import uvicorn
 from PIL import Image
 
 from exports import SHAPE, describe, draw_images, fit_once, needs_tensorflow
+from tlclassify.analysis.explanation import grad_cam
+from tlclassify.cli import serve as server
 from tlclassify.persistence.exported import load_exported
 from tlclassify.persistence.exporting import export
 
 pytestmark = needs_tensorflow
-ROOT = Path(__file__).parents[1]
 MAX_BYTES = 2**16
 EVIL = '<b>dog</b> & "eel"'
 BROWSER = next(
@@ -45,24 +45,26 @@ HAND = """<script>(async () => {
   const image = await new Promise((done) => canvas.toBlob(done));
   const dropped = { "#image": image, "#text": new Blob(["hello"]) }[location.hash];
   if (dropped) await classify(dropped);
+  await new Promise((done) => setTimeout(done, 100));
   document.body.dataset.seen = JSON.stringify({
-    wide: document.documentElement.scrollWidth - innerWidth,
+    wide: document.documentElement.scrollWidth - innerWidth, name: find("name").innerText,
     info: find("info").innerText, answer: answer.innerText.trim(), drop: drop.innerText,
-    bold: answer.querySelectorAll("b").length, picture: find("picture").naturalWidth});
+    bold: answer.querySelectorAll("b").length, picture: picture.naturalWidth,
+    heat: heat.naturalWidth, covers: heat.offsetWidth === picture.offsetWidth,
+    pressed: answer.querySelectorAll("[aria-pressed=true]").length});
 })()</script></body>"""
 
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory):
-    """The example, with a hand on its page."""
-    spec = importlib.util.spec_from_file_location("serve", ROOT / "examples" / "serve.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    page = module.PAGE.read_text(encoding="utf-8").replace("</body>", HAND)
-    module.PAGE = tmp_path_factory.mktemp("page") / "serve.html"
-    module.PAGE.write_text(page, encoding="utf-8")
+    """The server, with a hand on its page."""
+    page = server._PAGE.read_text(encoding="utf-8").replace("</body>", HAND)
+    handled = tmp_path_factory.mktemp("page") / "serve.html"
+    handled.write_text(page, encoding="utf-8")
     before = Image.MAX_IMAGE_PIXELS
-    yield module
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(server, "_PAGE", handled)
+        yield server
     Image.MAX_IMAGE_PIXELS = before
 
 
@@ -93,7 +95,14 @@ def running(app):
 @pytest.fixture(scope="module")
 def url(serve, clf, tmp_path_factory):
     loaded = load_exported(export(clf, tmp_path_factory.mktemp("serve") / "a.onnx"))
-    with running(serve.build_app(loaded, max_bytes=MAX_BYTES)) as address:
+    with running(serve.build_app(loaded, name="a.onnx", max_bytes=MAX_BYTES)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def heated(serve, clf):
+    """The address of a classifier that can be explained."""
+    with running(serve.build_app(clf, name="a.tlc")) as address:
         yield address
 
 
@@ -151,18 +160,45 @@ def test_many_ask_at_once(url):
 def test_it_tells_what_it_is(url):
     found = json.loads(ask(f"{url}/info")[2])
     assert found["classes"] == sorted(["cat", EVIL, "eel"])
-    assert (found["height"], found["width"], found["backbone"]) == (5, 7, "two_layers")
+    assert (found["name"], found["backbone"], found["has_heat"]) == ("a.onnx", "two_layers", False)
+
+
+def test_heat_is_that_of_the_class_asked_for(heated, clf):
+    X, _ = draw_images(1, SHAPE)
+    maps = grad_cam(clf, X.repeat(3, axis=0), labels=clf.classes_)
+    for column, heat in enumerate(maps):
+        with urllib.request.urlopen(f"{heated}/heat?column={column}", png(X[0])) as answer:
+            assert answer.headers["content-type"] == "image/png"
+            pixels = np.asarray(Image.open(io.BytesIO(answer.read())))
+        assert pixels.shape == (*heat.shape, 4)
+        np.testing.assert_allclose(pixels[..., 3] / (255 * 0.8), heat, atol=0.01)
+
+
+def test_heat_is_coloured_from_cold_to_hot():
+    (row,) = np.asarray(Image.open(io.BytesIO(server._draw_heat(np.array([[0, 0.5, 1]])))))
+    assert row.tolist() == [[68, 1, 84, 0], [33, 145, 140, 102], [253, 231, 37, 204]]
+
+
+@pytest.mark.parametrize("column", [-1, 3])
+def test_heat_of_no_class_is_refused(heated, column):
+    answer = ask(f"{heated}/heat?column={column}", png(NOISE[:8, :8]))
+    assert_refused(answer, 404, "Heat is there for the columns")
+
+
+def test_an_exported_classifier_has_no_heat(url):
+    answer = ask(f"{url}/heat?column=0", png(NOISE[:8, :8]))
+    assert_refused(answer, 404, "Heat is there for the columns of a model that `fit` wrote")
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
 BAD_UPLOADS = [
     (b"", 400, "There is no image"),
-    (b"hello", 422, "This is not an image that can be read"),
+    (b"hello", 422, "not an image of a known format"),
     (png(NOISE[:20])[:900], 422, "The image cannot be read"),
     (png(NOISE), 413, "larger than 0.0625 MiB"),
-    (png(np.zeros((8_000, 5_001), bool)), 413, "more than 40 million pixels"),
-    (png(np.zeros((20_000, 20_000), bool)), 413, "more than 40 million pixels"),
-    (png(NOISE[:8, :8], "EPS"), 422, "Send one of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"),
+    (png(np.zeros((8_000, 5_001), bool)), 422, "exceeds limit of 40000000 pixels"),
+    (png(np.zeros((20_000, 20_000), bool)), 422, "exceeds limit of"),
+    (png(NOISE[:8, :8], "EPS"), 422, "known format (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"),
 ]
 
 
@@ -204,7 +240,7 @@ def test_the_usual_formats_are_read(url, kind):
 
 
 def test_few_images_are_unpacked_at_a_time(serve):
-    at_work, most = threading.Semaphore(serve.N_AT_ONCE), []
+    at_work, most = threading.Semaphore(serve._N_AT_ONCE), []
 
     def count(paths):
         most.append(at_work.acquire(blocking=False))
@@ -235,12 +271,15 @@ def browse(url, folder, *options):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium in PATH")
 @pytest.mark.parametrize("width", [1280, 500])
 @pytest.mark.parametrize("scenario", ["nothing", "image", "text"])
-def test_a_browser_shows_it(url, tmp_path, width, scenario):
+@pytest.mark.parametrize("kind", ["a.onnx", "a.tlc"])
+def test_a_browser_shows_it(url, heated, tmp_path, width, scenario, kind):
+    address = url if kind == "a.onnx" else heated
     size = f"--window-size={width},900"
-    page = browse(f"{url}/#{scenario}", tmp_path, size, "--dump-dom", "--virtual-time-budget=5000")
+    options = (size, "--dump-dom", "--virtual-time-budget=5000")
+    page = browse(f"{address}/#{scenario}", tmp_path, *options)
     seen = json.loads(unescape(re.search(r'data-seen="([^"]*)"', page)[1]))
     assert seen["wide"] <= 0
-    assert seen["info"].startswith("3 classes, by two_layers. Licence of its pretrained weights")
+    assert (seen["name"], seen["info"]) == (kind, "3 classes, by two_layers")
     if scenario == "nothing":
         assert seen["answer"] == "The most probable classes appear here."
         assert "Drop an image here" in seen["drop"]
@@ -248,6 +287,8 @@ def test_a_browser_shows_it(url, tmp_path, width, scenario):
         assert {"cat", EVIL, "eel"} < set(seen["answer"].split("\n"))
         assert seen["bold"] == 3
         assert seen["picture"] == 8
+        heat = (7, True, 1) if kind == "a.tlc" else (0, False, 0)
+        assert (seen["heat"], seen["covers"], seen["pressed"]) == heat
     else:
         assert "Drop an image here" in seen["drop"]
-        assert seen["answer"].startswith("This is not an image that can be read. Send one of BMP")
+        assert seen["answer"].startswith("The image cannot be read: not an image of a known format")

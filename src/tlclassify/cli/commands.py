@@ -1,0 +1,276 @@
+"""The command line: thin doors on the public functions, with their names and defaults.
+
+Results go to standard output; progress, and warnings and errors of one line each, to standard
+error.
+"""
+
+import csv
+import io
+import json
+import os
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import tlclassify
+from tlclassify.cli.arguments import SETTINGS, build_parser
+
+_EXPORTS, _MODELS = (".onnx", ".xml"), (".onnx", ".xml", ".tlc")
+# What is wrong with what was given. All else is a fault of the program, and shows where it lies.
+_EXPECTED = (OSError, ValueError, TypeError, ImportError, MemoryError)
+_INTERRUPTED, _PIPE_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
+
+
+class _Answer(NamedTuple):
+    """What a command has found: for people, for `--json` and for `--csv`."""
+
+    text: str
+    record: Any
+    rows: Sequence[Mapping[str, Any]]
+
+
+def _fit(options: Namespace) -> _Answer:
+    if options.output.is_dir():
+        raise IsADirectoryError(f"--output must name a file; received the folder {options.output}.")
+    images = _read_labelled(options.photos, options)
+    clf = _build_classifier(options).fit(images.X, images.y)
+    tlclassify.save(clf, options.output, **_given(options, "card"))
+    return _describe(options.output, clf)
+
+
+def _evaluate(options: Namespace) -> _Answer:
+    _check_page(options)
+    images, clf = _read_labelled(options.photos, options), _load(options)
+    choices = _given(options, "cv", "top_k", "confidence_level")
+    report = tlclassify.evaluate(clf, images.X, images.y, **choices)
+    if hasattr(options, "html"):
+        report.to_html(options.html)
+    record = report.to_dict()
+    return _Answer(str(report), record, record["per_class"])
+
+
+def _predict(options: Namespace) -> _Answer:
+    paths, clf = _list_photos(options.photos), _load(options)
+    probabilities = clf.predict_proba(paths)
+    rows = [
+        {"path": path, "label": clf.classes_[p.argmax()].item(), "probability": float(p.max())}
+        for path, p in zip(paths, probabilities, strict=True)
+    ]
+    return _Answer(_table(rows), {"threshold": None, "predictions": rows}, rows)
+
+
+def _compare(options: Namespace) -> _Answer:
+    _check_page(options)
+    images = _read_labelled(options.photos, options)
+    names = ("test_fraction", "cv", "cache_dir", "confidence_level", "random_state", "verbose")
+    choices = {"classifier": _build_classifier(options), **_given(options, *names)}
+    comparison = tlclassify.compare_backbones(options.names, images.X, images.y, **choices)
+    if comparison.best is None:
+        raise ValueError(str(comparison))
+    if hasattr(options, "html"):
+        comparison.to_html(options.html)
+    rows = comparison.to_dict()["rows"]
+    for row in rows:
+        report = row.pop("report") or {}
+        row |= {key: report.get(key) for key in ("accuracy", "accuracy_interval", "log_loss")}
+    return _Answer(str(comparison), comparison.to_dict(), rows)
+
+
+def _export(options: Namespace) -> _Answer:
+    clf, choices = _load(options), _given(options, "format", "precision")
+    if hasattr(options, "calibration_images"):
+        choices["calibration_images"] = _read_labelled(options.calibration_images, options).X
+    record = {"path": str(tlclassify.export(clf, options.path, **choices))}
+    return _Answer(record["path"], record, [record])
+
+
+def _serve(options: Namespace) -> NoReturn:
+    from tlclassify._checks.parameters import import_extra
+
+    import_extra("fastapi", "serve", user="tlclassify serve")
+    uvicorn = import_extra("uvicorn", "serve", user="tlclassify serve")
+    from tlclassify.cli.serve import build_app
+
+    app, place = build_app(_load(options), name=options.model.name), _given(options, "host", "port")
+    config = uvicorn.Config(app, log_level="warning", **place)
+    listener = config.bind_socket()
+    _tell(f"{options.model} is at http://{config.host}:{listener.getsockname()[1]} until Ctrl-C")
+    uvicorn.Server(config).run(sockets=[listener])
+    raise KeyboardInterrupt
+
+
+def _info(options: Namespace) -> _Answer:
+    if hasattr(options, "model"):
+        return _describe(options.model, _load(options))
+    names = ("name", "native_size", "n_features", "n_parameters", "licence")
+    backbones = map(tlclassify.get_backbone, tlclassify.list_backbones())
+    rows = [{name: getattr(row, name) for name in names} for row in backbones]
+    return _Answer(_table(rows), rows, rows)
+
+
+def _describe(path: Path, clf: Any) -> _Answer:
+    """Return what a model says of itself."""
+    from tlclassify.evaluation.text import training_text
+
+    about: Any = getattr(clf, "metadata_", None) or clf.blueprint_
+    record = {
+        "model": str(path),
+        "backbone": getattr(about, "backbone_name", about.backbone),
+        "weights_licence": about.weights_licence,
+        "training": training_text(getattr(clf, "history_", ())),
+        "image_shape": [*clf.image_shape_],
+        "classes": clf.classes_.tolist(),
+    }
+    cells = _flat(record)
+    lines = [f"{key.replace('_', ' '):<16} {value}" for key, value in cells.items()]
+    return _Answer("\n".join(lines), record, [cells])
+
+
+def _load(options: Namespace) -> Any:
+    """Return the classifier of a file, with the settings that are given."""
+    path, settings = options.model, _given(options, "engine", "batch_size", "cache_dir", "verbose")
+    if path.is_dir() or not path.exists():
+        raise _wrong("MODEL", "a file that `tlclassify fit` or `export` has written", path)
+    if path.suffix in _EXPORTS:
+        return tlclassify.load_exported(path, **settings)
+    return tlclassify.load(path).set_params(**settings)
+
+
+def _build_classifier(options: Namespace) -> Any:
+    """Return the classifier with the parameters that are given."""
+    names = [flag[2:].replace("-", "_") for flag in ("--backbone", *SETTINGS.split())]
+    clf = tlclassify.TransferClassifier(**_given(options, *names))
+    return clf.set_params(**dict(getattr(options, "set", ())))
+
+
+def _read_labelled(path: Path, options: Namespace) -> Any:
+    """Return the photographs of a folder or a table, with their labels."""
+    from tlclassify import datasets
+
+    if path.is_dir():
+        return datasets.load_image_folder(path, **_given(options, "verbose"))
+    if path.suffix in _MODELS or not path.exists():
+        wanted = "a folder with one folder of photographs per class, or a .csv or .parquet table"
+        raise _wrong("PHOTOS", wanted, path)
+    columns = _given(options, "path_column", "label_column", "root")
+    return datasets.load_image_table(path, **columns)
+
+
+def _list_photos(given: Sequence[Path]) -> list[str]:
+    """Return the image files that are given, or lie in a folder that is given."""
+    from tlclassify._checks.files import IMAGE_SUFFIXES
+
+    files: list[Path] = []
+    for path in given:
+        inside = path.rglob("*") if path.is_dir() else ()
+        found = sorted(file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES)
+        if path.suffix in _MODELS or (path.is_dir() and not found):
+            raise _wrong("PHOTOS", "image files, or folders with image files in them", path)
+        files += found or [path]
+    return [str(file) for file in files]
+
+
+def _wrong(name: str, wanted: str, path: Path) -> ValueError:
+    """Return the error for a path to something else."""
+    kind = "folder" if path.is_dir() else "model" if path.suffix in _MODELS else "file"
+    received = f"the {kind} {str(path)!r}" if path.exists() else f"{str(path)!r}: no such file"
+    return ValueError(f"{name} must be {wanted}; received {received}.")
+
+
+def _check_page(options: Namespace) -> None:
+    """See before the work whether the page can be drawn after it."""
+    from tlclassify._checks.parameters import import_extra
+
+    for module in ("jinja2", "matplotlib") if hasattr(options, "html") else ():
+        import_extra(module, "plot", user="--html")
+
+
+def _given(options: Namespace, *names: str) -> dict[str, Any]:
+    """Return the options that are given; for the others the functions have their own defaults."""
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without lists in its cells."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if key.endswith("_interval"):
+            flat[f"{key}_low"], flat[f"{key}_high"] = value or (None, None)
+        else:
+            flat[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return flat
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as people read them."""
+    from tlclassify.evaluation.text import align
+
+    cells = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()]
+        for row in rows
+    ]
+    return "\n".join(align([[*rows[0]], *cells]))
+
+
+def _render(answer: _Answer, form: str) -> str:
+    if form == "json":
+        return json.dumps(answer.record, indent=2)
+    if form == "csv":
+        content, rows = io.StringIO(), [_flat(row) for row in answer.rows]
+        writer = csv.DictWriter(content, [*rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return content.getvalue().rstrip("\n")
+    return answer.text
+
+
+def _tell(message: object) -> None:
+    """Tell something in one line."""
+    lines = [line.strip().removeprefix("- ") for line in str(message).splitlines()]
+    print("tlclassify:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0: done; 1: what was given is not right; 2: no such option; 130: ended by Ctrl-C; 141: whoever
+    read the results has closed the pipe.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    options = build_parser().parse_args(argv)
+    try:
+        # Keras tells of its downloads on standard output, which is for results.
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
+            answer = _COMMANDS[options.command](options)
+        # Names of files come out byte by byte as they were read.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        print(_render(answer, options.form), flush=True)
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # At its end Python would write on into the closed pipe, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except _EXPECTED as error:
+        if options.traceback:
+            raise
+        _tell(f"error: {error or type(error).__name__}")
+        return 1
+    return 0
+
+
+_COMMANDS = {
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "compare": _compare,
+    "export": _export,
+    "serve": _serve,
+    "info": _info,
+}

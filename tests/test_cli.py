@@ -1,0 +1,338 @@
+"""The command line: what it prints where, what it writes, and how it ends."""
+
+import csv
+import inspect
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+from PIL import Image
+
+import tlclassify
+from tlclassify.cli import arguments, commands
+from tlclassify.cli.commands import main
+
+TINY = ["--backbone", "tiny", "--weights", "None", "--random-state", "0", "--verbose", "0"]
+
+
+@pytest.fixture
+def photos(tmp_path, images):
+    """A folder with one folder of images per class."""
+    for number, (image, label) in enumerate(zip(*images, strict=True)):
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number:02d}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def model(photos, registered, capsys):
+    """A model that the command line has fitted on the tiny backbone."""
+    path = photos.with_name("m.tlc")
+    assert main(["fit", str(photos), "-o", str(path), *TINY]) == 0
+    capsys.readouterr()
+    return path
+
+
+def run(capsys, *argv):
+    """Return the exit code, the results and what was told beside them."""
+    try:
+        code = main([str(word) for word in argv])
+    except SystemExit as end:
+        code = end.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def python(code, **options):
+    """Start a Python of its own."""
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_from_photographs_to_model_page_and_table(photos, registered, capsys):
+    folder = photos.parent
+    model, page = folder / "m.tlc", folder / "report.html"
+    assert run(capsys, "fit", photos, "-o", model, *TINY)[0] == 0
+    code, out, err = run(capsys, "evaluate", model, photos, "--html", page, "--verbose", 0)
+    assert (code, err) == (0, "")
+    assert out.startswith("accuracy ")
+    assert "<html" in page.read_text(encoding="utf-8")
+    code, out, err = run(capsys, "predict", model, photos, "--csv", "--verbose", 0)
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    paths = [row["path"] for row in rows]
+    assert paths == sorted(map(str, photos.rglob("*.png")))
+    assert [row["label"] for row in rows] == tlclassify.load(model).predict(paths).tolist()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "info"])
+def test_json_and_csv_tell_the_same(model, photos, capsys, command):
+    argv = [command, model, *([] if command == "info" else [photos])]
+    found = json.loads(run(capsys, *argv, "--json")[1])
+    rows = list(csv.DictReader(io.StringIO(run(capsys, *argv, "--csv")[1])))
+    if command == "evaluate":
+        assert [float(row["recall"]) for row in rows] == [c["recall"] for c in found["per_class"]]
+        assert float(rows[0]["recall_interval_low"]) == found["per_class"][0]["recall_interval"][0]
+    elif command == "predict":
+        assert [row["label"] for row in rows] == [row["label"] for row in found["predictions"]]
+    else:
+        assert rows[0]["classes"] == "cat, dog, eel"
+        assert found["classes"] == ["cat", "dog", "eel"]
+        assert (found["backbone"], found["training"][:11]) == ("tiny", "head solved")
+
+
+def test_backbones_are_compared(photos, registered, capsys):
+    argv = ["compare", photos, "tiny", "--test-fraction", 0.25, *TINY[2:], "--verbose", 0]
+    code, out, _ = run(capsys, *argv, "--csv")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert (code, row["name"]) == (0, "tiny")
+    assert 0 < float(row["accuracy_interval_low"]) <= float(row["accuracy"]) <= 1
+
+
+def test_a_comparison_without_any_result_fails(photos, registered, capsys):
+    code, out, err = run(capsys, "compare", photos, "tiny", "--weights", "gone.h5", "--verbose", 0)
+    assert (code, out) == (1, "")
+    assert "tiny failed: " in err
+
+
+def test_backbones_are_listed(capsys):
+    found = json.loads(run(capsys, "info", "--json")[1])
+    assert [row["name"] for row in found] == tlclassify.list_backbones()
+
+
+def test_any_parameter_can_be_set(photos, registered, capsys):
+    path = photos.with_name("m.tlc")
+    argv = ["fit", photos, "-o", path, *TINY, "--set", "head__C=0.5", "--set", "class_weight=None"]
+    assert run(capsys, *argv, "--predict-mirrored")[0] == 0
+    clf = tlclassify.load(path)
+    assert (clf.head.C, clf.class_weight, clf.predict_mirrored) == (0.5, None, True)
+
+
+def test_a_card_is_written_when_asked_for(photos, registered, capsys):
+    path = photos.with_name("m.tlc")
+    assert run(capsys, "fit", photos, "-o", path, *TINY, "--card")[0] == 0
+    assert path.with_name("m.tlc.md").read_text(encoding="utf-8").startswith("# Classifier")
+
+
+def test_folds_judge_by_copies_fitted_on_the_others(model, photos, capsys):
+    found = json.loads(run(capsys, "evaluate", model, photos, "--cv", 3, "--json")[1])
+    assert found["n_samples"] == 24
+
+
+# The functions whose parameters a command's options are.
+DOORS = {
+    "fit": ["TransferClassifier", "save"],
+    "evaluate": ["evaluate", "TransferClassifier"],
+    "predict": ["TransferClassifier"],
+    "compare": ["compare_backbones", "TransferClassifier"],
+    "export": ["export"],
+    "serve": ["TransferClassifier"],
+    "info": [],
+}
+OWN = {"help", "traceback", "form", "output", "set", "html", "host", "port", "model", "photos"}
+OWN |= {"n_best", "threshold", "path_column", "label_column", "root"}
+
+
+@pytest.mark.parametrize("command", DOORS)
+def test_options_have_the_names_and_defaults_of_the_functions(command):
+    (commands_action,) = (
+        action for action in arguments.build_parser()._actions if action.dest == "command"
+    )
+    signatures = [inspect.signature(getattr(tlclassify, name)) for name in DOORS[command]]
+    known = {name: p for signature in signatures for name, p in signature.parameters.items()}
+    for action in commands_action.choices[command]._actions:
+        if action.dest in OWN:
+            continue
+        parameter = known[action.dest]
+        told = re.search(r"\(default: (\S+)\)", action.help)
+        if told:
+            assert str(parameter.default) == told[1], action.dest
+
+
+@pytest.mark.parametrize("command", DOORS)
+def test_help_teaches_by_an_example(capsys, command):
+    code, out, err = run(capsys, command, "--help")
+    assert (code, err) == (0, "")
+    example = out.split("example:\n  tlclassify ")[1].split(" > ")[0].split()
+    assert arguments.build_parser().parse_args(example).command == command
+
+
+def test_help_loads_neither_keras_nor_numpy():
+    code = "import sys\nfrom tlclassify.cli.commands import main\n"
+    code += "try: main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
+    with python(code, stdout=subprocess.PIPE) as process:
+        out, _ = process.communicate()
+    assert "tlclassify fit photos -o plants.tlc" in out
+    assert "'tlclassify.cli.arguments'" in out
+    assert not {"'numpy'", "'keras'", "'tensorflow'", "'PIL'"} & set(re.findall(r"'\w+'", out))
+
+
+def assert_refused(answer, code, *words):
+    """One line on standard error, and nothing else."""
+    found, out, err = answer
+    assert (found, out) == (code, "")
+    assert err.startswith("tlclassify")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+def test_what_is_no_folder_of_classes_is_refused(tmp_path, model, photos, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    fit = ["fit", "-o", tmp_path / "new.tlc", *TINY]
+    assert_refused(run(capsys, *fit, empty), 1, "one folder per class", "0 images")
+    assert_refused(run(capsys, *fit, photos / "cat"), 1, "no folder and 8 images")
+    assert_refused(run(capsys, *fit, model), 1, "PHOTOS must be", f"the model {str(model)!r}")
+    assert_refused(run(capsys, *fit, tmp_path / "gone"), 1, "PHOTOS must be", "no such file")
+    assert not (tmp_path / "new.tlc").exists()
+
+
+def test_models_and_photographs_in_the_wrong_order_are_refused(model, photos, capsys):
+    for command in ("evaluate", "predict"):
+        assert_refused(run(capsys, command, photos, model), 1, f"the model {str(model)!r}")
+    assert_refused(run(capsys, "info", photos), 1, "MODEL must be", "the folder")
+    photo = next(photos.rglob("*.png"))
+    assert_refused(run(capsys, "info", photo), 1, "must name a whole file that save wrote")
+
+
+def test_unreadable_photographs_are_named(model, photos, capsys):
+    for name in ("a.jpg", "b.jpg"):
+        (photos / "cat" / name).write_bytes(b"no image")
+    for command in ("evaluate", "predict"):
+        answer = run(capsys, command, model, photos, "--verbose", 0)
+        assert_refused(
+            answer, 1, "2 image file(s) cannot be read", "a.jpg: not an", "b.jpg: not an"
+        )
+
+
+def test_a_folder_without_photographs_is_refused(model, tmp_path, capsys):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no image")
+    assert_refused(run(capsys, "predict", model, tmp_path / "notes"), 1, "image files in them")
+
+
+def test_a_folder_in_the_place_of_the_model_is_seen_before_the_fit(photos, capsys):
+    answer = run(capsys, "fit", photos, "-o", photos, *TINY)
+    assert_refused(answer, 1, "--output must name a file")
+
+
+BAD_OPTIONS = [
+    (["fit", "photos"], "required: -o/--output"),
+    (["fit", "photos", "-o", "a.tlc", "--set", "head__C"], "'head__C' must be NAME=VALUE"),
+    (["fit", "photos", "-o", "a.tlc", "--backbon", "tiny"], "unrecognized arguments: --backbon"),
+    (["fit", "photos", "-o", "a.tlc", "--json", "--csv"], "not allowed with argument"),
+    (["fi", "photos"], "invalid choice: 'fi'"),
+    ([], "required: COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), BAD_OPTIONS)
+def test_wrong_options_end_with_two(capsys, argv, words):
+    assert_refused(run(capsys, *argv), 2, words, "--help")
+
+
+BAD_VALUES = [
+    (["--image-size", "big"], "image_size must be an integer"),
+    (["--engine", "kera"], "Did you mean 'keras'?"),
+    (["--set", "head__c=1"], "Invalid parameter 'c'"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), BAD_VALUES)
+def test_wrong_values_are_refused_by_the_function(photos, registered, capsys, argv, words):
+    fit = ["fit", photos, "-o", photos.with_name("a.tlc"), *TINY]
+    assert_refused(run(capsys, *fit, *argv), 1, words)
+
+
+def test_a_fault_of_the_program_shows_where_it_lies(capsys, monkeypatch):
+    def fail(options):
+        raise LookupError("a fault")
+
+    monkeypatch.setitem(commands._COMMANDS, "info", fail)
+    with pytest.raises(LookupError, match="a fault"):
+        main(["info"])
+
+
+def test_an_error_shows_where_it_came_from_when_asked(tmp_path):
+    with pytest.raises(ValueError, match="MODEL must be"):
+        main(["info", str(tmp_path), "--traceback"])
+
+
+def test_warnings_and_what_others_print_stay_out_of_the_results(capsys, monkeypatch):
+    def warn(options):
+        sys.stdout.write("Downloading\n")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("two\n  lines", stacklevel=1)
+        return commands._Answer("result", None, [])
+
+    monkeypatch.setitem(commands._COMMANDS, "info", warn)
+    expected = "Downloading\ntlclassify: warning: two; lines\n"
+    assert run(capsys, "info") == (0, "result\n", expected)
+
+
+@pytest.mark.parametrize(
+    "place", ["tlclassify.TransferClassifier.fit", "pathlib.Path.replace"], ids=["fit", "save"]
+)
+def test_ctrl_c_leaves_nothing_half_written(photos, registered, capsys, monkeypatch, place):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    answer = run(capsys, "fit", photos, "-o", photos.with_name("m.tlc"), *TINY)
+    assert_refused(answer, 130, "interrupted")
+    assert [*photos.parent.iterdir()] == [photos]
+
+
+SLOW = """
+import sys, time
+from tlclassify.cli import commands
+def wait(options):
+    print("ready", flush=True)
+    time.sleep(60)
+commands._COMMANDS["info"] = wait
+sys.exit(commands.main(["info"]))
+"""
+
+
+def test_ctrl_c_ends_with_one_line():
+    with python(SLOW) as process:
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (130, "tlclassify: interrupted\n")
+
+
+LONG = """
+import sys
+from tlclassify.cli import commands
+commands._COMMANDS["info"] = lambda options: commands._Answer("line\\n" * 100_000, None, [])
+sys.exit(commands.main(["info"]))
+"""
+
+
+@pytest.mark.parametrize("n_read", [0, 10])
+def test_a_pipe_closed_early_is_no_error(n_read):
+    reader, writer = os.pipe()
+    with python(LONG, stdout=writer) as process:
+        os.close(writer)
+        os.read(reader, n_read)
+        os.close(reader)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (141, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
+def test_file_names_come_out_as_they_are(model, photos, capfdbinary):
+    name = photos / os.fsdecode(b"caf\xe9.png")
+    next(photos.rglob("*.png")).rename(name)
+    assert main(["predict", str(model), str(name), "--csv"]) == 0
+    assert b"/caf\xe9.png,cat," in capfdbinary.readouterr().out

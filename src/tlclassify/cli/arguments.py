@@ -121,7 +121,7 @@ def _add_argument(parser: argparse.ArgumentParser, argument: str) -> None:
     how: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
     how |= {"metavar": metavar, "type": _TYPES.get(metavar, _value)} if metavar else _SWITCH
     if name != argument:
-        how["nargs"] = argument[-1]
+        how |= {"nargs": argument[-1], "default": None}
     if name == "--set":
         how["action"] = "append"
     if name == "--output":

@@ -104,7 +104,7 @@ def _serve(options: Namespace) -> NoReturn:
 
 
 def _info(options: Namespace) -> _Answer:
-    if hasattr(options, "model"):
+    if options.model is not None:
         return _describe(options.model, _load(options))
     names = ("name", "native_size", "n_features", "n_parameters", "licence")
     backbones = map(tlclassify.get_backbone, tlclassify.list_backbones())
@@ -247,8 +247,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
             answer = _COMMANDS[options.command](options)
-        # Names of files come out byte by byte as they were read.
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Names of files come out byte by byte as they were read.
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         print(_render(answer, options.form), flush=True)
     except KeyboardInterrupt:
         _tell("interrupted")

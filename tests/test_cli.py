@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import tlclassify
+from exports import needs_tensorflow
 from tlclassify.cli import arguments, commands
 from tlclassify.cli.commands import main
 
@@ -71,6 +72,27 @@ def test_from_photographs_to_model_page_and_table(photos, registered, capsys):
     paths = [row["path"] for row in rows]
     assert paths == sorted(map(str, photos.rglob("*.png")))
     assert [row["label"] for row in rows] == tlclassify.load(model).predict(paths).tolist()
+
+
+@needs_tensorflow
+def test_an_exported_model_needs_no_keras(model, photos):
+    code = "import sys\nfrom tlclassify.cli.commands import main\n"
+    code += "assert main(sys.argv[1:]) == 0\nassert not {'keras', 'tensorflow'} & set(sys.modules)"
+    path = photos.with_name("m.onnx")
+    with redirect_stdout(io.StringIO()):
+        assert main(["export", str(model), str(path)]) == 0
+    argv = ["predict", str(path), str(photos), "--json"]
+    out = subprocess.run([sys.executable, "-c", code, *argv], stdout=-1, check=True).stdout
+    rows = json.loads(out)["predictions"]
+    found = [row["label"] for row in rows]
+    assert found == tlclassify.load(model).predict([row["path"] for row in rows]).tolist()
+
+
+def test_an_answer_is_sure_from_the_threshold_on(model, photos, capsys):
+    argv = ["predict", model, photos, "--n-best", 1, "--threshold", 0.9, "--json"]
+    found = json.loads(run(capsys, *argv)[1])
+    assert found["threshold"] == 0.9
+    assert {(row["probability"] >= 0.9) == row["sure"] for row in found["predictions"]} == {True}
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "info"])
@@ -131,14 +153,14 @@ def test_folds_judge_by_copies_fitted_on_the_others(model, photos, capsys):
 DOORS = {
     "fit": ["TransferClassifier", "save"],
     "evaluate": ["evaluate", "TransferClassifier"],
-    "predict": ["TransferClassifier"],
+    "predict": ["predict_table", "TransferClassifier"],
     "compare": ["compare_backbones", "TransferClassifier"],
     "export": ["export"],
     "serve": ["TransferClassifier"],
     "info": [],
 }
 OWN = {"help", "traceback", "form", "output", "set", "html", "host", "port", "model", "photos"}
-OWN |= {"n_best", "threshold", "path_column", "label_column", "root"}
+OWN |= {"path_column", "label_column", "root"}
 
 
 @pytest.mark.parametrize("command", DOORS)

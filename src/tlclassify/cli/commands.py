@@ -55,12 +55,9 @@ def _evaluate(options: Namespace) -> _Answer:
 
 def _predict(options: Namespace) -> _Answer:
     paths, clf = _list_photos(options.photos), _load(options)
-    probabilities = clf.predict_proba(paths)
-    rows = [
-        {"path": path, "label": clf.classes_[p.argmax()].item(), "probability": float(p.max())}
-        for path, p in zip(paths, probabilities, strict=True)
-    ]
-    return _Answer(_table(rows), {"threshold": None, "predictions": rows}, rows)
+    table = tlclassify.predict_table(clf, paths, **_given(options, "n_best", "threshold"))
+    record = table.to_dict()
+    return _Answer(_table(record["predictions"]), record, record["predictions"])
 
 
 def _compare(options: Namespace) -> _Answer:
@@ -153,11 +150,7 @@ def _read_labelled(path: Path, options: Namespace) -> Any:
 
     if path.is_dir():
         return datasets.load_image_folder(path, **_given(options, "verbose"))
-    if path.suffix in _MODELS or not path.exists():
-        wanted = "a folder with one folder of photographs per class, or a .csv or .parquet table"
-        raise _wrong("PHOTOS", wanted, path)
-    columns = _given(options, "path_column", "label_column", "root")
-    return datasets.load_image_table(path, **columns)
+    raise _wrong("PHOTOS", "a folder with one folder of photographs per class", path)
 
 
 def _list_photos(given: Sequence[Path]) -> list[str]:
@@ -207,7 +200,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as people read them."""
-    from tlclassify.evaluation.text import align
+    from tlclassify._checks.tables import align
 
     cells = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()]

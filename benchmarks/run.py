@@ -2,7 +2,7 @@
 
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
-    make bench BENCH=few_images  # half an hour
+    make bench BENCH=few_images  # two hours
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
     make bench BENCH=before BEFORE=../before/src  # against another checkout

@@ -277,7 +277,7 @@ def test_a_model_that_is_no_backbone_is_refused(make, message):
 
 def test_a_function_is_a_backbone(tiny):
     assert build_backbone(tiny.builder, image_shape=(8, 8), weights=None).output_shape[-1] == 12
-    with pytest.raises(TypeError, match="a keras.Model or a function; received int"):
+    with pytest.raises(TypeError, match="a function or a list of them; received int"):
         get_backbone(3)
 
 

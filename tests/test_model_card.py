@@ -14,7 +14,7 @@ from tlclassify.persistence.saving import load, save
 
 TRAINED = {"stage": "head", "epoch": 1, "loss": 0.5, "accuracy": 0.8, "learning_rate": 0.1}
 SOLVED = {"stage": "head", "epoch": 1, "C": 10 / 12, "loss": 0.4, "accuracy": 0.9}
-SAVED = Path(__file__).parent / "data" / "saved_format_2.tlc"
+SAVED = Path(__file__).parent / "data" / "saved_format_4.tlc"
 
 
 @pytest.fixture

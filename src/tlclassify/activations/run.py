@@ -28,6 +28,7 @@ from tlclassify.networks.cuts import (
     cut_points,
     image_size,
     output_at,
+    parts_of,
 )
 from tlclassify.networks.fingerprints import fingerprint_model
 
@@ -85,7 +86,22 @@ def store_images(
     augmentation: Augmentation | None,
     running: Running,
 ) -> list[StoredSource]:
-    """Run training images in every view, and validation images in view 0, up to a cut."""
+    """Run training images in every view, and validation images in view 0, up to a cut.
+
+    Each of several backbones by itself, so that what is stored of one serves it alone too.
+    """
+    parts = parts_of(network)
+    if len(parts) > 1:
+        options: dict[str, Any] = {"augmentation": augmentation, "running": running}
+        tops = [cut_points(part)[-1] for part in parts]
+        found = [
+            store_images(part, top, training, validation, **options)
+            for part, top in zip(parts, tops, strict=True)
+        ]
+        return [
+            StoredSource(beside([part.outputs for part in same]), same[0].of)
+            for same in zip(*found, strict=True)
+        ]
     output, half = output_at(network, cut), cut != cut_points(network)[-1]
     part = keras.Model(network.input, output, name=network.name)
     plain = part if running.engine == KERAS else Runner(part, running.engine)
@@ -100,6 +116,11 @@ def store_images(
     keys = {runner: _fingerprint(runner) for runner in {plain, viewed} if is_kept}
     pairs = zip(runners, sources, strict=True)
     return _store([Pass(*pair, running, keys.get(pair[0]), half) for pair in pairs])
+
+
+def beside(outputs: Sequence[Any]) -> NDArray[np.float32]:
+    """Return the features of several backbones side by side."""
+    return np.concatenate([part[:] for part in outputs], axis=1)
 
 
 def store_further(

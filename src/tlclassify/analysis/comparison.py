@@ -119,7 +119,8 @@ class _Task:
         settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
         text = repr(sorted((name, repr(value)) for name, value in settings.items()))
         is_lasting = " at 0x" not in text and "..." not in text
-        if self.cache_dir is None or not is_lasting or get_backbone(clf.backbone) not in BUILT_IN:
+        is_lasting &= set(get_backbone(clf.backbone).parts) <= set(BUILT_IN)
+        if self.cache_dir is None or not is_lasting:
             return None
         weights = Path(str(clf.weights))
         if weights.is_file():
@@ -150,7 +151,8 @@ def compare_backbones(
     Parameters
     ----------
     names : sequence of str, Backbone, keras.Model, TransferClassifier; or mapping of str to these
-        Backbones, or classifiers with settings of their own. A mapping names the rows.
+        Backbones, lists of several as one, or classifiers with settings of their own. A mapping
+        names the rows.
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
     X_test, y_test : array-like, optional

@@ -112,6 +112,11 @@ def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[
 def _find_map(network: keras.Model, layer: str | None) -> keras.KerasTensor:
     """Return the output of a layer that has rows and columns, by default of the topmost."""
     points = cut_points(network)
+    if SCALING not in points:
+        raise ValueError(
+            f"clf must have one backbone; received {network.name!r}, whose feature maps are of "
+            "different sizes. Explain classifiers with one of them each."
+        )
     outputs = {name: output_at(network, name) for name in points[points.index(SCALING) :][::-1]}
     maps = {name: output for name, output in outputs.items() if len(output.shape) == 4}
     if layer is None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -158,9 +157,14 @@ def _quantize(path: Path, images: Batches) -> None:
     """Rewrite an ONNX file so that it computes in int8, in ranges measured on the images."""
     onnx = import_module("onnx")
     model = onnx.load(path)
-    # Resizing stays exact: its products come first, and all that follows sees their error.
-    exact = [node.name for node in takewhile(lambda node: node.op_type != "Conv", model.graph.node)]
-    if len(exact) == len(model.graph.node):
+    # Resizing stays exact: its products come before any convolution, and all sees their error.
+    exact, above = [], set[str]()
+    for node in model.graph.node:
+        if node.op_type == "Conv" or above.intersection(node.input):
+            above.update(node.output)
+        else:
+            exact.append(node.name)
+    if not above:
         raise ValueError(
             "precision must be 'float32' or 'float16' for a network without convolutions, at the "
             "first of which int8 begins in ONNX; received 'int8'."

@@ -97,9 +97,10 @@ class Runner:
 def reopen_runner(estimator: Any, network: "keras.Model") -> Runner:
     """Return an estimator's runner, whose weights are those of today, whoever has trained it."""
     with _reopening:
-        runner: Runner | None = getattr(estimator, "_runner", None)
-        if runner is None or runner.network is not network or runner.asked != estimator.engine:
-            runner = estimator._runner = Runner(network, estimator.engine)  # noqa: SLF001
+        runners: dict[keras.Model, Runner] = vars(estimator).setdefault("_runners", {})
+        if network not in runners or runners[network].asked != estimator.engine:
+            runners[network] = Runner(network, estimator.engine)
+        runner = runners[network]
     runner.catch_up()
     return runner
 

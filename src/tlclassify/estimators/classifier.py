@@ -13,12 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from tlclassify.activations.run import Pass, Running, run_batches
+from tlclassify.activations.run import PART_ROWS, Pass, Running, beside, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.evaluation.text import History
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.blueprints import build_classifier, rebuild_network, reduce_network
+from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.networks.rows import Backbone
 from tlclassify.training.fit import Fit
@@ -28,7 +29,7 @@ from tlclassify.training.trial import drop_what_fails
 
 __all__ = ["TransferClassifier"]
 
-_REBUILT = {"model_", "backbone_", "head_", "_runner"}
+_REBUILT = {"model_", "backbone_", "head_", "_runners"}
 # So many are run sooner than it is found out what the network computes.
 _FEW_IMAGES = 16
 _PRESETS: dict[str, Callable[[str], Any]] = {
@@ -45,8 +46,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    backbone : str, Backbone, keras.Model or callable, default "mobilenet"
-        A registered name, as `list_backbones` shows them; a row; or a network of one's own.
+    backbone : str, Backbone, keras.Model, callable or a list of them, default "mobilenet"
+        A registered name, as `list_backbones` shows them; a row; or a network of one's own. Of
+        several the features stand side by side, each network seeing the images in its own size; no
+        stage trains them, and `grad_cam` does not explain them.
     weights : {"pretrained"}, path or None, default "pretrained"
         The backbone's published weights or a model's own, a file, or random ones.
     image_size : int, optional
@@ -135,7 +138,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     True
     """
 
-    backbone: str | Backbone | keras.Model = "mobilenet"
+    backbone: str | Backbone | keras.Model | Sequence[Any] = "mobilenet"
     _: KW_ONLY
     weights: str | Path | None = "pretrained"
     image_size: int | None = None
@@ -252,15 +255,20 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         is_plain = not self.blueprint_.is_mirrored
         is_plain &= all(row["stage"] == "head" for row in self.history_)
         is_stored = self.cache_dir is not None and is_plain and len(source) > _FEW_IMAGES
-        network = self.backbone_ if is_stored else self.model_
-        runner = network if self.engine == KERAS else reopen_runner(self, network)
+        networks = parts_of(self.backbone_) if is_stored else [self.model_]
+        runners = [net if self.engine == KERAS else reopen_runner(self, net) for net in networks]
         if not is_stored:
-            return np.concatenate(list(run_batches(runner, source, batch_size=self.batch_size)))
+            return np.concatenate(list(run_batches(runners[0], source, batch_size=self.batch_size)))
         running = Running(self.batch_size, self.cache_dir)
         above = keras.Model(self.backbone_.output, self.model_.output)
-        parts = Pass(runner, source, running).run(write=False)
-        # Called as it is: `predict` would compile it anew every time.
-        return np.concatenate([keras.ops.convert_to_numpy(above(part)) for part in parts])
+        probabilities = []
+        for start in range(0, len(source), PART_ROWS):
+            part = source.take(np.arange(start, min(start + PART_ROWS, len(source))))
+            passes = [Pass(runner, part, running).run(write=False) for runner in runners]
+            features = beside([np.concatenate(list(outputs)) for outputs in passes])
+            # Called as it is: `predict` would compile it anew every time.
+            probabilities.append(keras.ops.convert_to_numpy(above(features)))
+        return np.concatenate(probabilities)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image.
@@ -288,7 +296,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_ = int(fit.network.output.shape[-1])
         self.temperature_ = 1.0
         # An engine would keep the last fit's networks alive.
-        self._runner: Runner | None = None
+        self._runners: dict[keras.Model, Runner] = {}
 
     def __copy__(self) -> "TransferClassifier":
         """Return a copy that shares the networks."""

@@ -1,5 +1,6 @@
 """Images to embeddings: the frozen part of a classifier, alone and as a transformer."""
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 
 from tlclassify._checks.parameters import COUNT, Interval, check_parameters, check_type
-from tlclassify.activations.run import Pass, Running, run_once
+from tlclassify.activations.run import Pass, Running, beside, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import rebuild_network, reduce_network
+from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import Backbone
 
@@ -57,7 +59,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     (20, 512)
     """
 
-    backbone: str | Backbone | keras.Model = "mobilenet"
+    backbone: str | Backbone | keras.Model | Sequence[Any] = "mobilenet"
     _: KW_ONLY
     weights: str | Path | None = "pretrained"
     image_size: int | None = None
@@ -92,17 +94,17 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.engine != KERAS:
             check_engine(self.engine)
         row = get_backbone(self.backbone)
-        source, size = open_for_backbone(X, row, self.image_size)
+        source, sizes = open_for_backbone(X, row, self.image_size)
         self.model_ = build_frozen(
             row,
             Head(pooling=self.pooling),
             image_shape=source.shape,
-            image_size=size,
+            image_sizes=sizes,
             weights=self.weights,
             random_state=draw_seeds(self.random_state, 1)[0],
         )
         # An engine would keep the last network alive.
-        self._runner: Runner | None = None
+        self._runners: dict[keras.Model, Runner] = {}
         self.n_features_ = int(self.model_.output_shape[1])
         self.image_shape_ = (*source.shape, 3)
         self.pixel_range_ = source.pixel_range
@@ -125,13 +127,16 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.fit(X)
         source = reopen_images(X, self.image_shape_, self.pixel_range_)
         running = Running(self.batch_size, self.cache_dir, self.verbose)
-        runner = self.model_ if self.engine == KERAS else reopen_runner(self, self.model_)
-        (embeddings,) = run_once([Pass(runner, source, running)])
-        return embeddings[:]  # type: ignore[no-any-return]
+        passes = [
+            Pass(part if self.engine == KERAS else reopen_runner(self, part), source, running)
+            for part in parts_of(self.model_)
+        ]
+        embeddings = [run_once([item])[0] for item in passes]
+        return beside(embeddings) if len(passes) > 1 else embeddings[0][:]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle keeps: all but the engine, which is opened again."""
-        state = {key: x for key, x in super().__getstate__().items() if key != "_runner"}
+        state = {key: x for key, x in super().__getstate__().items() if key != "_runners"}
         return state | {"model_": reduce_network(self.model_)} if "model_" in state else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

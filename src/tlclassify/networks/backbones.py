@@ -4,28 +4,26 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.cuts import SCALING, check_process, freeze
+from tlclassify.networks.cuts import BESIDE, SCALING, check_process, freeze
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
+from tlclassify.networks.resizing import build_resizing
 from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling
 from tlclassify.networks.sources import check_model, copy_above, load_weight_file
 
+AnyBackbone = str | Backbone | Callable[[Any], Any] | Sequence[Any]
 _registry: dict[str, Backbone] = {row.name: row for row in BUILT_IN}
 _SMALLEST_GOOD_MAP = 3
 _ENLARGEMENT, _LARGEST_ENLARGED = 1.5, 224
-# Products with fewer columns are too small to be fast, with more they multiply by many zeros.
-_BAND_PIXELS = 64
 
 
 def list_backbones() -> list[str]:
@@ -40,13 +38,14 @@ def list_backbones() -> list[str]:
     return BackboneNames(_registry.values())
 
 
-def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:
+def get_backbone(backbone: AnyBackbone) -> Backbone:
     """Return the row of a backbone: a registered one's by its name, a row as it is.
 
     Parameters
     ----------
-    backbone : str, Backbone, keras.Model or callable
-        A model or a function gets a row as by `register_backbone`, on raw RGB in [0, 255].
+    backbone : str, Backbone, keras.Model, callable or sequence of them
+        A model or a function gets a row as by `register_backbone`, on raw RGB in [0, 255]. Several
+        backbones make one row, whose features are those of all of them side by side.
 
     Raises
     ------
@@ -61,11 +60,13 @@ def get_backbone(backbone: str | Backbone | Callable[[Any], Any]) -> Backbone:
     """
     if isinstance(backbone, Backbone):
         return backbone
+    if isinstance(backbone, list | tuple):
+        return _join([get_backbone(part) for part in backbone])
     if callable(backbone):
         return _make_row(backbone)
     if not isinstance(backbone, str):
         raise TypeError(
-            "backbone must be a name, a Backbone, a keras.Model or a function; "
+            "backbone must be a name, a Backbone, a keras.Model, a function or a list of them; "
             f"received {type(backbone).__name__}."
         )
     if backbone not in _registry:
@@ -140,6 +141,26 @@ def _make_row(builder: Callable[[Any], Any], **options: Any) -> Backbone:
     name = str(getattr(builder, "name", None) or getattr(builder, "__name__", ""))
     row = Backbone(name, builder, native_size=size, small_size=side or min(size, 128), min_size=1)
     return replace(row, **options)
+
+
+def _join(rows: Sequence[Backbone]) -> Backbone:
+    """Return one row for several backbones."""
+    names = [row.name for row in rows]
+    if not rows or len({*names}) < len(rows) or any(len(row.parts) > 1 for row in rows):
+        raise ValueError(f"backbone must be a list of different backbones; received {names}.")
+    if len(rows) == 1:
+        return rows[0]
+    widths = [row.n_features for row in rows if row.n_features is not None]
+    sizes = [row.n_parameters for row in rows if row.n_parameters is not None]
+    return Backbone(
+        "_and_".join(names),
+        tuple(rows),
+        native_size=max(row.native_size for row in rows),
+        n_features=sum(widths) if len(widths) == len(rows) else None,
+        n_parameters=sum(sizes) if len(sizes) == len(rows) else None,
+        licence="; ".join(f"{row.name}: {row.licence or 'unknown'}" for row in rows),
+        paper="; ".join(row.paper for row in rows if row.paper),
+    )
 
 
 def choose_image_size(backbone: Backbone, longer_side: int) -> int:
@@ -247,57 +268,6 @@ def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:
         )
 
 
-def build_resizing(images: keras.KerasTensor, size: int) -> keras.KerasTensor:
-    """Return images of one size, uint8, as float32 of `size` x `size`: as Keras's layer does it."""
-    # Resizing is another function in every runtime, and a slow one in some. From a fixed size to a
-    # fixed size it is a product with a matrix along each row, and one along each column.
-    height, width = images.shape[1:3]
-    if height == width == size:
-        return keras.ops.cast(images, "float32")
-    # Enlarged bicubically, CIFAR-10 is classified 0.8 points better than bilinearly; when
-    # shrinking, pixels would be skipped without antialiasing.
-    antialias = max(height, width) > size
-    # Colours stay beside each other, at the price of zeros in the matrix: to set them apart, the
-    # image as it came would have to be transposed.
-    x = keras.ops.reshape(images, (-1, height, width * 3))
-    x = _resize_last_axis(x, size, n_beside=3, antialias=antialias)
-    x = keras.ops.transpose(x, (0, 2, 1))
-    x = keras.ops.transpose(_resize_last_axis(x, size, antialias=antialias), (0, 2, 1))
-    return keras.ops.reshape(x, (-1, size, size, 3))
-
-
-def _resize_last_axis(
-    x: keras.KerasTensor, size: int, *, n_beside: int = 1, antialias: bool
-) -> keras.KerasTensor:
-    n_rows, length = x.shape[1:]
-    matrix = _resizing_matrix(length // n_beside, size, antialias=antialias)
-    # In two dimensions a runtime hands the product to its matrix kernel as it is. The matrix stands
-    # on the right: LiteRT's int8 product with a constant on the left is wrong, save for small ones.
-    x = keras.ops.reshape(x, (-1, length))
-    n_bands = min(max(1, len(matrix) // _BAND_PIXELS), size)
-    parts = []
-    for band in np.array_split(matrix, n_bands, axis=1):
-        # A pixel depends on a few of its neighbours, so most of the whole matrix is zero.
-        rows = np.flatnonzero(band.any(axis=1))
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        of_all = np.kron(band[first:last], np.eye(n_beside, dtype=np.float32))
-        # Cast where it is read: the whole in float32 would be four times as much to write.
-        used = keras.ops.cast(x[:, first * n_beside : last * n_beside], "float32")
-        parts.append(keras.ops.matmul(used, of_all))
-    x = parts[0] if n_bands == 1 else keras.ops.concatenate(parts, axis=1)
-    return keras.ops.reshape(x, (-1, n_rows, size * n_beside))
-
-
-def _resizing_matrix(n: int, n_resized: int, *, antialias: bool) -> NDArray[np.float32]:
-    """Return what a row of pixels is multiplied by when it is resized, read off Keras's layer."""
-    layer = keras.layers.Resizing(
-        1, n_resized, interpolation="bicubic", antialias=antialias, dtype="float32"
-    )
-    # As images of one row: each pixel is 1 in one of them, and 0 in the others.
-    images = np.eye(n, dtype=np.float32)[:, None, :, None]
-    return np.asarray(keras.ops.convert_to_numpy(layer(images)))[:, 0, :, 0]
-
-
 def check_settings() -> None:
     """Check that Keras's own settings are those under which networks are built and kept here."""
     for name, wanted in (("image_data_format", "channels_last"), ("floatx", "float32")):
@@ -310,17 +280,46 @@ def check_settings() -> None:
             )
 
 
-def open_for_backbone(X: Any, row: Backbone, image_size: int | None) -> tuple[ImageSource, int]:
-    """Check images; return them and the size at which the backbone sees them. Files are read so."""
+def open_for_backbone(
+    X: Any, row: Backbone, image_size: int | None
+) -> tuple[ImageSource, tuple[int, ...]]:
+    """Check images; return them and the size at which each part of a backbone sees them.
+
+    Files are read at the largest of these.
+    """
     source = open_images(X)
-    size = image_size or choose_image_size(row, longer_side(source))
-    return (replace(source, file_shape=(size, size)) if source.is_files else source), size
+    side = 0 if image_size else longer_side(source)
+    sizes = tuple(image_size or choose_image_size(part, side) for part in row.parts)
+    return (replace(source, file_shape=(max(sizes),) * 2) if source.is_files else source), sizes
 
 
-def build_frozen(row: Backbone, head: Head | HeadBuilder, **options: Any) -> keras.Model:
-    """Build the network up to the head's cut, frozen; the options are those of `build_backbone`."""
-    backbone = build_backbone(row, **options)
-    pooled = build_pooling(head, backbone.output)
-    network = keras.Model(backbone.input, pooled, name=row.name)
+def build_frozen(
+    row: Backbone,
+    head: Head | HeadBuilder,
+    *,
+    image_sizes: Sequence[int],
+    weights: str | Path | None,
+    **options: Any,
+) -> keras.Model:
+    """Build the network up to the head's cut, frozen, with a size for each part of the backbone.
+
+    Other options are those of `build_backbone`.
+    """
+    is_usual = isinstance(head, Head) and weights in {"pretrained", None}
+    if len(row.parts) > 1 and not is_usual:
+        raise ValueError(
+            "backbone must be a single one with a head or weights of your own; received "
+            f"{row.name!r}. Pass a Head, and weights='pretrained' or None."
+        )
+    parts = []
+    for part, size in zip(row.parts, image_sizes, strict=True):
+        backbone = build_backbone(part, image_size=size, weights=weights, **options)
+        pooled = build_pooling(head, backbone.output)
+        parts.append(keras.Model(backbone.input, pooled, name=part.name))
+    network = parts[0]
+    if len(parts) > 1:
+        images = keras.Input(network.input.shape[1:], dtype="uint8", name="images")
+        beside = keras.layers.Concatenate(name=BESIDE)([part(images) for part in parts])
+        network = keras.Model(images, beside, name=row.name)
     freeze(network)
     return network

@@ -1,7 +1,7 @@
 """What the networks of a fitted classifier were built from, and building them once more."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,9 @@ import keras
 import numpy as np
 
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.backbones import get_backbone
+from tlclassify.networks.backbones import AnyBackbone, get_backbone
 from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import Head, HeadBuilder
-from tlclassify.networks.rows import Backbone
 
 # The smallest normal number: a probability of 0 has no logarithm, and a smaller one is 0 to some.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
@@ -26,12 +25,12 @@ _GAP = 1e-6
 class Blueprint:
     """What a fit built its networks from, whatever its classifier's parameters say later."""
 
-    backbone: str | Backbone | Callable[[Any], Any]
+    backbone: AnyBackbone
     # Those that the backbone began with.
     weights: str | Path | None
     head: Head | HeadBuilder
-    # Pixels a side at which the backbone sees the images.
-    image_size: int
+    # Pixels a side at which the backbone, or each of several, sees the images.
+    image_sizes: Sequence[int]
     dtype_policy: str = field(default_factory=lambda: str(keras.config.dtype_policy().name))
     # Images of each class, of training and, where there is any, of validation.
     class_counts: list[list[int]] = field(default_factory=list)

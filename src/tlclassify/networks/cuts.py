@@ -12,7 +12,7 @@ from tlclassify._checks.parameters import Interval, close_match_hint, listed
 from tlclassify.inputs.augmentation import N_VIEW_NUMBERS
 
 EVERYTHING = "all"
-SCALING = "scaling"
+SCALING, BESIDE = "scaling", "features_side_by_side"
 # Another object once any weights have been trained in this process. It costs nothing to look at,
 # where a fingerprint takes longer than a network takes for an image.
 _last_training = [object()]
@@ -60,6 +60,13 @@ def output_at(network: keras.Model, layer: str) -> keras.KerasTensor:
 def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
     """Return a layer or model and all layers inside it, to which Keras has no public way."""
     return list(layer._flatten_layers())  # noqa: SLF001
+
+
+def parts_of(network: keras.Model) -> list[keras.Model]:
+    """Return the networks of several backbones, whose features stand side by side, or itself."""
+    if network.operations[-1].name != BESIDE:
+        return [network]
+    return [layer for layer in network.layers if isinstance(layer, keras.Model)]
 
 
 def cut_points(model: keras.Model) -> list[str]:

@@ -25,15 +25,14 @@ _FAINT = 1e-3
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
 _POOLINGS = ("avg", "max", "flatten")
 
-STANDARDIZATION, ROOT_STANDARDIZATION = "standardization", "root_standardization"
+STANDARDIZATION = "root_standardization"
 
 
 class Statistics(NamedTuple):
-    """Mean and variance by which features, or their roots, are standardised: (n_features,) each."""
+    """Mean and variance by which the features' roots are standardised: (n_features,) each."""
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
-    of_roots: bool = True
 
 
 @dataclass(eq=False, repr=False)
@@ -163,18 +162,16 @@ def build_head(
 
     Given statistics, a `Head` first takes the square root of the features and brings it to mean 0
     and, over all features, variance 1, by fixed numbers: faint features then say as much as strong
-    ones, and one learning rate and one penalty suit every backbone. Files of format 2 hold heads
-    without the root. Of a user's layer this is a copy, so that two fits share no weights.
+    ones, and one learning rate and one penalty suit every backbone. Of a user's layer this is a
+    copy, so that two fits share no weights.
     """
     inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
         x = inputs
         if statistics is not None:
-            name = STANDARDIZATION
-            if statistics.of_roots:
-                name, x = ROOT_STANDARDIZATION, x / keras.ops.sqrt(keras.ops.abs(x) + _FAINT)
+            x = x / keras.ops.sqrt(keras.ops.abs(x) + _FAINT)
             x = keras.layers.Normalization(
-                mean=statistics.mean, variance=statistics.variance, name=name
+                mean=statistics.mean, variance=statistics.variance, name=STANDARDIZATION
             )(x)
         # In float32 under any policy of mixed precision, so that probabilities sum to 1.
         outputs = keras.layers.Dense(

@@ -1,6 +1,6 @@
 """What is known of every built-in backbone, as a literal table of frozen rows."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,11 +46,12 @@ class Backbone:
     ----------
     name : str
         The name that users write.
-    builder : str, callable or keras.Model
+    builder : str, callable, keras.Model or tuple of Backbone
         The name of a function of ``keras.applications``; a function that maps a
         ``keras.KerasTensor`` of scaled images (None, size, size, 3) to a feature map
-        (None, height, width, n_features); or a functional model that does so, whose weights are
-        then the pretrained ones. Of a model each network is a copy.
+        (None, height, width, n_features); a functional model that does so, whose weights are
+        then the pretrained ones; or several rows, whose pooled features stand side by side, each
+        with images of its own size and scaling. Of a model each network is a copy.
     scaling : Scaling, default no scaling
         What raw RGB in [0, 255] goes through before the network.
     native_size, small_size, min_size : int, default 224, 128 and 32
@@ -68,7 +69,7 @@ class Backbone:
     """
 
     name: str
-    builder: str | Callable[[Any], Any]
+    builder: Any
     scaling: Scaling = RAW
     native_size: int = 224
     small_size: int = 128
@@ -80,6 +81,11 @@ class Backbone:
     licence: str = ""
     paper: str = ""
     notes: str = ""
+
+    @property
+    def parts(self) -> "tuple[Backbone, ...]":
+        """The rows of several backbones, or itself."""
+        return self.builder if isinstance(self.builder, tuple) else (self,)
 
 
 def _describe_names(names: "BackboneNames") -> list[Part]:

@@ -38,7 +38,7 @@ def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None
         ("Licence of the pretrained weights", blueprint.weights_licence),
         ("Head", blueprint.head),
         ("Weights", f"{clf.model_.count_params():,}"),
-        ("Images are seen at", f"{blueprint.image_size} x {blueprint.image_size} pixels"),
+        ("Images are seen at", ", ".join(f"{n} x {n} pixels" for n in blueprint.image_sizes)),
         ("Views at prediction", "image and mirror image" if blueprint.is_mirrored else "image"),
         ("Precision", blueprint.dtype_policy),
         ("Learnt by", training_text(clf.history_)),

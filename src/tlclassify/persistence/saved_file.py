@@ -20,12 +20,11 @@ from tlclassify.analysis.evaluate import list_versions
 from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
-from tlclassify.networks.backbones import get_backbone, list_backbones
+from tlclassify.networks.backbones import AnyBackbone, get_backbone, list_backbones
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.stages import Stage
 
-FORMAT_VERSION = 3
-_FIRST_READ = 2
+FORMAT_VERSION = 4
 NO_DIGEST = "0" * 64
 """What stands for the digest while it is computed."""
 _KEY = "tlclassify"
@@ -35,6 +34,7 @@ _MAX_PIXELS = 2**24
 _PARTS: dict[str, Any] = {"Augmentation": Augmentation, "Head": Head, "Stage": Stage}
 
 _Side = Annotated[int, Meta(ge=1, le=_MAX_PIXELS)]
+_SeenSide = Annotated[int, Meta(ge=1, le=2048)]
 
 
 class Part(Struct, tag=True, forbid_unknown_fields=True):
@@ -66,16 +66,16 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     """All that a file holds of a classifier, but its arrays."""
 
     sha256: str = NO_DIGEST
-    format_version: Literal[2, 3] = 3
+    format_version: Literal[4] = 4
     versions: dict[str, str]
-    backbone: str | Function
+    backbone: str | list[str] | Function
     weights: str | None
     head: Part | Function
-    image_size: Annotated[int, Meta(ge=1, le=2048)]
+    image_sizes: Annotated[list[_SeenSide], Meta(min_length=1, max_length=16)]
     dtype_policy: Literal[
         "float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"
     ]
-    parameters: dict[str, bool | int | float | str | Part | Function | Pairs | None]
+    parameters: dict[str, bool | int | float | str | list[str] | Part | Function | Pairs | None]
     classes: list[Any]
     classes_dtype: str
     class_counts: Annotated[list[list[int]], Meta(min_length=1, max_length=2)]
@@ -137,11 +137,7 @@ def _digest(text: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
 def encode_manifest(clf: TransferClassifier) -> str:
     """Return what a file says of a fitted classifier, and what `decode_manifest` takes."""
     blueprint, params = clf.blueprint_, clf.get_params(deep=False)
-    name = blueprint.backbone_name
-    # A name that the registry has for the same backbone will do for `load`.
-    is_known = name in list_backbones() and get_backbone(name) == get_backbone(blueprint.backbone)
-    is_named = isinstance(blueprint.backbone, str) or is_known
-    backbone = name if is_named else Function(name)
+    backbone = _name_backbone(blueprint.backbone)
     if not isinstance(params["backbone"], str):
         params["backbone"] = backbone
     if isinstance(params["random_state"], np.random.RandomState):
@@ -154,7 +150,7 @@ def encode_manifest(clf: TransferClassifier) -> str:
         backbone=backbone,
         weights=_to_value(blueprint.weights, "weights"),
         head=_to_value(blueprint.head, "head"),
-        image_size=blueprint.image_size,
+        image_sizes=list(blueprint.image_sizes),
         dtype_policy=blueprint.dtype_policy,  # type: ignore[arg-type]
         parameters={k: _to_value(v, k) for k, v in params.items() if k not in _NOT_KEPT},
         classes=classes,
@@ -170,6 +166,19 @@ def encode_manifest(clf: TransferClassifier) -> str:
     text = msgspec.json.encode(manifest).decode()
     decode_manifest(text)
     return text
+
+
+def _name_backbone(backbone: AnyBackbone) -> str | list[str] | Function:
+    """Return what says which backbone it was: registered names, or the name of the user's own."""
+    if isinstance(backbone, str):
+        return backbone
+    row = get_backbone(backbone)
+    names = [part.name for part in row.parts]
+    # Names that the registry has for the same backbones will do for `load`.
+    is_known = set(names) <= set(list_backbones()) and get_backbone(names) == row
+    if not is_known:
+        return Function(row.name)
+    return names[0] if len(names) == 1 else names
 
 
 def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -195,10 +204,10 @@ def decode_manifest(text: str) -> Manifest:
     if len(text) > _MAX_BYTES:
         raise ValueError(f"its manifest has {len(text):,} bytes, more than {_MAX_BYTES:,}")
     version = msgspec.json.decode(text, type=_Version).format_version
-    if not _FIRST_READ <= version <= FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise ValueError(
-            f"its format version is {version}, and this tlclassify reads {_FIRST_READ} to "
-            f"{FORMAT_VERSION}. A later tlclassify may read it"
+            f"its format version is {version}, and this tlclassify reads {FORMAT_VERSION}. "
+            f"{'A later' if version > FORMAT_VERSION else 'An earlier'} tlclassify may read it"
         )
     return msgspec.json.decode(text, type=Manifest)
 

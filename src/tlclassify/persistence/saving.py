@@ -23,7 +23,6 @@ from tlclassify.networks.backbones import build_frozen, get_backbone, list_backb
 from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
 from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import (
-    ROOT_STANDARDIZATION,
     STANDARDIZATION,
     Head,
     HeadBuilder,
@@ -143,17 +142,19 @@ def load(
         _choose(_BACKBONE, manifest.backbone, backbone, path),
         manifest.weights,
         _choose(_HEAD, manifest.head, head, path),
-        manifest.image_size,
+        tuple(manifest.image_sizes),
         manifest.dtype_policy,
         manifest.class_counts,
         manifest.is_mirrored,
     )
-    if isinstance(blueprint.backbone, str) and blueprint.backbone not in list_backbones():
-        name = blueprint.backbone[:100]
-        raise ValueError(
-            f"{str(path)!r} was saved with the backbone {name!r}, which is not registered here. "
-            f"Call register_backbone(..., name={name!r}) with the same network first."
-        )
+    names = [] if backbone is not None else [manifest.backbone]
+    for name in keras.tree.flatten(names):
+        if name not in list_backbones():
+            raise ValueError(
+                f"{str(path)!r} was saved with the backbone {name[:100]!r}, which is not "
+                f"registered here. Call register_backbone(..., name={name[:100]!r}) with the same "
+                "network first."
+            )
     with _refusing(path, (ValueError,)):
         clf = _rebuild(manifest, parts, blueprint)
         difference = np.abs(answer_probe(clf) - manifest.probe).max()
@@ -168,11 +169,10 @@ def load(
 
 def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
     """Return all arrays of a file by their names, which sort in the order of the weights."""
-    layers = {layer.name: layer for layer in clf.head_.layers}
     parts = {_BACKBONE: clf.backbone_.weights, _HEAD: clf.head_.weights}
-    if isinstance(clf.blueprint_.head, Head):
-        for name in {STANDARDIZATION, ROOT_STANDARDIZATION} & layers.keys():
-            parts[name] = [layers[name].input_mean, layers[name].input_variance]
+    for layer in clf.head_.layers if isinstance(clf.blueprint_.head, Head) else ():
+        if layer.name == STANDARDIZATION:
+            parts[STANDARDIZATION] = [layer.input_mean, layer.input_variance]
     arrays = {}
     for part, variables in parts.items():
         for number, variable in enumerate(variables):
@@ -224,7 +224,7 @@ def _rebuild(
             row,
             blueprint.head,
             image_shape=manifest.image_shape[:2],
-            image_size=blueprint.image_size,
+            image_sizes=blueprint.image_sizes,
             weights=None,
         )
         _fill(network, parts[_BACKBONE])
@@ -233,11 +233,8 @@ def _rebuild(
             widths = [features_shape[-1], *blueprint.head.hidden_units, n_classes]
             if [array.shape for array in parts[_HEAD] if array.ndim == 2] != [*pairwise(widths)]:
                 raise ValueError("it has arrays for the head that do not fit the head's layers")
-        statistics = None
-        for name in (STANDARDIZATION, ROOT_STANDARDIZATION):
-            if parts[name]:
-                mean, variance = parts[name]
-                statistics = Statistics(mean, variance, of_roots=name == ROOT_STANDARDIZATION)
+        found = parts[STANDARDIZATION]
+        statistics = Statistics(*found) if found else None
         top = build_head(
             blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
         )

@@ -102,7 +102,7 @@ class Fit:
             for name, stage in self.stages.items()
         }
         # Up to the scaling there is nothing worth storing.
-        scaling, self.features = points.index(SCALING), points[-1]
+        scaling, self.features = points.index(SCALING) if SCALING in points else 0, points[-1]
         self.on_images = {n: points.index(cut) <= scaling for n, cut in self.cuts.items()}
         stored = [cut for name, cut in self.cuts.items() if not self.on_images[name]]
         self.lowest = min(stored, key=points.index, default=self.features)

@@ -26,7 +26,7 @@ from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
 from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import Blueprint
-from tlclassify.networks.cuts import layers_above
+from tlclassify.networks.cuts import layers_above, parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit, Labelled
 from tlclassify.training.stages import EXACT, Stage, get_stage
@@ -52,7 +52,7 @@ def prepare_fit(
     if goes_on:
         source, seen = reopen_images(X, clf.image_shape_, clf.pixel_range_), clf.classes_
     else:
-        source, size = open_for_backbone(X, row, clf.image_size)
+        source, sizes = open_for_backbone(X, row, clf.image_size)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     classes, everything = _label(clf, source, y, sample_weight, seen)
     head, is_solved = choose_head(clf, len(source), goes_on=goes_on)
@@ -64,11 +64,9 @@ def prepare_fit(
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
     else:
-        options = {"image_size": size, "weights": clf.weights}
-        network = build_frozen(
-            row, head, image_shape=source.shape, random_state=weights_seed, **options
-        )
-        blueprint = Blueprint(clf.backbone, clf.weights, head, size)
+        options = {"image_shape": source.shape, "weights": clf.weights}
+        network = build_frozen(row, head, image_sizes=sizes, random_state=weights_seed, **options)
+        blueprint = Blueprint(clf.backbone, clf.weights, head, sizes)
     fit = Fit(
         network,
         head,
@@ -225,7 +223,12 @@ def _warn_of_idle_settings(fit: Fit, asked: Head | HeadBuilder) -> None:
 
 
 def _check_effects(fit: Fit) -> None:
-    """Refuse settings that would change nothing."""
+    """Refuse settings that would change nothing, or that cannot be."""
+    if len(parts_of(fit.network)) > 1 and any(stage.unfreeze for stage in fit.stages.values()):
+        raise ValueError(
+            "fine_tune_stage must unfreeze nothing of several backbones; received the backbone "
+            f"{fit.network.name!r}. Pass fine_tune_stage=None, or one of them."
+        )
     for name, cut in fit.cuts.items():
         unfrozen = any(layer.weights for layer in layers_above(fit.network, cut))
         for setting, none in (("layer_decay", 1), ("batch_norm", "frozen")):

@@ -125,6 +125,9 @@ def test_files_are_predicted_and_pictured(make_clf, files):
     assert table.columns["path"] == tuple(map(str, paths))
     assert (table.labels[:, 0] == y).mean() > 0.9
     assert len(table.thumbnails) == 24
+    first = next(iter(table.thumbnails))
+    assert first == table.probabilities[:, 0].argmin()
+    assert f"<figcaption>{paths[first].name}<br>" in " ".join(table.to_html().split())
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,11 @@ def test_bad_parameters(name, value):
     report = report_of([0.9, 0.8], [1, 0])
     with pytest.raises(ValueError, match=rf"{name} must be a number in \(0, 1\); received"):
         report.choose_threshold(**{name: value})
+
+
+def test_the_sentence_names_a_threshold_only_where_one_is_needed():
+    surest = np.linspace(0.5, 0.99, 500)
+    text = str(report_of(surest, np.ones(500)).choose_threshold())
+    assert text.startswith("all answers are right at least 0.95 of the time")
+    text = str(report_of(surest, surest > 0.7).choose_threshold())
+    assert text.startswith("answers with a probability of at least 0.6")

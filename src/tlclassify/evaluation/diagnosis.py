@@ -89,8 +89,9 @@ class ThresholdChoice:
         )
         if self.threshold is not None:
             low, high = self.share_interval
+            which = f"answers with a probability of at least {self.threshold:.9g}"
             return (
-                f"answers with a probability of at least {self.threshold:.9g} are {wanted}: "
+                f"{which if self.threshold else 'all answers'} are {wanted}: "
                 f"{self.share:.3f} of the images ({low:.3f} to {high:.3f}), {self.n_correct:,} of "
                 f"{self.n_answered:,} right here"
             )

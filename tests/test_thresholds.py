@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tlclassify.evaluation.diagnosis import choose_threshold
 from tlclassify.evaluation.report import build_report
@@ -47,17 +48,18 @@ def test_a_chosen_threshold_keeps_its_word(noise, digits, n):
     assert n_covered / n_found > confidence - 0.1
 
 
-def test_the_usual_bound_at_every_threshold_would_not_keep_it():
-    """What a reader of a coverage curve does: the lowest threshold whose own bound looks right."""
-    from scipy import stats
-
+def test_where_every_threshold_is_too_low_few_are_chosen():
+    """And the lowest whose own bound looks right, as one reads off a coverage curve, is often."""
     rng = np.random.default_rng(0)
-    n_broken = 0
-    for _ in range(200):
-        # All answers are right a little too seldom.
-        wrong = np.cumsum(rng.random(500) < 0.105)
-        n_broken += (stats.binom.cdf(wrong, np.arange(1, 501), 0.1) <= 0.2).any()
-    assert n_broken / 200 > 0.3
+    n, ranks = 500, np.arange(1, 501)
+    n_chosen, n_looks_right = 0, 0
+    for _ in range(300):
+        surest, correct = -np.sort(-rng.uniform(0.5, 1, n)), rng.random(n) < 0.895
+        n_chosen += choose_threshold(correct, surest, 0.9, 0.8).threshold is not None
+        bounds = stats.binom.cdf(np.cumsum(~correct), ranks, 0.1)
+        n_looks_right += (bounds <= 0.2).any()
+    assert n_chosen / 300 <= 0.2
+    assert n_looks_right / 300 > 0.3
 
 
 def test_choice_counts_what_it_answers():

@@ -144,9 +144,12 @@ def test_a_card_is_written_when_asked_for(photos, registered, capsys):
     assert path.with_name("m.tlc.md").read_text(encoding="utf-8").startswith("# Classifier")
 
 
-def test_folds_judge_by_copies_fitted_on_the_others(model, photos, capsys):
-    found = json.loads(run(capsys, "evaluate", model, photos, "--cv", 3, "--json")[1])
+def test_folds_judge_by_copies_that_share_what_was_run(model, photos, capsys, runs):
+    answer = run(capsys, "evaluate", model, photos, "--cv", 4, "--json")
+    assert answer[::2] == (0, "")
+    found = json.loads(answer[1])
     assert found["n_samples"] == 24
+    assert sum(runs) == 24
 
 
 # The functions whose parameters a command's options are.
@@ -332,6 +335,26 @@ def test_ctrl_c_ends_with_one_line():
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert (process.returncode, err) == (130, "tlclassify: interrupted\n")
+
+
+NOISY = """
+import os, sys
+from tlclassify.cli import commands
+def run(options):
+    os.write(2, b"noise")
+    sys.stderr.write("progress, ")
+    return commands._Answer("", None, [])
+commands._COMMANDS["info"] = run
+commands.main(["info", *sys.argv[1:]])
+os.write(2, b"restored")
+"""
+
+
+@pytest.mark.parametrize("trace", [[], ["--traceback"]])
+def test_what_compiled_libraries_say_is_dropped(trace):
+    command = [sys.executable, "-c", NOISY, *trace]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stderr == ("noiseprogress, restored" if trace else "progress, restored")
 
 
 LONG = """

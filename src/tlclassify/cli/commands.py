@@ -11,9 +11,10 @@ import os
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, NoReturn
 
 import tlclassify
@@ -46,7 +47,11 @@ def _evaluate(options: Namespace) -> _Answer:
     _check_page(options)
     images, clf = _read_labelled(options.photos, options), _load(options)
     choices = _given(options, "cv", "top_k", "confidence_level")
-    report = tlclassify.evaluate(clf, images.X, images.y, **choices)
+    with TemporaryDirectory() as folder:
+        if "cv" in choices and not hasattr(options, "cache_dir") and hasattr(clf, "set_params"):
+            # So that the folds run each photograph once in all.
+            clf.set_params(cache_dir=folder)
+        report = tlclassify.evaluate(clf, images.X, images.y, **choices)
     if hasattr(options, "html"):
         report.to_html(options.html)
     record = report.to_dict()
@@ -227,6 +232,21 @@ def _tell(message: object) -> None:
     print("tlclassify:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
 
 
+@contextmanager
+def _hushed(options: Namespace) -> Iterator[None]:
+    """Drop what compiled libraries say when they start, unless a trace is asked for."""
+    if options.traceback or sys.stderr is not sys.__stderr__:
+        yield
+        return
+    kept = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        with os.fdopen(os.dup(kept), "w", buffering=1) as file, redirect_stderr(file):
+            yield
+    finally:
+        os.dup2(kept, 2)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -237,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         # Keras tells of its downloads on standard output, which is for results.
-        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with _hushed(options), redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
             answer = _COMMANDS[options.command](options)
         if isinstance(sys.stdout, io.TextIOWrapper):

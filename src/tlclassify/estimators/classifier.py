@@ -1,6 +1,7 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from tlclassify._checks.parameters import show_progress
 from tlclassify.activations.run import PART_ROWS, Pass, Running, beside, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.evaluation.text import History
@@ -258,7 +260,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         networks = parts_of(self.backbone_) if is_stored else [self.model_]
         runners = [net if self.engine == KERAS else reopen_runner(self, net) for net in networks]
         if not is_stored:
-            return np.concatenate(list(run_batches(runners[0], source, batch_size=self.batch_size)))
+            bar = show_progress(len(source), "predicting", unit="image", verbose=self.verbose)
+            with closing(bar) as progress:
+                options = {"batch_size": self.batch_size, "progress": progress}
+                return np.concatenate(list(run_batches(runners[0], source, **options)))
         running = Running(self.batch_size, self.cache_dir)
         above = keras.Model(self.backbone_.output, self.model_.output)
         probabilities = []

@@ -40,9 +40,10 @@ def test_the_default_for_few_images_is_solved(clf, images):
 
 @pytest.mark.parametrize("names", [["cat", "dog", "eel"], ["cat", "dog", "dog"]])
 @pytest.mark.parametrize("C", [None, 0.03, 3.0])
-def test_it_is_a_logistic_regression_on_the_features(clf, images, names, C):
-    X, _ = images
-    y = np.array(names)[np.arange(24) % 3]
+@pytest.mark.parametrize("n_images", [6, 24])  # with 12 features
+def test_it_is_a_logistic_regression_on_the_features(clf, images, names, C, n_images):
+    X = images[0][:n_images]
+    y = np.array(names)[np.arange(n_images) % 3]
     clf.set_params(head__C=C).fit(X, y)
     features = inputs_of_the_last_layer(clf, X)
     n_classes = len(set(names))

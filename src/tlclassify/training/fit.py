@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tlclassify._checks.parameters import listed
@@ -43,10 +42,10 @@ from tlclassify.training.loop import (
     StoredInputs,
     run_stage,
 )
+from tlclassify.training.solving import solve_logistic
 from tlclassify.training.stages import Stage, resolve_stage
 
 _C_TIMES_FEATURES = 10.0
-_MAX_ITERATIONS = 1_000
 _ROWS_MEASURED = 10_000
 _STEPS_PER_EXECUTION = 10
 # While it is built, a table lies in memory up to three times.
@@ -302,14 +301,7 @@ def _solve_head(
             "Add some, or pass head_stage=Stage(), which trains on from there."
         )
     C = _C_TIMES_FEATURES / x.shape[1] if C is None else float(C)
-    # With two classes scikit-learn has one vector where a softmax layer has two, each half of it,
-    # so that the penalty on them is half as large.
-    solver = LogisticRegression(C=2 * C if n_classes == 2 else C, max_iter=_MAX_ITERATIONS)
-    found = solver.fit(x, targets, sample_weight=weights)
-    kernel, bias = found.coef_.T, found.intercept_
-    if n_classes == 2:
-        kernel, bias = np.hstack([-kernel, kernel]) / 2, np.hstack([-bias, bias]) / 2
-    last.set_weights([kernel, bias])
+    last.set_weights(solve_logistic(x, targets, weights, C=C, n_classes=n_classes))
     return C
 
 

@@ -66,8 +66,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         where a stage trains the whole network, a layer or a list of them. Validation and
         prediction see the images as they are.
     head_stage : {"auto", "exact"}, Stage or None, default "auto"
-        How the head gets its weights before all else. "exact": a linear one is solved, on all
-        images, without epochs or images held out, as a logistic regression on stored features; a
+        How the head gets its weights before all else. "exact": one that is linear, as Head() then
+        is for any number of images, is solved, on all of them, without epochs or images held out,
+        as a logistic regression on stored features; a
         `Stage` trains any head; "auto": "exact" for linear heads, `Stage()` for others. None:
         `fine_tune_stage` trains it from random weights, or on from where it stands with
         `warm_start`.

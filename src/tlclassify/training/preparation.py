@@ -103,7 +103,9 @@ def choose_head(
     clf: Any, n_images: int, *, goes_on: bool = False
 ) -> tuple[Head | HeadBuilder, bool]:
     """Return the head for so many images, and whether it is solved: by default, if it is linear."""
-    head = clf.blueprint_.head if goes_on else get_head(clf.head, n_images=n_images)
+    # Of what is to be solved, however many there are, the head is linear unless it says otherwise.
+    n_decisive = 0 if clf.head_stage == EXACT else n_images
+    head = clf.blueprint_.head if goes_on else get_head(clf.head, n_images=n_decisive)
     is_linear = isinstance(head, Head) and not head.hidden_units
     if clf.head_stage == EXACT and not is_linear:
         raise ValueError(

@@ -180,7 +180,8 @@ def test_many_images_get_a_hidden_layer(clf):
     assert clf.fit(X[1:], y[1:]).blueprint_.head.hidden_units == ()
     # Unless it is to be solved.
     exact = clone(clf).set_params(head_stage="exact").fit(X, y)
-    assert exact.blueprint_.head.hidden_units == () and "C" in exact.history_[0]
+    assert exact.blueprint_.head.hidden_units == ()
+    assert "C" in exact.history_[0]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_an_exported_model_needs_no_keras(model, photos):
     path = photos.with_name("m.onnx")
     with redirect_stdout(io.StringIO()):
         assert main(["export", str(model), str(path)]) == 0
-    argv = ["predict", str(path), str(photos), "--json"]
+    argv = ["predict", str(path), str(photos), "--json", "--verbose", "0"]
     out = subprocess.run([sys.executable, "-c", code, *argv], stdout=-1, check=True).stdout
     rows = json.loads(out)["predictions"]
     found = [row["label"] for row in rows]
@@ -303,6 +303,13 @@ def test_warnings_and_what_others_print_stay_out_of_the_results(capsys, monkeypa
     monkeypatch.setitem(commands._COMMANDS, "info", warn)
     expected = "Downloading\ntlclassify: warning: two; lines\n"
     assert run(capsys, "info") == (0, "result\n", expected)
+
+
+def test_progress_of_predictions_is_told_beside_the_results(model, photos, capsys, monkeypatch):
+    monkeypatch.setattr("tlclassify._checks.parameters._PROGRESS_DELAY_SECONDS", 0)
+    code, out, err = run(capsys, "predict", model, photos, "--csv")
+    assert (code, out.count("\n")) == (0, 25)
+    assert "predicting: 100%" in err
 
 
 @pytest.mark.parametrize(

@@ -134,12 +134,13 @@ def _describe(path: Path, clf: Any) -> _Answer:
 
 def _load(options: Namespace) -> Any:
     """Return the classifier of a file, with the settings that are given."""
-    path, settings = options.model, _given(options, "engine", "batch_size", "cache_dir", "verbose")
+    path, settings = options.model, _given(options, "engine", "batch_size", "cache_dir")
     if path.is_dir() or not path.exists():
         raise _wrong("MODEL", "a file that `tlclassify fit` or `export` has written", path)
     if path.suffix in _EXPORTS:
         return tlclassify.load_exported(path, **settings)
-    return tlclassify.load(path).set_params(**settings)
+    # Not as it was saved: who fits in silence may want to see how far predictions are.
+    return tlclassify.load(path).set_params(verbose=getattr(options, "verbose", 1), **settings)
 
 
 def _build_classifier(options: Namespace) -> Any:

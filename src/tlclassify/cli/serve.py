@@ -23,7 +23,7 @@ from PIL import Image
 import tlclassify
 
 _MAX_BYTES, _MAX_PIXELS = 10 * 2**20, 40_000_000
-# Unpacked, each may take some hundred MB. Of Keras's networks a heat map takes all cores anyway.
+# Unpacked, each may take some hundred MB. Keras has its own turn: its session is cleared.
 _N_AT_ONCE, _N_SHOWN = 2, 10
 _PAGE = Path(__file__).with_name("serve.html")
 _HEADERS = {
@@ -52,8 +52,8 @@ def build_app(clf: Any, *, name: str = "", max_bytes: int = _MAX_BYTES) -> FastA
     app = FastAPI(title="tlclassify", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_add_headers)
     app.add_exception_handler(Exception, _tell_of_failure)
-    turns, page = asyncio.Semaphore(_N_AT_ONCE), _PAGE.read_text(encoding="utf-8")
-    labels, has_heat = clf.classes_.tolist(), hasattr(clf, "model_")
+    page, labels, has_heat = _PAGE.read_text("utf-8"), clf.classes_.tolist(), hasattr(clf, "model_")
+    turns = asyncio.Semaphore(1 if has_heat else _N_AT_ONCE)
     about = clf.blueprint_ if has_heat else clf.metadata_
     # What Pillow by itself only warns of is refused, wherever an image is opened.
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
@@ -93,7 +93,7 @@ def build_app(clf: Any, *, name: str = "", max_bytes: int = _MAX_BYTES) -> FastA
     async def explain(request: Request, column: int) -> Response:
         if not (has_heat and 0 <= column < len(labels)):
             raise HTTPException(404, "Heat is there for the columns of a model that `fit` wrote.")
-        heat = await look(request, lambda X: tlclassify.grad_cam(clf, X, labels=labels[column]))
+        heat = await look(request, lambda X: _explain(clf, X, labels[column]))
         return Response(_draw_heat(heat[0]), media_type="image/png")
 
     return app
@@ -140,6 +140,15 @@ def _run(run: Callable[[list[Path]], Any], upload: bytes) -> Any:
         except OSError as error:
             reason = str(error).split(f"{path}: ")[-1].split("\n")[0].rstrip(".")
             raise HTTPException(422, f"The image cannot be read: {reason}.") from error
+
+
+def _explain(clf: Any, X: list[Path], label: Any) -> NDArray[np.float32]:
+    import keras
+
+    heat = tlclassify.grad_cam(clf, X, labels=label)
+    # The networks that it builds are kept by Keras, some MB each, and would fill the memory.
+    keras.backend.clear_session()
+    return heat
 
 
 def _draw_heat(heat: NDArray[np.float32]) -> bytes:

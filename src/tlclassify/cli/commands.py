@@ -100,6 +100,8 @@ def _serve(options: Namespace) -> NoReturn:
     app, place = build_app(_load(options), name=options.model.name), _given(options, "host", "port")
     config = uvicorn.Config(app, log_level="warning", **place)
     listener = config.bind_socket()
+    # Whoever reads the line below may ask at once, and waits until the server is ready.
+    listener.listen()
     _tell(f"{options.model} is at http://{config.host}:{listener.getsockname()[1]} until Ctrl-C")
     uvicorn.Server(config).run(sockets=[listener])
     raise KeyboardInterrupt

@@ -117,8 +117,44 @@ def test_a_folder_without_classes_is_refused(root):
 
 
 def test_a_folder_that_is_none_is_refused(root):
-    with pytest.raises(FileNotFoundError, match=r"one folder per class.*2.png is none"):
+    with pytest.raises(FileNotFoundError, match=r"one folder per class.*2.png is a file"):
         load_image_folder(root / "dog/2.png", verbose=0)
+    with pytest.raises(FileNotFoundError, match=r"one folder per class.*gone is not there"):
+        load_image_folder(root / "gone", verbose=0)
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "test", "more"), ("train",)])
+def test_parts_of_a_data_set_are_no_classes(root, tmp_path_factory, names):
+    whole = tmp_path_factory.mktemp("whole")
+    for name in names:
+        (whole / name).mkdir()
+    (root / "dog").rename(whole / names[0] / "dog")
+    with pytest.raises(ValueError, match=rf"parts of a data set: (?s:.*)folder\('.*{names[0]}'\)"):
+        load_image_folder(whole, verbose=0)
+
+
+def test_a_class_may_be_called_train(root):
+    write_image(root / "train/a.png")
+    write_image(root / "train/deep/b.png")
+    assert load_image_folder(root, verbose=0).class_names == ("cat", "dog", "train")
+
+
+def test_what_systems_leave_is_no_photograph(root):
+    for name in ("@eaDir/a.jpg", "dog/@eaDir/2.png/thumb.jpg", "__MACOSX/b.png"):
+        write_image(root / name)
+    (root / "dog/Thumbs.db").write_bytes(b"x")
+    images = load_image_folder(root, verbose=0)
+    assert (len(images.X), images.class_names, images.ignored_paths) == (5, ("cat", "dog"), ())
+
+
+def test_names_that_are_not_utf_8_become_text(root):
+    try:
+        write_image(root / os.fsdecode(b"caf\xe9/b\xe9.png"))
+    except OSError:
+        pytest.skip("this file system knows UTF-8 alone")
+    images = load_image_folder(root, verbose=0)
+    assert images.y[0] == "caf\\xe9"
+    assert os.fsencode(images.X[0]).endswith(b"/caf\xe9/b\xe9.png")
 
 
 def test_verify_is_one_of_three(root):

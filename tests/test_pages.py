@@ -50,6 +50,14 @@ def make_report(classes=("ant", "bee", EVIL), n_samples=60, seed=0, accuracy=0.7
     return evaluate(Oracle(probabilities, classes), X, y)
 
 
+def test_names_in_any_script_and_in_none_are_written(tmp_path):
+    """Without a warning: a browser has the letters that Matplotlib lacks."""
+    page = make_report(("caf\udce9", "猫", "Çati")).to_html(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    for name in (r"caf\udce9", "猫", "Çati"):
+        assert page.count(name) > 3
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("pages")

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from tlclassify._checks.images import check_images
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
     check_choice,
-    check_images,
     check_labels,
     check_parameters,
     check_sample_weight,
@@ -54,7 +54,7 @@ def test_images_are_not_copied(tmp_path):
         ([], ValueError, "at least one image"),
         (np.zeros((4, 4), np.uint8), ValueError, r"received \(4, 4\).*reshape"),
         (GOOD[0], ValueError, r"received \(4, 5, 3\)\. For a single image pass X\[None\]"),
-        ((image for image in GOOD), ValueError, r"received a single generator\.$"),
+        ((image for image in GOOD), TypeError, r"received a single generator\. .* list\(X\)\.$"),
         (np.zeros((1, 4, 4, 4), np.uint8), ValueError, r"RGBA.*X\[\.\.\., :3\]"),
         (np.zeros((1, 3, 8, 8), np.uint8), ValueError, "channels last"),
         (np.zeros((1, 1, 4, 4, 3), np.uint8), ValueError, r"must have shape \(n, height"),
@@ -64,16 +64,14 @@ def test_images_are_not_copied(tmp_path):
         (np.full((1, 4, 4, 3), np.nan), ValueError, "finite .*; received values from nan"),
         (np.full((1, 4, 4, 3), np.inf), ValueError, "finite"),
         (np.full((1, 4, 4, 3), -np.inf), ValueError, "finite"),
-        (np.full((1, 4, 4, 3), -0.5), ValueError, r"from -0\.5 to"),
-        (np.full((1, 4, 4, 3), 256.0), ValueError, "to 256"),
+        (np.full((1, 4, 4, 3), -0.5), ValueError, r"from -0\.5 to -0\.5 in 1 of 1"),
+        (np.full((1, 4, 4, 3), 400.0), ValueError, "to 400"),
         ([np.zeros((4, 4, 3)), np.zeros((5, 4, 3))], ValueError, "different shapes"),
-        ("image.png", ValueError, r"single str.*\[X\]"),
+        ("image.png", TypeError, r"single str.*\[X\]"),
         ([["a.png"]], TypeError, r"received.*shape \(1, 1\)"),
-        ([None, "a.png"], TypeError, "list of file paths"),
-        ([b"a.png"], TypeError, "list of file paths"),
         (["a.png", 1], TypeError, "list of file paths"),
         (apart([GOOD[0], GOOD[1]]), TypeError, r"one array of the arrays with numpy\.stack\(X\)"),
-        (GOOD.astype(np.uint16), TypeError, r"white is 65535, pass \(X // 257\)\.astype"),
+        (GOOD.astype(np.uint16) + 60000, TypeError, r"white is 65535, pass X / 65535"),
     ],
 )
 def test_bad_images_get_a_clear_error(bad, error, message):
@@ -89,7 +87,7 @@ def test_the_message_names_the_parameter():
 def test_a_bad_value_far_down_is_found():
     X = np.zeros((3000, 2, 2, 3), np.float32)
     X[2999, 1, 1, 2] = np.nan
-    with pytest.raises(ValueError, match="images 2048 to 2999"):
+    with pytest.raises(ValueError, match="1 of 3000 images, rows 2999"):
         check_images(X)
 
 
@@ -132,9 +130,9 @@ class NeitherYesNorNo:
         ([1, "a"], TypeError, "mix of int and str"),
         (np.array([1, "a"], dtype=object), TypeError, "mix of int and str"),
         ([True, "a"], TypeError, "mix of bool and str"),
-        ([None, "a"], ValueError, "missing labels; received 1 of them, the first at row 0"),
-        (["a", float("nan")], ValueError, "first at row 1"),
-        (apart(["a", NeitherYesNorNo()]), ValueError, "first at row 1"),
+        ([None, "a"], ValueError, r"missing labels; received 1 of them, rows 0\."),
+        (["a", float("nan")], ValueError, r"rows 1\."),
+        (apart(["a", NeitherYesNorNo()]), ValueError, r"rows 1\."),
         ([["a"], ["b", "c"]], ValueError, "rows of different lengths"),
         ([0.5, 1.0], ValueError, "fractional"),
         ([np.nan, 1.0], ValueError, "fractional, infinite or missing"),

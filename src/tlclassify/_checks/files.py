@@ -1,17 +1,22 @@
 """Files: the one reader of images, and the one writer, whose files are whole or not there."""
 
 import hashlib
+import io
+import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from tlclassify._checks.images import Picture
 
 # Pillow decodes these by itself; for some others it would start outside programs.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -23,24 +28,32 @@ IMAGE_SUFFIXES = (
 _N_READERS = 4
 _READ_BYTES = 2**20
 _N_FILES_SHOWN = 10
+# What the picture in a PNG hangs on. Pillow refuses whole pixels for a long text beside them.
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
+# How pictures are turned upright, by the orientation that cameras write, from 2 on.
+_TURNS = tuple(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)))
+_ORIENTATION = re.compile(  # in either order of bytes
+    rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00([\x02-\x08])"
+    rb"|\x12\x01\x03\x00\x01\x00\x00\x00([\x02-\x08])\x00"
+)
 
+Source: TypeAlias = str | PathLike[str] | Picture
 _T = TypeVar("_T")
 
 
 def read_image(
-    path: str | PathLike[str], *, size: tuple[int, int] | None = None, max_side: int | None = None
+    source: Source, *, size: tuple[int, int] | None = None, max_side: int | None = None
 ) -> NDArray[np.uint8]:
-    """Return a file as uint8 RGB of a size (height, width), or with no side above `max_side`."""
-    with _open_image(path) as image:
+    """Return an image as uint8 RGB of a size (height, width), or with no side above `max_side`."""
+    with _open_image(source) as image:
         aim = max_side if size is None else max(size)
         if aim is not None:
             # A JPEG is then decoded at a half, a quarter or an eighth of its size.
             image.draft("RGB", (aim, aim))
+        with suppress(ValueError):  # of a long text behind the pixels, which are there
+            image.load()
         image.load()
-        # Cameras write odd metadata beside good pixels.
-        with suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        picture = _to_eight_bit_rgb(image)
+        picture = _to_eight_bit_rgb(_turn(image))
         if size is not None:
             picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
         elif max_side is not None:
@@ -48,10 +61,16 @@ def read_image(
         return np.asarray(picture)
 
 
-def measure_image(path: str | PathLike[str]) -> int:
-    """Return a file's longer side in pixels, which its first bytes say."""
-    with _open_image(path) as image:
+def measure_image(source: Source) -> int:
+    """Return an image's longer side in pixels, which the first bytes of a file say."""
+    with _open_image(source) as image:
         return max(image.size)
+
+
+def largest_value(source: Source) -> int:
+    """Return the largest value of an image of more than 8 bits a pixel, or 0 of any other."""
+    with _open_image(source) as image:
+        return int(np.asarray(image).max()) if _is_deep(image) else 0
 
 
 def read_files(read: Callable[[Any], _T], paths: Iterable[Any]) -> tuple[list[_T], list[OSError]]:
@@ -78,24 +97,69 @@ def raise_unreadable(errors: Sequence[OSError]) -> None:
         )
 
 
+def find_problem(path: str | PathLike[str]) -> str:
+    """Return why there is no such file, with what may be meant, or an empty text."""
+    text = os.fspath(path)
+    if Path(path).is_file():
+        return ""
+    if Path(path).exists():
+        return "no regular file"
+    if re.match(r"\w{2,}://", text):
+        return "an address, not a file; download it first"
+    if os.sep == "/" and "\\" in text and Path(text.replace("\\", "/")).is_file():
+        return "no such file, but there is one with / for \\; replace them"
+    return "no such file" if Path(path).is_absolute() else f"no such file in {Path.cwd()}"
+
+
 @contextmanager
-def _open_image(path: str | PathLike[str]) -> Iterator[Image.Image]:
-    """Open one of the formats; whatever goes wrong with it is an OSError with its path."""
-    if not Path(path).is_file():
-        reason = "no regular file" if Path(path).exists() else "no such file"
-        raise OSError(f"{path}: {reason}")
+def _open_image(source: Source) -> Iterator[Image.Image]:
+    """Open one of the formats; whatever goes wrong with it is an OSError with its name."""
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
+        content = source.content if isinstance(source, Picture) else source
+        # What the user holds is copied, for it is turned and decoded.
+        with content.copy() if isinstance(content, Image.Image) else _decode(content) as image:
             yield image
     except UnidentifiedImageError as error:
         known = ", ".join(IMAGE_FORMATS)
-        raise OSError(f"{path}: not an image of a known format ({known})") from error
+        raise OSError(f"{source}: not an image of a known format ({known})") from error
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise OSError(f"{path}: {error or type(error).__name__}") from error
+        raise OSError(f"{source}: {error or type(error).__name__}") from error
+
+
+def _decode(content: str | PathLike[str] | bytes) -> Image.Image:
+    """Open a file or its bytes; of a PNG that Pillow refuses, what its picture hangs on."""
+    if not isinstance(content, bytes) and (problem := find_problem(content)):
+        raise FileNotFoundError(problem)
+    try:
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        return Image.open(file, formats=IMAGE_FORMATS)
+    except Exception:
+        data = content if isinstance(content, bytes) else Path(content).read_bytes()
+        if data[1:4] != b"PNG":
+            raise
+    kept, start = [data[:8]], 8
+    while start < len(data):
+        stop = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] in _PNG_CHUNKS:
+            kept.append(data[start:stop])
+        start = stop
+    return Image.open(io.BytesIO(b"".join(kept)), formats=IMAGE_FORMATS)
+
+
+def _turn(image: Image.Image) -> Image.Image:
+    """Return an image upright; damaged tags beside its orientation do not matter."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - cameras write odd metadata beside good pixels
+        orientation = None
+    found = _ORIENTATION.search(image.info.get("exif", b""))
+    if orientation is None and found:
+        orientation = (found[1] or found[2])[0]
+    return image.transpose(_TURNS[orientation - 2]) if orientation in range(2, 9) else image
 
 
 def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"F", "I"} or image.mode.startswith("I;16"):
+    if _is_deep(image):
         # Pillow would clip more than 8 bits to white.
         pixels = np.asarray(image)
         if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
@@ -106,6 +170,21 @@ def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in {"F", "I"} or image.mode.startswith("I;16")
+
+
+def digest_image(source: Source) -> str:
+    """Return the SHA-256 of a file, of encoded bytes, or of the pixels of a PIL image."""
+    if not isinstance(source, Picture):
+        return digest_file(source)
+    content = source.content
+    if not isinstance(content, bytes):
+        pixels = read_image(source)
+        content = str(pixels.shape).encode() + pixels.tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def digest_file(path: str | Path) -> str:

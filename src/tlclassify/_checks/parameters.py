@@ -1,12 +1,12 @@
-"""What users pass is checked here: parameters, labels, images; progress bar and extras."""
+"""What users pass is checked here: parameters and labels; progress bar and extras."""
 
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from importlib import import_module
 from numbers import Integral, Real
-from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 _NAMES_IN_MESSAGE = 10
 _PROGRESS_DELAY_SECONDS = 1.0
-_IMAGES_CHECKED_AT_ONCE = 1024
 
 
 def close_match_hint(name: object, known: Iterable[str]) -> str:
@@ -87,16 +86,31 @@ def check_type(name: str, value: object, kind: type, wanted: str) -> None:
         raise TypeError(f"{name} must be {wanted}; received {value!r}.")
 
 
-def listed(values: Iterable[Any]) -> str:
+def listed(values: Iterable[Any], *, write: Callable[[Any], str] = repr) -> str:
     """Return the first values as Python writes them, and how many more there are."""
-    texts = [repr(value) for value in values]
+    texts = [write(value) for value in values]
     more = len(texts) - _NAMES_IN_MESSAGE
     shown = ", ".join(texts[:_NAMES_IN_MESSAGE])
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[Any]:
+def take_column(table: Any, name: str) -> Any:
+    """Return the one column of a table, and anything else as it is."""
+    columns = getattr(table, "column_names", getattr(table, "columns", None))
+    if columns is None:
+        return table
+    if len(columns) != 1:
+        raise ValueError(
+            f"{name} must be one column; received a {type(table).__name__} of {len(columns)}: "
+            f"{listed(columns)}. Pass one of them, as by {name}[{columns[0]!r}]; if they are "
+            f"pixels, pass {name}.to_numpy().reshape(n, height, width)."
+        )
+    return table[columns[0]]
+
+
+def check_labels(y: Any, *, n_samples: int, name: str = "y") -> NDArray[Any]:
     """Return labels as an array (n_samples,) of strings, bytes, integers, bools or whole floats."""
+    y = take_column(y, name)
     try:
         labels = np.asarray(y)
     except ValueError:
@@ -107,7 +121,9 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        step = f" Turn one-hot rows into labels with {name}.argmax(axis=1)."
+        is_one_hot = labels.dtype.kind in "iufb"
+        way = f"{name}.argmax(axis=1)" if is_one_hot else f"['/'.join(k) for k in {name}]"
+        step = f" Turn {'one-hot rows' if is_one_hot else 'rows of texts'} into labels with {way}."
         raise ValueError(
             f"{name} must hold one label per image, shape (n_samples,); received a "
             f"{type(y).__name__} of shape {labels.shape}.{step if labels.ndim == 2 else ''}"
@@ -122,15 +138,19 @@ def check_labels(y: ArrayLike, *, n_samples: int, name: str = "y") -> NDArray[An
         labels = np.asarray(y, dtype=object).reshape(-1)
     if labels.dtype.kind in "OT":
         labels = _one_type(labels.astype(object), name)
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
-        raise ValueError(
-            f"{name} must hold class labels; received fractional, infinite or missing numbers "
-            f"({labels.dtype}). Drop rows with NaN, or bin a continuous target first."
-        )
+    if labels.dtype.kind == "f":
+        rows = np.flatnonzero(~(np.isfinite(labels) & (labels == np.floor(labels)))).tolist()
+        if rows:
+            raise ValueError(
+                f"{name} must hold class labels; received fractional, infinite or missing numbers "
+                f"({labels.dtype}) in {len(rows)} rows: {listed(rows)}. Drop rows with NaN, or "
+                "bin a continuous target first."
+            )
     if labels.dtype.kind not in "iufbUS":
+        text = "k.name" if isinstance(labels[0], Enum) else "str(k)"
         raise TypeError(
             f"{name} must hold strings or integers; received dtype {labels.dtype}, the first a "
-            f"{type(labels[0]).__name__}. Convert them, for example by [str(k) for k in {name}]."
+            f"{type(labels[0]).__name__}. Convert them, for example by [{text} for k in {name}]."
         )
     return labels
 
@@ -176,13 +196,15 @@ def encode_labels(
 
 def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
     """Return labels that came as Python objects as an array of their one type."""
-    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
+    missing = [row for row, label in enumerate(labels) if is_missing(label)]
     if missing:
         raise ValueError(
-            f"{name} must not hold missing labels; received {len(missing)} of them, the first at "
-            f"row {missing[0]}. Drop those rows from the images too."
+            f"{name} must not hold missing labels; received {len(missing)} of them, rows "
+            f"{listed(missing)}. Drop those rows from the images too."
         )
-    types = set(map(type, labels))
+    # A member of an enumeration that is a string too equals its value, but NumPy cuts it short.
+    plain = [k.value if isinstance(k, Enum) and isinstance(k, str | int) else k for k in labels]
+    types = set(map(type, plain))
     # Integers of Python and of NumPy may stand beside one another.
     if len({np.dtype(found).kind.replace("u", "i") for found in types}) > 1:
         names = " and ".join(sorted(found.__name__ for found in types))
@@ -190,90 +212,22 @@ def _one_type(labels: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} must hold labels of one type; received a mix of {names}. Convert them first, "
             f"for example [str(label) for label in {name}]."
         )
-    return np.array(labels.tolist())
+    return np.array(plain)
 
 
-def _is_missing(label: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Whether a value of a column is None, NaN or what pandas has for it."""
     try:
-        return label is None or bool(label != label)  # noqa: PLR0124 - NaN
+        return value is None or bool(value != value)  # noqa: PLR0124 - NaN
     except TypeError:  # pandas.NA says neither yes nor no
         return True
+    except ValueError:  # arrays say so for each of their values
+        return False
 
 
-def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], float]:
-    """Return pixels as they came, or file paths as objects; and the largest value, of files 255."""
-    images = _as_array(X, name)
-    if 0 in images.shape:
-        received = images.shape if len(images) else "none"
-        raise ValueError(
-            f"{name} must hold at least one image, of at least 1x1; received {received}."
-        )
-    if images.dtype == object:
-        return images, 255
-    # Three grey columns are no images, but a single one in colour.
-    if images.ndim not in {3, 4} or (images.shape[-1] in {1, 3}) != (images.ndim == 4):
-        raise ValueError(
-            f"{name} must have shape (n, height, width), (n, height, width, 1) or "
-            f"(n, height, width, 3); received {images.shape}. {_next_step(images, name)}"
-        )
-    if images.dtype == np.uint8:
-        return images, 255
-    if images.dtype.kind != "f":
-        white, scaled = (65535, f"({name} // 257)") if images.dtype == np.uint16 else (255, name)
-        raise TypeError(
-            f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
-            f"{images.dtype}. If white is {white}, pass {scaled}.astype('uint8')."
-        )
-    largest = 0.0
-    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
-        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
-        low, high = float(part.min()), float(part.max())
-        if not (low >= 0 and high <= 255):
-            raise ValueError(
-                f"{name} must be finite and lie in [0, 255] or [0, 1]; received values from "
-                f"{low:g} to {high:g} among images {start} to {start + len(part) - 1}. Pass raw "
-                "pixels: scaling for the backbone happens inside the model."
-            )
-        largest = max(largest, high)
-    return images, largest
-
-
-def _as_array(X: Any, name: str) -> NDArray[Any]:
-    # Among strings NumPy would turn a number into one, and pad all to the longest.
-    first = X[0] if isinstance(X, list | tuple) and X else None
-    try:
-        images = np.asarray(X, dtype=object if isinstance(first, str | PathLike) else None)
-    except ValueError:
-        raise ValueError(
-            f"{name} must hold images of one shape; received images of different shapes. "
-            "Resize them first, or pass file paths: files are resized while they are read."
-        ) from None
-    if images.ndim == 0:
-        step = f" Pass [{name}] for one image." if isinstance(X, str | PathLike) else ""
-        raise ValueError(
-            f"{name} must be an array of images or a list of file paths; received a single "
-            f"{type(X).__name__}.{step}"
-        )
-    if images.dtype.kind not in "OSUT":
-        return images
-    if images.ndim == 1 and all(isinstance(item, str | PathLike) for item in images):
-        return images.astype(object)
-    arrays = images.ndim == 1 and all(np.ndim(item) > 0 for item in images)
-    step = f" Make one array of the arrays with numpy.stack({name})." if arrays else ""
-    raise TypeError(
-        f"{name} must be an array of pixels or a list of file paths; received dtype "
-        f"{images.dtype} and shape {images.shape}.{step}"
-    )
-
-
-def _next_step(images: NDArray[Any], name: str) -> str:
-    if images.ndim == 4 and images.shape[3] == 4:
-        return f"RGBA has no single meaning here: drop the alpha channel with {name}[..., :3]."
-    if images.ndim == 4 and images.shape[1] in {1, 3}:
-        return f"Put channels last with {name}.transpose(0, 2, 3, 1)."
-    if images.ndim == 2:
-        return f"Give flattened images their shape back with {name}.reshape(n, height, width)."
-    return f"For a single image pass {name}[None]."
+def is_empty(cell: object) -> bool:
+    """Whether a cell of a table is missing or blank."""
+    return is_missing(cell) or (isinstance(cell, str) and not cell.strip())
 
 
 def import_extra(module: str, extra: str, *, user: str) -> Any:

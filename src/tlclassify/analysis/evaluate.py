@@ -15,10 +15,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
 from tlclassify._checks.files import read_image
+from tlclassify._checks.images import check_images
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
-    check_images,
     check_labels,
     check_parameters,
     encode_labels,
@@ -174,11 +174,11 @@ def check_probabilities(values: ArrayLike, *, shape: tuple[int, int]) -> NDArray
 def take_thumbnails(clf: Any, X: Any, rows: list[int]) -> dict[int, NDArray[np.uint8]]:
     """Return small uint8 RGB pictures of some rows; of what is no image, none."""
     try:
-        picked = [X[row] for row in rows] if isinstance(X, list | tuple) else np.asarray(X)[rows]
-        images, largest = check_images(picked)
+        # An array may lie on disk, so that only what is shown is checked.
+        images, white = check_images((X if isinstance(X, np.ndarray) else check_images(X)[0])[rows])
     except (TypeError, ValueError, LookupError, RuntimeError):  # X may be anything, a table or text
         return {}
-    source = ImageSource(images, getattr(clf, "pixel_range_", 255 if largest > 1 else 1))
+    source = ImageSource(images, getattr(clf, "pixel_range_", white))
     if not source.is_files:
         images = source.read(0, len(rows))
     thumbnails = {}

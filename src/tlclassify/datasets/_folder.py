@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from tlclassify._checks import files
 from tlclassify._checks.parameters import check_choice, listed, show_progress
 
+# What network drives, archives and systems put beside photographs.
+_NOT_OURS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "Thumbs.db", "desktop.ini")
+_PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # Images that cannot be read here, which is told and not passed over in silence.
 _OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg")
 _N_CHECKED_AT_ONCE = 256
@@ -28,12 +31,14 @@ class ImageDataset:
     y : ndarray (n_samples,), the class name of each image
     class_names : tuple of str, in the order of the source
     ignored_paths : tuple of str, files and links in a folder that are no images of a class
+    groups : ndarray (n_samples,) or None, what a table says of who or what is in the image
     """
 
     X: NDArray[Any]
-    y: NDArray[np.str_]
+    y: NDArray[Any]
     class_names: tuple[str, ...]
     ignored_paths: tuple[str, ...] = ()
+    groups: NDArray[Any] | None = None
 
     def __repr__(self) -> str:
         size = "x".join(str(side) for side in self.X.shape[1:])
@@ -49,8 +54,9 @@ def load_image_folder(
     """Return the image files of a folder and their labels; the pixels are not kept.
 
     Each sub-folder is a class and gives it its name; images may lie in folders below it. Hidden
-    files are left out; files without the suffix of an image are listed in `ignored_paths`. Links
-    are followed to files, and to folders where a class folder stands.
+    files and those that systems leave (`@eaDir`, `__MACOSX`, `Thumbs.db` and the like) are left
+    out; files without the suffix of an image are listed in `ignored_paths`. Links are followed to
+    files, and to folders where a class folder stands.
 
     Parameters
     ----------
@@ -65,7 +71,8 @@ def load_image_folder(
     FileNotFoundError, OSError
         If the folder does not exist; or naming all files that cannot be read as images.
     ValueError
-        If there are no class folders, or one holds no image or what holds it.
+        If there are no class folders, one holds no image or what holds it, or they are parts of a
+        data set (`train`, `test`).
 
     Examples
     --------
@@ -84,9 +91,14 @@ def load_image_folder(
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            f"folder must be a folder with one folder per class; {root} is none."
+            f"folder must be a folder with one folder per class; {root} is "
+            f"{'a file' if root.exists() else 'not there'}."
         )
-    found = {inside.name: _files(inside) for inside in _class_folders(root)}
+    # Names that are not UTF-8 are written with the numbers of their bytes, for pages and files.
+    found = {
+        os.fsencode(inside.name).decode(errors="backslashreplace"): _files(inside)
+        for inside in _class_folders(root)
+    }
     images = {name: [file for file in inside if _is_image(file)] for name, inside in found.items()}
     empty = [name for name, inside in images.items() if not inside]
     if empty:
@@ -109,7 +121,8 @@ def load_image_folder(
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    entries = sorted(folder.iterdir())
+    return [e for e in entries if not e.name.startswith(".") and e.name not in _NOT_OURS]
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -119,6 +132,14 @@ def _class_folders(root: Path) -> list[Path]:
         raise ValueError(
             f"{root} must hold one folder per class; it holds no folder and {n_images} images. "
             "Move the images of each class into a folder named after it."
+        )
+    parts = [entry for entry in class_folders if entry.name.casefold() in _PARTS]
+    within = [entry for part in parts for entry in _visible(part) if entry.is_dir()]
+    if within and (len(parts) > 1 or parts == class_folders):
+        raise ValueError(
+            f"{root} must hold one folder per class; it holds the parts of a data set: "
+            f"{listed(part.name for part in parts)}. Load each by itself, as by "
+            f"load_image_folder({str(parts[0])!r})."
         )
     for entry in class_folders:
         if root.resolve().is_relative_to(entry.resolve()):

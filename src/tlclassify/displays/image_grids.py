@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from tlclassify._checks import files
-from tlclassify._checks.parameters import COUNT, check_choice, check_images, check_parameters
+from tlclassify._checks.images import as_uint8, check_images
+from tlclassify._checks.parameters import COUNT, check_choice, check_parameters
 from tlclassify._checks.tables import Part, shown_by
 from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
@@ -43,7 +44,7 @@ class ImageGridDisplay:
     n_columns: int = 6
 
     def __post_init__(self) -> None:
-        self.images, _ = check_images(self.images, name="images")
+        self.images = as_uint8(*check_images(self.images, name="images"))
         self.labels = _column(self.labels, len(self.images), "labels")
 
     @classmethod
@@ -91,7 +92,7 @@ class PredictionGridDisplay:
     n_columns: int = 6
 
     def __post_init__(self) -> None:
-        self.images, _ = check_images(self.images, name="images")
+        self.images = as_uint8(*check_images(self.images, name="images"))
         for name in ("y_true", "y_pred", "probabilities"):
             setattr(self, name, _column(getattr(self, name), len(self.images), name))
 
@@ -178,7 +179,7 @@ class HeatmapDisplay:
     n_columns: int = 6
 
     def __post_init__(self) -> None:
-        self.images, _ = check_images(self.images, name="images")
+        self.images = as_uint8(*check_images(self.images, name="images"))
         self.captions = _column(self.captions, len(self.images), "captions")
         self.heatmaps = heat = np.asarray(self.heatmaps)
         fits = heat.ndim == 3 and len(heat) == len(self.images) and 0 not in heat.shape
@@ -255,11 +256,9 @@ def _choose(
     if len(rows) == 0:
         raise ValueError(f"select={select!r} must leave at least one image; received none.")
     rows = rows[: math.prod(size)].astype(np.intp)
-    chosen, largest = check_images(images[rows])
-    if largest <= 1 < images.max():
-        # Dark images alone do not tell in what range their values lie; all of them do.
-        chosen = np.rint(chosen).astype(np.uint8)
-    return chosen, labels[rows], rows
+    # Dark images alone do not tell in what range their values lie; all of them do.
+    white = check_images(images)[1] if images.dtype.kind == "f" else 255
+    return as_uint8(check_images(images[rows])[0], white), labels[rows], rows
 
 
 def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any]:
@@ -270,8 +269,6 @@ def _draw_grid(display: Any, ax: Any, captions: Sequence[str]) -> tuple[Any, Any
         read = partial(files.read_image, max_side=_FILE_PIXELS)
         images, errors = files.read_files(read, images)
         files.raise_unreadable(errors)
-    elif images.dtype != np.uint8:
-        images = np.rint(images * (255 if images.max() <= 1 else 1)).astype(np.uint8)
     pictures = [
         np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
         for image in images

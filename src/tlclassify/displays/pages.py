@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ def draw(display: Any, caption: str) -> str:
     """Return a display as SVG, in the page's own colour where it is black."""
     plt = import_extra("matplotlib.pyplot", "plot", user="to_html")
     content = io.StringIO()
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(_STYLE), warnings.catch_warnings():
+        # Browsers have letters that Matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
         figure = display.plot().figure_
         try:
             figure.savefig(content, format="svg", transparent=True, metadata=_NO_METADATA)

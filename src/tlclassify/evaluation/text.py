@@ -115,4 +115,6 @@ def to_plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, str):  # names of files may hold what is no text
+        return value.encode(errors="backslashreplace").decode()
     return None if value != value else value  # noqa: PLR0124 - NaN

@@ -4,7 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,20 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks import files
-from tlclassify._checks.parameters import check_images
+from tlclassify._checks.images import as_uint8, check_images, has_shades
+from tlclassify._checks.parameters import listed
 
 _N_FILES_MEASURED = 64
 _N_BEGINNINGS_READ = 10_000
+_DARK = 64  # what white of 14 bits is where 16 are read
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images to be read batch by batch: pixels or file paths as `check_images` returns them."""
+    """Images to be read batch by batch: pixels or pictures, as `check_images` returns them."""
 
     images: NDArray[Any]
     pixel_range: int  # the value of white in floating-point pixels, 255 or 1
     file_shape: tuple[int, int] = (0, 0)  # height and width to which files are brought
     rows: NDArray[np.intp] | None = None  # so that a part of a large array is never copied whole
+    said: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -33,7 +36,7 @@ class ImageSource:
 
     @property
     def is_files(self) -> bool:
-        """Whether the images are file paths."""
+        """Whether the images are paths or pictures, each of its own shape."""
         return self.images.dtype == object
 
     @property
@@ -49,16 +52,31 @@ class ImageSource:
         """Return images `start` to `stop` as uint8 RGB of shape (n, height, width, 3)."""
         images = self._pick(start, stop)
         if not self.is_files:
-            if images.dtype != np.uint8:
-                images = np.rint(images * (255 / self.pixel_range)).astype(np.uint8)
-            images = images if images.ndim == 4 else images[..., None]
+            images = as_uint8(images if images.ndim == 4 else images[..., None], self.pixel_range)
             return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
         pixels, errors = files.read_files(partial(files.read_image, size=self.shape), images)
         if errors:
             # One bad file ends the work; what a glance at the next ones tells is told with it.
             others = self._pick(stop, stop + _N_BEGINNINGS_READ)
             files.raise_unreadable(errors + files.read_files(files.measure_image, others)[1])
+        self._warn_of_unused_bits(images, pixels)
         return np.stack(pixels)
+
+    def _warn_of_unused_bits(self, images: NDArray[Any], pixels: list[NDArray[np.uint8]]) -> None:
+        """Name, once, files that are black because they use few of their bits."""
+        dark = [row for row, image in enumerate(pixels) if image.max() < _DARK]
+        values = {} if self.said else {row: files.largest_value(images[row]) for row in dark}
+        found = {str(images[row]): value for row, value in values.items() if value}
+        if found:
+            self.said.append("unused bits")
+            largest = max(found.values())
+            warnings.warn(
+                f"{len(found)} of {len(images)} images have 16 bits a pixel, but no value above "
+                f"{largest}, so that they are nearly black: {listed(found)}. Where less than 65535 "
+                "is white, pass pixels in [0, 1], as by numpy.stack([PIL.Image.open(path) for path "
+                f"in X]) / {2 ** largest.bit_length() - 1}.",
+                stacklevel=2,
+            )
 
     def _pick(self, start: int, stop: int) -> NDArray[Any]:
         return self.images[slice(start, stop) if self.rows is None else self.rows[start:stop]]
@@ -66,7 +84,7 @@ class ImageSource:
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
-            found, errors = files.read_files(files.digest_file, self._pick(0, len(self)))
+            found, errors = files.read_files(files.digest_image, self._pick(0, len(self)))
             files.raise_unreadable(errors)
             joined = bytes.fromhex("".join(found))
         else:
@@ -95,23 +113,24 @@ def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
 
 def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> ImageSource:
     """Check images and return where they are read from, in the range of earlier ones if given."""
-    images, largest = check_images(X, name=name)
-    if images.dtype.kind != "f":
-        return ImageSource(images, pixel_range or 255)
-    if pixel_range == 1 and largest > 1:
+    images, white = check_images(X, name=name)
+    if images.dtype.kind != "f" or pixel_range in {None, white}:
+        return ImageSource(images, pixel_range or white)
+    largest = float(images.max())
+    if pixel_range == 1:
         raise ValueError(
             f"{name} must lie in [0, 1] like the images seen in fit; received values up to "
-            f"{largest:g}. Pass {name} / 255, or uint8, whose range is always [0, 255]."
+            f"{largest:.9g}. Pass {name} / 255, or uint8, whose range is always [0, 255]."
         )
-    if pixel_range == 255 and 0 < largest <= 1 < len(images):
+    if largest > 0 and (len(images) > 1 or has_shades(images[0])):
         # One image may be as dark as that.
         warnings.warn(
             f"{name} lies in [0, 255] like the images seen in fit, but no value is above "
-            f"{largest:g}: all {len(images)} images are nearly black. If they are scaled to "
+            f"{largest:.9g}: all {len(images)} images are nearly black. If they are scaled to "
             f"[0, 1], pass {name} * 255.",
             stacklevel=2,
         )
-    return ImageSource(images, pixel_range or (1 if largest <= 1 else 255))
+    return ImageSource(images, 255)
 
 
 def reopen_images(

@@ -1,0 +1,246 @@
+"""Images as users bring them: pixels, which are checked, or pictures, which are read later."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tlclassify._checks.parameters import is_empty, listed, take_column
+
+_IMAGES_CHECKED_AT_ONCE = 1024
+# How far below black and above white, as a share of white, cubic resizing may bring a pixel.
+_OVERSHOOT = 0.2
+_LONGEST_PATH = 4096
+_WHITES = (255, 1023, 4095, 16383, 65535, 2**32 - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A row of a column that holds no path: encoded bytes or a PIL image, fetched when read."""
+
+    name: str
+    column: Any = field(repr=False)
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.row}]"
+
+    @property
+    def content(self) -> str | PathLike[str] | bytes | Image.Image:
+        """What stands in the row."""
+        content = self.column[self.row]
+        if isinstance(content, Mapping):  # as Hugging Face keeps an image that is not decoded
+            content = content.get("bytes") or content.get("path")
+        if not isinstance(content, str | PathLike | bytes | Image.Image):
+            raise TypeError(f"no picture; received a {type(content).__name__}")
+        return content
+
+
+_KINDS = (str, PathLike, bytes, Mapping, Image.Image, Picture)
+
+
+def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], int]:
+    """Return pixels as they came and the value of white; or paths and pictures, as objects."""
+    images = _as_array(X, name)
+    if 0 in images.shape:
+        received = images.shape if len(images) else "none"
+        raise ValueError(
+            f"{name} must hold at least one image, of at least 1x1; received {received}."
+        )
+    if images.dtype == object:
+        return images, 255
+    shape = images.shape
+    # Three grey columns are no images, but a single one in colour; and four, one with alpha.
+    is_colour = shape[-1] in {1, 3} or (images.ndim == 3 and shape[-1] == 4 != shape[1])
+    if images.ndim not in {3, 4} or is_colour != (images.ndim == 4):
+        raise ValueError(
+            f"{name} must have shape (n, height, width), (n, height, width, 1) or "
+            f"(n, height, width, 3); received {shape}. {_next_step(shape, X, name)}"
+        )
+    if images.ndim == 3 and shape[0] == 3 < min(shape[1:]):
+        turned = f"{name}.{'permute' if hasattr(X, 'permute') else 'transpose'}(1, 2, 0)[None]"
+        warnings.warn(
+            f"{name} of shape {shape} is read as three grayscale images. If it is one image with "
+            f"channels first, pass {turned}; if not, {name}[..., None] says so.",
+            stacklevel=3,
+        )
+    if images.dtype == np.uint8:
+        return images, 255
+    if images.dtype.kind != "f":
+        raise TypeError(
+            f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
+            f"{images.dtype}. {_conversion(images, name)}"
+        )
+    return images, _find_white(images, name)
+
+
+def as_uint8(images: NDArray[Any], white: int) -> NDArray[Any]:
+    """Return floating-point pixels as uint8, and anything else as it is."""
+    if images.dtype.kind != "f":
+        return images
+    return np.rint(images * (255 / white)).clip(0, 255).astype(np.uint8)
+
+
+def has_shades(image: NDArray[Any]) -> bool:
+    """Whether an image that seems black is one in [0, 1]: it has values between its extremes."""
+    return bool(np.ptp(image) > 0 and (image != np.rint(image)).any())
+
+
+def _find_white(images: NDArray[Any], name: str) -> int:
+    """Return the value of white, which each image decides by itself, and all alike."""
+    extremes = []
+    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
+        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
+        part = part.reshape(len(part), -1)
+        extremes.append(np.stack([part.min(axis=1), part.max(axis=1)]).astype(float))
+    low, high = np.concatenate(extremes, axis=1)
+    unit = high <= 1 + _OVERSHOOT
+    white = 255 if (high > 1 + _OVERSHOOT).any() else 1
+    bad = np.flatnonzero(~((low >= -white * _OVERSHOOT) & (high <= white * (1 + _OVERSHOOT))))
+    if len(bad):
+        raise ValueError(
+            f"{name} must be finite and lie in [0, 255] or [0, 1]; received values from "
+            f"{low[bad].min():.9g} to {high[bad].max():.9g} in {len(bad)} of {len(images)} images, "
+            f"rows {listed(bad.tolist())}. Pass raw pixels: scaling for the backbone happens "
+            "inside the model."
+        )
+    dark = np.flatnonzero(unit).tolist() if white == 255 else []
+    mixed = [row for row in dark if has_shades(images[row])]
+    if mixed:
+        others = np.flatnonzero(~unit).tolist()
+        raise ValueError(
+            f"{name} must hold images of one range; received {len(mixed)} in [0, 1], rows "
+            f"{listed(mixed)}, beside {len(others)} with values up to {high.max():.9g}, rows "
+            f"{listed(others)}. Multiply the former by 255, or round them if they are black."
+        )
+    return white
+
+
+def _as_array(X: Any, name: str) -> NDArray[Any]:
+    """Return pixels, or paths and pictures as objects; say what to do with anything else."""
+    X = take_column(X, name)
+    if hasattr(X, "detach"):  # a tensor of PyTorch, wherever it lies
+        X = X.detach().cpu()
+    is_list = isinstance(X, list | tuple)
+    is_lazy = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "__array__")
+    if is_list or (is_lazy and not isinstance(X, _KINDS)):
+        first = X[0] if len(X) else None
+        if isinstance(first, tuple) and len(first) == 2 and np.ndim(first[1]) == 0:
+            raise TypeError(
+                f"{name} must hold images alone; received pairs. Pass [image for image, _ in "
+                f"{name}] and [label for _, label in {name}]."
+            )
+        if not is_list and isinstance(first, (bytes, Mapping, Image.Image)):
+            rows = (Picture(name, X, row) for row in range(len(X)))
+            return np.fromiter(rows, dtype=object, count=len(X))
+        X = X if is_list else list(X)
+        # NumPy would turn a number among strings into one, and pad all to the longest.
+        if any(isinstance(item, _KINDS) for item in X):
+            return _check_column(np.fromiter(X, dtype=object, count=len(X)), name)
+    try:
+        # NumPy would take a PIL image apart.
+        images = np.asarray(None if isinstance(X, Image.Image) else X)
+    except ValueError:
+        shapes = sorted({np.shape(image) for image in X})
+        raise ValueError(
+            f"{name} must hold images of one shape; received images of different shapes: "
+            f"{listed(shapes)}. Resize them; or pass file paths, or PIL images as by "
+            f"[PIL.Image.fromarray(image) for image in {name}], which are resized while they are "
+            "read."
+        ) from None
+    if images.ndim == 0:
+        raise TypeError(
+            f"{name} must be an array of images or a list of file paths; received a single "
+            f"{type(X).__name__}.{_way_out(X, name)}"
+        )
+    if images.dtype.kind not in "OSUT":
+        return images
+    if images.ndim == 1:
+        return _check_column(images.astype(object), name)
+    raise TypeError(
+        f"{name} must be an array of pixels or a list of file paths; received dtype "
+        f"{images.dtype} and shape {images.shape}."
+    )
+
+
+def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return paths as they are and other pictures by their rows."""
+    others = {
+        row: item
+        for row, item in enumerate(column)
+        if not isinstance(item, _KINDS) or (isinstance(item, str) and is_empty(item))
+    }
+    missing = [row for row, item in others.items() if is_empty(item)]
+    if missing:
+        raise ValueError(
+            f"{name} must not hold missing images; received {len(missing)} among {len(column)}, "
+            f"rows {listed(missing)}. Drop those rows, and their labels too."
+        )
+    if others:
+        kinds = ", ".join(sorted({type(item).__name__ for item in others.values()}))
+        arrays = all(np.ndim(item) > 0 for item in column)
+        step = f" Make one array of the arrays with numpy.stack({name})." if arrays else ""
+        raise TypeError(
+            f"{name} must be an array of pixels, or a list of file paths, PIL images or encoded "
+            f"bytes; received {kinds} in {len(others)} of {len(column)} rows: "
+            f"{listed(others)}.{step}"
+        )
+    return np.fromiter(
+        (_name_picture(item, row, column, name) for row, item in enumerate(column)),
+        dtype=object,
+        count=len(column),
+    )
+
+
+def _name_picture(item: Any, row: int, column: NDArray[Any], name: str) -> Any:
+    if isinstance(item, str | PathLike | Picture):
+        return item
+    # Image files have zeros in their beginnings, which no path has.
+    if isinstance(item, bytes) and len(item) < _LONGEST_PATH and b"\0" not in item:
+        return os.fsdecode(item)
+    return Picture(name, column, row)
+
+
+def _way_out(X: Any, name: str) -> str:
+    """Return the line that turns what other libraries hold images in into arrays."""
+    if isinstance(X, str | PathLike | bytes | Image.Image):
+        return f" Pass [{name}] for one image."
+    both = f"{name}, y = map(numpy.concatenate, zip(*{name}"
+    if hasattr(X, "as_numpy_iterator"):  # tf.data.Dataset
+        return f" Batches of images and labels become arrays with {both}.as_numpy_iterator()))."
+    if hasattr(X, "batch_sampler"):  # PyTorch's DataLoader
+        return f" Take the arrays with {both})); {name} = {name}.transpose(0, 2, 3, 1)."
+    if hasattr(X, "__next__"):
+        return f" It can be read only once: pass list({name})."
+    return ""
+
+
+def _next_step(shape: tuple[int, ...], X: Any, name: str) -> str:
+    if shape[-1] == 4 and len(shape) in {3, 4}:
+        colours = f"{name}[{'None, ' if len(shape) == 3 else ''}..., :3]"
+        return f"RGBA has no single meaning here: drop the alpha channel with {colours}."
+    if len(shape) == 4 and shape[1] in {1, 3}:
+        turn = "permute" if hasattr(X, "permute") else "transpose"  # PyTorch has its own word
+        return f"Put channels last with {name}.{turn}(0, 2, 3, 1)."
+    if len(shape) == 2:
+        return (
+            f"For a single grayscale image pass {name}[None]; give flattened images their shape "
+            f"back with {name}.reshape(n, height, width)."
+        )
+    return f"For a single image pass {name}[None]."
+
+
+def _conversion(images: NDArray[Any], name: str) -> str:
+    """Return how integers, or what else holds pixels, become what is taken."""
+    if images.dtype.kind not in "iu":
+        return f"Pass {name}.astype('float32')."
+    low, high = int(images.min()), int(images.max())
+    white = next(white for white in _WHITES if high <= white)
+    way = f"{name}.astype('uint8')" if white == 255 else f"{name} / {white}"
+    return f"Its values go from {low} to {high}: if white is {white}, pass {way}."

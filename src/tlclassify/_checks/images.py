@@ -161,12 +161,12 @@ def _as_array(X: Any, name: str) -> NDArray[Any]:
         )
     if images.dtype.kind not in "OSUT":
         return images
-    if images.ndim == 1:
-        return _check_column(images.astype(object), name)
-    raise TypeError(
-        f"{name} must be an array of pixels or a list of file paths; received dtype "
-        f"{images.dtype} and shape {images.shape}."
-    )
+    if images.ndim != 1:
+        raise TypeError(
+            f"{name} must be an array of pixels or a list of file paths; received dtype "
+            f"{images.dtype} and shape {images.shape}."
+        )
+    return _check_column(images.astype(object), name)
 
 
 def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
@@ -191,20 +191,14 @@ def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
             f"bytes; received {kinds} in {len(others)} of {len(column)} rows: "
             f"{listed(others)}.{step}"
         )
-    return np.fromiter(
-        (_name_picture(item, row, column, name) for row, item in enumerate(column)),
-        dtype=object,
-        count=len(column),
-    )
-
-
-def _name_picture(item: Any, row: int, column: NDArray[Any], name: str) -> Any:
-    if isinstance(item, str | PathLike | Picture):
-        return item
-    # Image files have zeros in their beginnings, which no path has.
-    if isinstance(item, bytes) and len(item) < _LONGEST_PATH and b"\0" not in item:
-        return os.fsdecode(item)
-    return Picture(name, column, row)
+    named = column.copy()
+    for row, item in enumerate(column):
+        # Image files have zeros in their beginnings, which no path has.
+        if isinstance(item, bytes) and len(item) < _LONGEST_PATH and b"\0" not in item:
+            named[row] = os.fsdecode(item)
+        elif not isinstance(item, str | PathLike | Picture):
+            named[row] = Picture(name, column, row)
+    return named
 
 
 def _way_out(X: Any, name: str) -> str:

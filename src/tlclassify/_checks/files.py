@@ -97,18 +97,18 @@ def raise_unreadable(errors: Sequence[OSError]) -> None:
         )
 
 
-def find_problem(path: str | PathLike[str]) -> str:
+def find_problem(path: str | PathLike[str], folder: Path = Path()) -> str:
     """Return why there is no such file, with what may be meant, or an empty text."""
-    text = os.fspath(path)
-    if Path(path).is_file():
+    text, whole = os.fspath(path), folder / path
+    if whole.is_file():
         return ""
-    if Path(path).exists():
+    if whole.exists():
         return "no regular file"
-    if re.match(r"\w{2,}://", text):
+    if "://" in text:
         return "an address, not a file; download it first"
-    if os.sep == "/" and "\\" in text and Path(text.replace("\\", "/")).is_file():
+    if os.sep == "/" and (folder / text.replace("\\", "/")).is_file():
         return "no such file, but there is one with / for \\; replace them"
-    return "no such file" if Path(path).is_absolute() else f"no such file in {Path.cwd()}"
+    return "no such file" if Path(path).is_absolute() else f"no such file in {folder.resolve()}"
 
 
 @contextmanager

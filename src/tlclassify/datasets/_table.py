@@ -57,56 +57,57 @@ def load_image_table(
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
     >>> from PIL import Image
     >>> from tlclassify.datasets import load_image_table
+    >>> table = {"path": ["1.png", "2.png"], "label": ["cat", "dog"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("1.png", "2.png"):
+    ...     for name in table["path"]:
     ...         Image.new("RGB", (8, 8)).save(f"{folder}/{name}")
-    ...     table = Path(folder, "labels.csv")
-    ...     _ = table.write_text("path,label\n1.png,cat\n2.png,dog\n")
-    ...     images = load_image_table(table)
+    ...     images = load_image_table(table, root=folder)
     >>> images, images.y.tolist()
     (ImageDataset(2 image files, 2 classes), ['cat', 'dog'])
     """
-    is_file = isinstance(path_or_frame, str | PathLike)
-    file = Path(path_or_frame if is_file else "").expanduser()
-    table, lines = _read_table(file) if is_file else (path_or_frame, None)
-    folder = Path(root).expanduser() if root is not None else file.parent
+    table, lines, folder = path_or_frame, None, Path()
+    if isinstance(table, str | PathLike):
+        folder = Path(table).expanduser().parent
+        table, lines = _read_table(folder / Path(table).name)
+    folder = folder if root is None else Path(root).expanduser()
     wanted = {"path_column": path_column, "label_column": label_column}
     if group_column is not None:
         wanted["group_column"] = group_column
-    paths, labels, *groups = (_take(table, name, role) for role, name in wanted.items())
+    columns = {name: _take(table, name, role) for role, name in wanted.items()}
+    paths, labels = columns[path_column], columns[label_column]
     rows, word = lines or list(range(len(paths))), "line" if lines else "row"
-    problems = []
-    for name, values in zip(wanted.values(), (paths, labels, *groups), strict=True):
-        empty = [row for row, value in zip(rows, values, strict=True) if is_empty(value)]
-        if empty:
-            problems.append(f"{len(empty)} without a {name}: {word}s {listed(empty)}")
+    if not rows:
+        raise ValueError("path_or_frame must hold at least one row; received none.")
+    problems: dict[str, list[Any]] = {
+        f"without a {name}": [row for row, cell in zip(rows, cells, strict=True) if is_empty(cell)]
+        for name, cells in columns.items()
+    }
     named = [pair for pair in zip(rows, paths, strict=True) if not is_empty(pair[1])]
-    found, gone = files.read_files(partial(_find_file, folder=folder, word=word), named)
-    if gone:
-        problems.append(f"{len(gone)} whose file is not there: {listed(gone, write=str)}")
+    found, gone = files.read_files(partial(_find_file, folder=folder), named)
+    problems["whose file is not there"] = gone
     first: dict[str, int] = {}
-    again = [
-        f"{row} like {first[path]}" for row, path in found if first.setdefault(path, row) != row
-    ]
-    if again:
-        shown = listed(again, write=str)
-        problems.append(f"{len(again)} that name a file once more: {word}s {shown}")
-    if problems or not rows:
-        shown = "".join(f"\n  - {problem}" for problem in problems or ["none at all"])
+    origins = [(row, first.setdefault(os.path.realpath(path), row)) for row, path in found]
+    again = [f"{row} (as in {origin})" for row, origin in origins if origin != row]
+    problems["that name a file once more"] = again
+    shown = "".join(
+        f"\n  - {len(at)} {text}: {word} {listed(at, write=str)}"
+        for text, at in problems.items()
+        if at
+    )
+    if shown:
         raise ValueError(
-            f"Each row of the table must name an image file of its own and a label; of {len(rows)} "
-            f"rows there are{shown}\nRelative paths lead from {folder.resolve()}; root= names "
-            "another folder. Repair those rows, or leave them out."
+            "Each row of the table must name an image file of its own and a label; of "
+            f"{len(rows)} rows there are{shown}\nRepair those rows, or leave them out. Where "
+            "relative paths lead from another folder, name it as root."
         )
-    y, *checked = (check_labels(values, n_samples=len(rows)) for values in (labels, *groups))
+    y = check_labels(labels, n_samples=len(rows), name=label_column)
     return ImageDataset(
         X=np.array([path for _, path in found], dtype=object),
         y=y,
         class_names=tuple(map(str, np.unique(y).tolist())),
-        groups=checked[0] if checked else None,
+        groups=None if group_column is None else np.array(columns[group_column].tolist()),
     )
 
 
@@ -120,11 +121,6 @@ def _read_table(path: Path) -> tuple[Any, list[int] | None]:
             "pyarrow.parquet", "table", user="load_image_table of a Parquet file"
         )
         return parquet.read_table(path), None
-    if path.suffix.lower() not in {".csv", ".tsv", ".txt"}:
-        raise ValueError(
-            f"path_or_frame must be a .csv, .tsv or .parquet file, or a frame; received "
-            f"{str(path)!r}. Read it with pandas and pass the frame."
-        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
@@ -164,12 +160,9 @@ def _take(table: Any, name: str, role: str) -> NDArray[Any]:
     return np.fromiter(values, dtype=object)
 
 
-def _find_file(named: tuple[int, Any], *, folder: Path, word: str) -> tuple[int, str]:
-    row, given = named
-    path = os.path.normpath(folder / os.fsdecode(given))
-    turned = os.path.normpath(folder / os.fsdecode(given).replace("\\", "/"))
-    found = next((text for text in (path, turned) if Path(text).is_file()), None)
-    if found is None:
-        problem = files.find_problem(given) if "://" in str(given) else files.find_problem(path)
-        raise FileNotFoundError(f"{word} {row} ({os.fsdecode(given)}: {problem})")
-    return row, found
+def _find_file(named: tuple[int, Any], *, folder: Path) -> tuple[int, str]:
+    row, given = named[0], os.fsdecode(named[1])
+    path = given if (folder / given).is_file() else given.replace("\\", "/")
+    if problem := files.find_problem(path, folder):
+        raise FileNotFoundError(f"{row} ({given}: {problem})")
+    return row, str(folder / path)

@@ -111,6 +111,7 @@ def test_paths_that_windows_wrote(folder):
         ("header.csv", ValueError, "must hold at least one row; received none"),
         ("cells.csv", ValueError, "2 cells in each row.* lines 2, 4"),
         ("other.csv", ValueError, r"label_column must be .*'path', 'labels'; .*mean 'labels'\?"),
+        ({"path": [7], "label": ["a"]}, ValueError, r"row 0 \(7: no path, but a int\)"),
         ([1, 2], TypeError, "must be a path, a frame or a dict; received a list"),
     ],
 )

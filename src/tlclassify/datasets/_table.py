@@ -161,7 +161,10 @@ def _take(table: Any, name: str, role: str) -> NDArray[Any]:
 
 
 def _find_file(named: tuple[int, Any], *, folder: Path) -> tuple[int, str]:
-    row, given = named[0], os.fsdecode(named[1])
+    row, given = named
+    if not isinstance(given, str | bytes | PathLike):
+        raise FileNotFoundError(f"{row} ({given!r}: no path, but a {type(given).__name__})")
+    given = os.fsdecode(given)
     path = given if (folder / given).is_file() else given.replace("\\", "/")
     if problem := files.find_problem(path, folder):
         raise FileNotFoundError(f"{row} ({given}: {problem})")

@@ -139,7 +139,7 @@ def _class_folders(root: Path) -> list[Path]:
         raise ValueError(
             f"{root} must hold one folder per class; it holds the parts of a data set: "
             f"{listed(part.name for part in parts)}. Load each by itself, as by "
-            f"load_image_folder({str(parts[0])!r})."
+            f"load_image_folder({str(within[0].parent)!r})."
         )
     for entry in class_folders:
         if root.resolve().is_relative_to(entry.resolve()):

@@ -148,10 +148,9 @@ def _decode(content: str | PathLike[str] | bytes) -> Image.Image:
 
 def _turn(image: Image.Image) -> Image.Image:
     """Return an image upright; damaged tags beside its orientation do not matter."""
-    try:
+    orientation: Any = None
+    with suppress(Exception):  # cameras write odd metadata beside good pixels
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # noqa: BLE001 - cameras write odd metadata beside good pixels
-        orientation = None
     found = _ORIENTATION.search(image.info.get("exif", b""))
     if orientation is None and found:
         orientation = (found[1] or found[2])[0]
@@ -187,7 +186,7 @@ def digest_image(source: Source) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def digest_file(path: str | Path) -> str:
+def digest_file(path: str | PathLike[str]) -> str:
     """Return the SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:

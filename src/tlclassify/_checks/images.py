@@ -191,7 +191,7 @@ def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
             f"bytes; received {kinds} in {len(others)} of {len(column)} rows: "
             f"{listed(others)}.{step}"
         )
-    named = column.copy()
+    named: NDArray[Any] = column.copy()
     for row, item in enumerate(column):
         # Image files have zeros in their beginnings, which no path has.
         if isinstance(item, bytes) and len(item) < _LONGEST_PATH and b"\0" not in item:

@@ -223,9 +223,9 @@ def test_a_dark_image_of_a_bright_set_stays_dark():
     ("X", "error", "words"),
     [
         (["a good film"] * 200, OSError, "image file.* cannot be read:\n  - a good film: no such"),
-        (scipy.sparse.eye_array(200, format="csr"), ValueError, "X must be.* list of file paths"),
+        (scipy.sparse.eye_array(200, format="csr"), TypeError, "X must be.* list of file paths"),
         (np.zeros((200, 4)), ValueError, r"X must have shape \(n, height, width\)"),
-        ([{"word": 1}] * 200, TypeError, "X must be an array of pixels or a list of file paths"),
+        ([{"word": 1}] * 200, TypeError, "X must be an array of pixels, or a list of file paths"),
     ],
     ids=["texts", "sparse", "table", "dicts"],
 )

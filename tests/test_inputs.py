@@ -45,6 +45,12 @@ def test_a_hair_beyond_white_or_black_changes_nothing():
     np.testing.assert_array_equal(read(stray, pixel_range=1), expected)
 
 
+@pytest.mark.parametrize("X", [(UNIT - 0.45) / 0.22, UNIT * 2 - 1, UNIT * 300 - 100])
+def test_pixels_that_were_scaled_for_a_network_are_refused(X):
+    with pytest.raises(ValueError, match=r"in 5 of 5 images.* Pass raw pixels"):
+        open_images(X)
+
+
 @pytest.mark.parametrize("bright", [[3], [0, 1, 2, 4]])
 def test_images_of_two_ranges_are_refused_with_their_rows(bright):
     mixed = UNIT.copy()

@@ -1,7 +1,6 @@
 """Images as users bring them: pixels, which are checked, or pictures, which are read later."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -63,13 +62,6 @@ def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], int]:
             f"{name} must have shape (n, height, width), (n, height, width, 1) or "
             f"(n, height, width, 3); received {shape}. {_next_step(shape, X, name)}"
         )
-    if images.ndim == 3 and shape[0] == 3 < min(shape[1:]):
-        turned = f"{name}.{'permute' if hasattr(X, 'permute') else 'transpose'}(1, 2, 0)[None]"
-        warnings.warn(
-            f"{name} of shape {shape} is read as three grayscale images. If it is one image with "
-            f"channels first, pass {turned}; if not, {name}[..., None] says so.",
-            stacklevel=3,
-        )
     if images.dtype == np.uint8:
         return images, 255
     if images.dtype.kind != "f":
@@ -102,7 +94,9 @@ def _find_white(images: NDArray[Any], name: str) -> int:
     low, high = np.concatenate(extremes, axis=1)
     unit = high <= 1 + _OVERSHOOT
     white = 255 if (high > 1 + _OVERSHOOT).any() else 1
-    bad = np.flatnonzero(~((low >= -white * _OVERSHOOT) & (high <= white * (1 + _OVERSHOOT))))
+    # Below black it depends on the brightest: what is centred on 0 was scaled for a network.
+    fits = (low >= -_OVERSHOOT * np.maximum(high, 1)) & (high <= white * (1 + _OVERSHOOT))
+    bad = np.flatnonzero(~fits)
     if len(bad):
         raise ValueError(
             f"{name} must be finite and lie in [0, 255] or [0, 1]; received values from "
@@ -129,7 +123,8 @@ def _as_array(X: Any, name: str) -> NDArray[Any]:
         X = X.detach().cpu()
     is_list = isinstance(X, list | tuple)
     is_lazy = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "__array__")
-    if is_list or (is_lazy and not isinstance(X, _KINDS)):
+    # Sparse matrices have two dimensions, and no length.
+    if is_list or (is_lazy and getattr(X, "ndim", 1) == 1 and not isinstance(X, _KINDS)):
         first = X[0] if len(X) else None
         if isinstance(first, tuple) and len(first) == 2 and np.ndim(first[1]) == 0:
             raise TypeError(
@@ -174,7 +169,9 @@ def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
     others = {
         row: item
         for row, item in enumerate(column)
-        if not isinstance(item, _KINDS) or (isinstance(item, str) and is_empty(item))
+        if not isinstance(item, _KINDS)
+        or (isinstance(item, str) and is_empty(item))
+        or (isinstance(item, Mapping) and not {"bytes", "path"} & item.keys())
     }
     missing = [row for row, item in others.items() if is_empty(item)]
     if missing:

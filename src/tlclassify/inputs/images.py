@@ -114,6 +114,13 @@ def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
 def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> ImageSource:
     """Check images and return where they are read from, in the range of earlier ones if given."""
     images, white = check_images(X, name=name)
+    if images.ndim == 3 and len(images) == 3 < min(images.shape[1:]):
+        turned = f"{name}.{'permute' if hasattr(X, 'permute') else 'transpose'}(1, 2, 0)[None]"
+        warnings.warn(
+            f"{name} of shape {images.shape} is read as three grayscale images. If it is one image "
+            f"with channels first, pass {turned}; if not, {name}[..., None] says so.",
+            stacklevel=3,
+        )
     if images.dtype.kind != "f" or pixel_range in {None, white}:
         return ImageSource(images, pixel_range or white)
     largest = float(images.max())

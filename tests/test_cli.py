@@ -11,11 +11,12 @@ import subprocess
 import sys
 import warnings
 from contextlib import redirect_stdout
+from operator import attrgetter
 
 import pytest
 from PIL import Image
 
-import tlclassify
+import tlclassify.datasets
 from exports import needs_tensorflow
 from tlclassify.cli import arguments, commands
 from tlclassify.cli.commands import main
@@ -95,6 +96,17 @@ def test_an_answer_is_sure_from_the_threshold_on(model, photos, capsys):
     assert {(row["probability"] >= 0.9) == row["sure"] for row in found["predictions"]} == {True}
 
 
+def test_a_table_is_taken_for_a_folder(photos, registered, capsys):
+    table, model = photos.with_name("labels.csv"), photos.with_name("m.tlc")
+    rows = [f"{path.relative_to(photos)},{path.parent.name}" for path in photos.rglob("*.png")]
+    table.write_text("\n".join(["file,kind", *rows]))
+    options = ["--path-column", "file", "--label-column", "kind", "--root", photos]
+    assert run(capsys, "fit", table, "-o", model, *options, *TINY)[0] == 0
+    by_table = run(capsys, "evaluate", model, table, *options)
+    assert by_table == run(capsys, "evaluate", model, photos)
+    assert_refused(run(capsys, "evaluate", model, table), 1, "path_column must be one of", "'file'")
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict", "info"])
 def test_json_and_csv_tell_the_same(model, photos, capsys, command):
     argv = [command, model, *([] if command == "info" else [photos])]
@@ -154,16 +166,15 @@ def test_folds_judge_by_copies_that_share_what_was_run(model, photos, capsys, ru
 
 # The functions whose parameters a command's options are.
 DOORS = {
-    "fit": ["TransferClassifier", "save"],
-    "evaluate": ["evaluate", "TransferClassifier"],
+    "fit": ["TransferClassifier", "save", "datasets.load_image_table"],
+    "evaluate": ["evaluate", "TransferClassifier", "datasets.load_image_table"],
     "predict": ["predict_table", "TransferClassifier"],
-    "compare": ["compare_backbones", "TransferClassifier"],
-    "export": ["export"],
+    "compare": ["compare_backbones", "TransferClassifier", "datasets.load_image_table"],
+    "export": ["export", "datasets.load_image_table"],
     "serve": ["TransferClassifier"],
     "info": [],
 }
 OWN = {"help", "traceback", "form", "output", "set", "html", "host", "port", "model", "photos"}
-OWN |= {"path_column", "label_column", "root"}
 
 
 @pytest.mark.parametrize("command", DOORS)
@@ -171,7 +182,8 @@ def test_options_have_the_names_and_defaults_of_the_functions(command):
     (commands_action,) = (
         action for action in arguments.build_parser()._actions if action.dest == "command"
     )
-    signatures = [inspect.signature(getattr(tlclassify, name)) for name in DOORS[command]]
+    functions = [attrgetter(name)(tlclassify) for name in DOORS[command]]
+    signatures = [inspect.signature(function) for function in functions]
     known = {name: p for signature in signatures for name, p in signature.parameters.items()}
     for action in commands_action.choices[command]._actions:
         if action.dest in OWN:

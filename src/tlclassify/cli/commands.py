@@ -158,7 +158,12 @@ def _read_labelled(path: Path, options: Namespace) -> Any:
 
     if path.is_dir():
         return datasets.load_image_folder(path, **_given(options, "verbose"))
-    raise _wrong("PHOTOS", "a folder with one folder of photographs per class", path)
+    if path.suffix in _MODELS or not path.exists():
+        raise _wrong(
+            "PHOTOS", "a folder with one folder of photographs per class, or a table", path
+        )
+    columns = _given(options, "path_column", "label_column", "root")
+    return datasets.load_image_table(path, **columns)
 
 
 def _list_photos(given: Sequence[Path]) -> list[str]:

@@ -62,7 +62,12 @@ def _predict(options: Namespace) -> _Answer:
     paths, clf = _list_photos(options.photos), _load(options)
     table = tlclassify.predict_table(clf, paths, **_given(options, "n_best", "threshold"))
     record = table.to_dict()
-    return _Answer(_table(record["predictions"]), record, record["predictions"])
+    # Names of files need not be text, which JSON is.
+    rows = [
+        row | {"path": path}
+        for row, path in zip(record["predictions"], map(str, paths), strict=True)
+    ]
+    return _Answer(_table(rows), record, rows)
 
 
 def _compare(options: Namespace) -> _Answer:

@@ -63,10 +63,7 @@ def _predict(options: Namespace) -> _Answer:
     table = tlclassify.predict_table(clf, paths, **_given(options, "n_best", "threshold"))
     record = table.to_dict()
     # Names of files need not be text, which JSON is.
-    rows = [
-        row | {"path": path}
-        for row, path in zip(record["predictions"], map(str, paths), strict=True)
-    ]
+    rows = [row | {"path": path} for row, path in zip(record["predictions"], paths, strict=True)]
     return _Answer(_table(rows), record, rows)
 
 

@@ -107,6 +107,10 @@ class BackboneNames(list[str]):
         self.rows = tuple(rows)
         super().__init__(row.name for row in self.rows)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the names alone: a row may hold a function that cannot be pickled."""
+        return list, ([*self],)
+
 
 _family = partial(Backbone, "", "", weights="imagenet")
 _MOBILENET = _family(SYMMETRIC, licence="Apache-2.0", paper="arXiv:1704.04861")

@@ -84,7 +84,7 @@ def test_all_views_are_learnt(clf, images, runs):
 def test_validation_data_report_and_choose_nothing(clf, images):
     X, y = images
     alone = clone(clf).fit(X, y)
-    measured = clone(clf).fit(X, y, validation_data=(X[:6], y[:6]))
+    measured = clone(clf).fit(X, y, validation_data=(X[:6] ^ 1, y[:6]))
     assert (alone.predict_proba(X) == measured.predict_proba(X)).all()
     assert measured.history_[0]["val_accuracy"] == 1
     assert measured.history_[0]["val_loss"] > 0

@@ -57,7 +57,7 @@ def test_with_validation_data_the_network_before_is_put_back(clf, images):
     X, y = images
     clf.set_params(fine_tune_stage=clone(RUINOUS).set_params(learning_rate=0.5))
     with pytest.warns(UserWarning, match=r"stage 'fine_tune' is undone.*no lower than"):
-        clf.fit(X, y, validation_data=(X, y))
+        clf.fit(X, y, validation_data=(X ^ 1, y))
     clf.set_params(fine_tune_stage=None)
     np.testing.assert_allclose(
         clf.predict_proba(X), clone(clf).fit(X, y).predict_proba(X), atol=1e-5

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tlclassify.analysis.calibration import calibrate
     from tlclassify.analysis.comparison import compare_backbones
+    from tlclassify.analysis.duplicates import find_duplicates
     from tlclassify.analysis.evaluate import evaluate
     from tlclassify.analysis.explanation import grad_cam
     from tlclassify.analysis.learning_curve import learning_curve
@@ -50,6 +51,7 @@ __all__ = [
     "compare_backbones",
     "evaluate",
     "export",
+    "find_duplicates",
     "find_learning_rate",
     "get_backbone",
     "grad_cam",
@@ -82,6 +84,7 @@ _HOMES = {
     "compare_backbones": "analysis.comparison",
     "evaluate": "analysis.evaluate",
     "export": "persistence.exporting",
+    "find_duplicates": "analysis.duplicates",
     "find_learning_rate": "analysis.learning_rates",
     "get_backbone": "networks.backbones",
     "grad_cam": "analysis.explanation",

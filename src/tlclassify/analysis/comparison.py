@@ -21,8 +21,8 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import check_cv
 
 from tlclassify._checks.files import open_whole
 from tlclassify._checks.parameters import (
@@ -40,7 +40,14 @@ from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_
 from tlclassify.evaluation.report import build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
-from tlclassify.inputs.splits import check_targets, check_test_set, draw_seeds, split_rows
+from tlclassify.inputs.splits import (
+    check_groups,
+    check_targets,
+    check_test_set,
+    draw_seeds,
+    split_folds,
+    split_rows,
+)
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.rows import BUILT_IN, Backbone
 
@@ -58,6 +65,7 @@ class _Task:
 
     X: Any
     labels: NDArray[Any]
+    groups: NDArray[Any] | None
     X_test: Any
     labels_test: NDArray[Any]
     classes: NDArray[Any]
@@ -69,7 +77,8 @@ class _Task:
     def _name(self) -> str:
         """What is the same only for the same images, labels, folds and versions."""
         pairs = [[part.tolist() for part in pair] for pair in self.folds or ()]
-        digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs}".encode())
+        groups = None if self.groups is None else self.groups.tolist()
+        digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs} {groups}".encode())
         for images, labels in ((self.X, self.labels), (self.X_test, self.labels_test)):
             digest.update(open_images(images).digests().tobytes())
             digest.update(repr(labels.tolist()).encode())
@@ -139,6 +148,7 @@ def compare_backbones(
     y_test: ArrayLike | None = None,
     test_fraction: float = 0.2,
     cv: Any = None,
+    groups: ArrayLike | None = None,
     classifier: TransferClassifier | None = None,
     cache_dir: str | Path | None = None,
     confidence_level: float = 0.95,
@@ -162,6 +172,8 @@ def compare_backbones(
     cv : int, scikit-learn splitter or iterable, optional
         Folds: every image of `X` is judged by a classifier that has not seen it. The fit whose
         time is taken is one more, on all of `X`.
+    groups : array-like of shape (n,), optional
+        The patient, camera or plant of each image of `X`: never on both sides of any split.
     classifier : TransferClassifier, optional
         The settings of rows given by name.
     cache_dir : path, optional
@@ -201,9 +213,8 @@ def compare_backbones(
     split_seed, seed = draw_seeds(random_state, 2)
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
     classifiers = _name_rows(names, template, cache_dir=cache_dir, verbose=max(verbose - 1, 0))
-    task = _open_task(
-        X, y, X_test=X_test, y_test=y_test, cv=cv, fraction=test_fraction, seed=split_seed
-    )
+    test = {"X_test": X_test, "y_test": y_test, "cv": cv, "fraction": test_fraction}
+    task = _open_task(X, y, groups, **test, seed=split_seed)
     task = replace(task, confidence_level=confidence_level, cache_dir=cache_dir)
     rows: list[ComparisonRow] = []
     total = _N_STEPS * len(classifiers)
@@ -247,13 +258,22 @@ def _measure_row(name: str, clf: TransferClassifier, task: _Task, progress: Any)
             # Folds read what the fit on all images has run.
             clf.set_params(cache_dir=scratch)
         progress.set_description(f"{name}: fit")
+        options: dict[str, Any] = {} if task.groups is None else {"groups": task.groups}
         start = time.perf_counter()
-        clf.fit(task.X, task.labels)
+        clf.fit(task.X, task.labels, **options)
         fit_seconds = time.perf_counter() - start
         progress.update()
         progress.set_description(f"{name}: evaluate")
-        level = task.confidence_level
-        report = evaluate(clf, task.X_test, task.labels_test, cv=task.folds, confidence_level=level)
+        # Groups go to the classifier itself, whatever a caller's own tools are told.
+        with config_context(enable_metadata_routing=False):
+            report = evaluate(
+                clf,
+                task.X_test,
+                task.labels_test,
+                cv=task.folds,
+                groups=None if task.folds is None else task.groups,
+                confidence_level=task.confidence_level,
+            )
         progress.update()
         progress.set_description(f"{name}: measure speed")
         source = reopen_images(task.X_test, clf.image_shape_, clf.pixel_range_)
@@ -288,23 +308,24 @@ def _measure_rate(runner: Runner, source: ImageSource, batch_size: int) -> float
 
 
 def _open_task(
-    X: Any, y: ArrayLike, *, X_test: Any, y_test: Any, cv: Any, fraction: float, seed: int
+    X: Any, y: Any, groups: Any, *, X_test: Any, y_test: Any, cv: Any, fraction: float, seed: int
 ) -> _Task:
     """Check images and labels, and split them where there is nothing else to judge by."""
     source, folds = open_images(X), None
     labels = check_labels(y, n_samples=len(source))
     classes, targets = check_targets(labels)
+    groups = check_groups(groups, n_samples=len(source))
     labels_test = check_test_set(X_test, y_test, source, classes)
     if X_test is not None and cv is not None:
         raise ValueError("cv must be None where X_test is given; received both. Drop one of them.")
     if cv is not None:
         X_test, labels_test = X, labels
         # All rows are judged by the same folds, also where a splitter draws new ones at each call.
-        folds = list(check_cv(cv, labels, classifier=True).split(np.zeros(len(labels)), labels))
+        folds = split_folds(cv, labels, groups)
     elif labels_test is None:
-        rows, held_out = split_rows(
-            targets, classes, fraction, seed, name="test_fraction", instead="pass X_test and y_test"
-        )
+        words = {"name": "test_fraction", "instead": "pass X_test and y_test"}
+        rows, held_out = split_rows(targets, classes, fraction, seed, groups=groups, **words)
         X, X_test = source.images[rows], source.images[held_out]
         labels, labels_test = labels[rows], labels[held_out]
-    return _Task(X, labels, X_test, labels_test, classes, folds)
+        groups = None if groups is None else groups[rows]
+    return _Task(X, labels, groups, X_test, labels_test, classes, folds)

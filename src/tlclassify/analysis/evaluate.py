@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from sklearn import get_config
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
+from sklearn.utils.validation import has_fit_parameter
 
 from tlclassify._checks.files import read_image
 from tlclassify._checks.images import check_images
@@ -26,7 +28,8 @@ from tlclassify._checks.parameters import (
 from tlclassify.evaluation.diagnosis import Origin
 from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_report
 from tlclassify.evaluation.text import short_name, training_text
-from tlclassify.inputs.images import ImageSource
+from tlclassify.inputs.images import ImageSource, reopen_images, warn_of_known
+from tlclassify.inputs.splits import check_groups, split_folds
 
 _THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
 _LIBRARIES = {
@@ -40,6 +43,7 @@ def evaluate(
     y: ArrayLike,
     *,
     cv: Any = None,
+    groups: ArrayLike | None = None,
     top_k: int | Sequence[int] = 5,
     confidence_level: float = 0.95,
 ) -> EvaluationReport:
@@ -56,6 +60,9 @@ def evaluate(
         The labels, all known to `clf`. A class may be absent: its support is 0.
     cv : int, scikit-learn splitter or iterable, optional
         Folds: each part of `X` is predicted by a copy of `clf` fitted on the others.
+    groups : array-like of shape (n_samples,), optional
+        For `cv`: the patient, camera or plant of each image. A splitter gets them, and so does
+        `clf.fit` where it takes them; a number of folds parts none.
     top_k : int or sequence of int, each at least 1
         Which top-k accuracies; a k above the number of classes counts as that number.
     confidence_level : float in (0, 1)
@@ -67,6 +74,11 @@ def evaluate(
         If `clf` has no `predict_proba`, or is not fitted.
     ValueError
         If another parameter is not as above, or probabilities are not finite or do not sum to 1.
+
+    Warns
+    -----
+    UserWarning
+        If a `TransferClassifier` was trained on images that are, by content, in `X`.
 
     References
     ----------
@@ -85,18 +97,33 @@ def evaluate(
     check_parameters(
         *(("top_k", k, COUNT) for k in ks or (None,)),
         ("confidence_level", confidence_level, Interval(0, 1, closed="neither")),
+        problems=["groups must be None without cv" if groups is not None and cv is None else None],
     )
     labels = check_labels(y, n_samples=count_rows(X, "X and y"))
     if cv is None:
         classes = fitted_classes(clf)
         true = encode_labels(labels, classes)
         probabilities = clf.predict_proba(X)
+        if isinstance(marks := getattr(clf, "image_marks_", None), np.ndarray):
+            warn_of_known(reopen_images(X, clf.image_shape_, clf.pixel_range_), marks)
     else:
         classes, true = np.unique(labels, return_inverse=True)
-        probabilities = cross_val_predict(clf, X, labels, cv=cv, method="predict_proba")
+        probabilities = _predict_by_others(clf, X, labels, cv, groups)
     p = check_probabilities(probabilities, shape=(len(true), len(classes)))
     report = build_report(true, p, classes, top_k=ks, confidence_level=confidence_level)
     return replace(report, origin=trace_origin(clf, X, report))
+
+
+def _predict_by_others(
+    clf: Any, X: Any, labels: NDArray[Any], cv: Any, groups: ArrayLike | None
+) -> NDArray[Any]:
+    """Return the probabilities of each fold, by a copy that was fitted on the others."""
+    groups = check_groups(groups, n_samples=len(labels))
+    options: dict[str, Any] = {"cv": split_folds(cv, labels, groups), "method": "predict_proba"}
+    is_routed = get_config()["enable_metadata_routing"]
+    if groups is not None and (is_routed or has_fit_parameter(clf, "groups")):
+        options["params"] = {"groups": groups}
+    return cross_val_predict(clf, X, labels, **options)  # type: ignore[no-any-return]
 
 
 def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:

@@ -22,13 +22,14 @@ from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.learning_curve import LearningCurve
 from tlclassify.inputs.images import open_images
 from tlclassify.inputs.splits import (
+    check_groups,
     check_targets,
     check_test_set,
     check_weights,
     draw_seeds,
     split_rows,
 )
-from tlclassify.training.fit import Fit, Labelled
+from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import choose_head, prepare_fit
 
 # The last of them gives way to the largest size where that is hardly more.
@@ -54,6 +55,7 @@ class _Task:
 
     images: NDArray[Any]
     labels: NDArray[Any]
+    groups: NDArray[Any] | None
     targets: NDArray[np.intp]
     test: tuple[Any, NDArray[Any]] | None
     classes: NDArray[Any]
@@ -66,6 +68,7 @@ def learning_curve(
     *,
     X_test: Any = None,
     y_test: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     train_sizes: Sequence[int] | None = None,
     n_draws: int = 5,
     test_fraction: float = 0.2,
@@ -88,6 +91,8 @@ def learning_curve(
         Images and labels, as in `TransferClassifier.fit`.
     X_test, y_test : array-like, optional
         The images by which all draws are judged, and their labels.
+    groups : array-like of shape (n,), optional
+        The patient, camera or plant of each image of `X`: never on both sides of any split.
     train_sizes : sequence of int, optional
         Images a class. By default 1, 2, 5, 10, 20, 50 and so on, and at last as many as the
         smallest class has beside its test share.
@@ -130,7 +135,7 @@ def learning_curve(
         ("test_fraction", test_fraction, between),
         ("confidence_level", confidence_level, between),
     )
-    task = _open_task(X, y, X_test, y_test)
+    task = _open_task(X, y, groups, X_test, y_test)
     seeds = draw_seeds(random_state, n_draws)
     draws = [_draw(task, test_fraction, seed) for seed in seeds]
     sizes = _choose_sizes(train_sizes, draws, task.classes)
@@ -145,14 +150,15 @@ def learning_curve(
     return LearningCurve(np.array(sizes), accuracies, n_test, n_classes, float(confidence_level))
 
 
-def _open_task(X: Any, y: ArrayLike, X_test: Any, y_test: Any) -> _Task:
+def _open_task(X: Any, y: Any, groups: Any, X_test: Any, y_test: Any) -> _Task:
     """Check images and labels."""
     source = open_images(X)
     labels = check_labels(y, n_samples=len(source))
     classes, targets = check_targets(labels)
+    groups = check_groups(groups, n_samples=len(source))
     labels_test = check_test_set(X_test, y_test, source, classes)
     test = None if labels_test is None else (X_test, labels_test)
-    return _Task(source.images, labels, targets, test, classes)
+    return _Task(source.images, labels, groups, targets, test, classes)
 
 
 def _draw(task: _Task, fraction: float, seed: int) -> _Draw:
@@ -165,6 +171,7 @@ def _draw(task: _Task, fraction: float, seed: int) -> _Draw:
             task.classes,
             fraction,
             seed,
+            groups=task.groups,
             name="test_fraction",
             instead="pass X_test and y_test",
         )
@@ -203,7 +210,7 @@ def _measure(
     taken = [rows for draw in draws for rows in (draw.take(sizes[-1]), draw.held_out)]
     used = np.unique(np.concatenate(taken))
     whole = clone(clf).set_params(validation_fraction=0, verbose=verbose)
-    fit = prepare_fit(whole, task.images[used], task.labels[used], validation_data=task.test)
+    fit = prepare_fit(whole, task.images[used], task.labels[used], validation=task.test)
     # What all fits read is run before, and so is what judges them.
     fit.store(fit.lowest)
     accuracies = np.empty((len(sizes), len(draws)))
@@ -240,7 +247,7 @@ def _solve(
     part = replace(
         fit,
         head=head,
-        training=Labelled(training.images, training.targets, weights),
+        training=replace(training, weights=weights),
         validation=validation,
         stages={},
         top=None,
@@ -256,5 +263,6 @@ def _fit_anew(
 ) -> float:
     """Return the accuracy of a clone that is fitted on some rows."""
     test = task.test or (task.images[held_out], task.labels[held_out])
-    fitted = clone(clf).fit(task.images[rows], task.labels[rows])
+    groups = None if task.groups is None else task.groups[rows]
+    fitted = clone(clf).fit(task.images[rows], task.labels[rows], groups=groups)
     return float(np.mean(fitted.predict(test[0]) == test[1]))

@@ -19,7 +19,7 @@ from tlclassify.activations.run import PART_ROWS, Pass, Running, beside, run_bat
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.evaluation.text import History
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
-from tlclassify.inputs.images import reopen_images
+from tlclassify.inputs.images import collect_marks, reopen_images
 from tlclassify.networks.blueprints import build_classifier, rebuild_network, reduce_network
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
@@ -125,6 +125,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The value of white in floating-point pixels.
     temperature_ : float
         What the logarithms of the probabilities are divided by: 1, unless `calibrate` made it.
+    image_marks_ : ndarray of uint64
+        Hashes of the images trained on, by which `evaluate` warns of those among its own.
     blueprint_ : record
         What the networks were built from, the `Head` that so many images got among it, and how
         many images of each class they have seen.
@@ -188,6 +190,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         validation_data: tuple[Any, ArrayLike] | None = None,
+        groups: ArrayLike | None = None,
     ) -> "TransferClassifier":
         """Train the head, and the backbone's upper part where a stage says so.
 
@@ -205,6 +208,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Weights of the images in training, zero or more.
         validation_data : (X, y), optional
             Images and labels that measure each epoch, instead of a share of `X`.
+        groups : array-like of shape (n,), optional
+            The patient, camera or plant of each image: all of one are trained on or held out.
 
         Returns
         -------
@@ -214,11 +219,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError, TypeError
-            If a parameter, the images or the labels are not as above.
+            If a parameter, the images, labels or groups are not as above, or too few.
         OSError
             If image files cannot be read, all of them named, or activations cannot be stored.
         """
-        fit = prepare_fit(self, X, y, sample_weight, validation_data)
+        fit = prepare_fit(self, X, y, sample_weight, groups=groups, validation=validation_data)
         if self.fine_tune_stage is not None:
             drop_what_fails(fit)
         n_before = len(fit.history)
@@ -295,6 +300,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.
         source = fit.training.images
+        goes_on = fit.network is getattr(self, "backbone_", None)
+        self.image_marks_: Any = collect_marks(source, self.image_marks_ if goes_on else None)
         self.model_, self.backbone_, self.head_ = fit.build_whole(), fit.network, fit.top
         self.blueprint_, self.classes_ = fit.blueprint, fit.classes
         self.history_ = History(fit.history)
@@ -321,13 +328,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Build the networks again."""
         super().__setstate__({key: x for key, x in state.items() if key != "_networks"})
         if "_networks" in state:
-            self.backbone_, self.head_ = map(rebuild_network, state["_networks"])
-            self.model_ = build_classifier(
-                self.backbone_,
-                self.head_,
-                temperature=self.temperature_,
-                mirrored=self.blueprint_.is_mirrored,
-            )
+            parts = self.backbone_, self.head_ = [*map(rebuild_network, state["_networks"])]
+            mirrored = self.blueprint_.is_mirrored
+            self.model_ = build_classifier(*parts, temperature=self.temperature_, mirrored=mirrored)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -81,10 +82,11 @@ class ImageSource:
     def _pick(self, start: int, stop: int) -> NDArray[Any]:
         return self.images[slice(start, stop) if self.rows is None else self.rows[start:stop]]
 
-    def digests(self) -> NDArray[np.uint8]:
+    def digests(self, *, in_part: bool = False) -> NDArray[np.uint8]:
         """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
-            found, errors = files.read_files(files.digest_image, self._pick(0, len(self)))
+            digest = partial(files.digest_image, in_part=in_part)
+            found, errors = files.read_files(digest, self._pick(0, len(self)))
             files.raise_unreadable(errors)
             joined = bytes.fromhex("".join(found))
         else:
@@ -94,6 +96,12 @@ class ImageSource:
                 for image in self.read(start, start + 256)
             )
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+
+    def marks(self) -> NDArray[np.uint64]:
+        """Return 64 bits of each image, shape (n,), which are the same where its content is."""
+        # A large file is not read a second time for them.
+        marks: NDArray[np.uint64] = self.digests(in_part=True)[:, :8].copy().view("<u8")[:, 0]
+        return marks
 
 
 def read_batches(source: Any, batch_size: int) -> Iterator[Any]:
@@ -153,6 +161,29 @@ def reopen_images(
             "resized while they are read."
         )
     return source
+
+
+def collect_marks(
+    source: ImageSource, before: NDArray[np.uint64] | None = None
+) -> NDArray[np.uint64]:
+    """Return the marks of images trained on, in order, with those from before."""
+    marks = np.empty(0, np.uint64) if before is None else before
+    with suppress(OSError):  # of files that are gone by now
+        marks = np.union1d(marks, source.marks())
+    return marks
+
+
+def warn_of_known(source: ImageSource, marks: NDArray[np.uint64], *, stacklevel: int = 3) -> None:
+    """Warn of images to judge by that are among those trained on, which had these marks."""
+    rows = np.flatnonzero(np.isin(source.marks(), marks))
+    if len(rows):
+        warnings.warn(
+            f"{len(rows)} of {len(source)} images to judge by were trained on, the same by "
+            f"content: rows {listed(rows.tolist())}. A classifier knows such images better than "
+            "new ones: leave them out. find_duplicates(X_train, X_test) finds them, and those that "
+            "are nearly the same.",
+            stacklevel=stacklevel,
+        )
 
 
 def longer_side(source: ImageSource) -> int:

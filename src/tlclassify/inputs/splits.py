@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
 from tlclassify._checks.parameters import (
+    COUNT,
     Interval,
     check_labels,
     check_sample_weight,
@@ -22,6 +24,7 @@ from tlclassify.inputs.images import ImageSource, open_images
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()
+_ROUNDING = 1e-9
 
 
 def draw_seeds(random_state: int | np.random.RandomState | None, n: int) -> list[int]:
@@ -74,6 +77,11 @@ def check_test_set(
     return labels
 
 
+def check_groups(groups: ArrayLike | None, *, n_samples: int) -> NDArray[Any] | None:
+    """Return the group of each image as an array, or None where there are no groups."""
+    return None if groups is None else check_labels(groups, n_samples=n_samples, name="groups")
+
+
 def check_weights(
     sample_weight: ArrayLike | None,
     class_weight: str | Mapping[Any, float] | None,
@@ -113,10 +121,14 @@ def split_rows(
     fraction: float,
     seed: int,
     *,
+    groups: NDArray[Any] | None = None,
     name: str = "validation_fraction",
     instead: str = "pass validation_data or validation_fraction=0",
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows for training and rows held out, about a fraction, both with all classes."""
+    """Return rows for training and rows held out, about a fraction, both with all classes.
+
+    No group is on both sides.
+    """
     rows = np.arange(len(targets))
     if fraction == 0:
         return rows, rows[:0]
@@ -127,6 +139,16 @@ def split_rows(
             f"of {listed(classes[counts == 1].tolist())}. Add images, or {instead}."
         )
     rng = np.random.default_rng(seed)
+    if groups is not None:
+        is_held_out = _hold_out_groups(groups, targets, fraction, rng)
+        if lacking := {*targets.tolist()} - {*targets[is_held_out].tolist()}:
+            of_class = [len(np.unique(groups[targets == number])) for number in sorted(lacking)]
+            raise ValueError(
+                f"groups must be so many that both sides of a split by {name} hold every class; "
+                f"received {len(np.unique(groups))}, of which {of_class[0]} hold "
+                f"{classes[min(lacking)].item()!r}. Add images of other groups, or {instead}."
+            )
+        return rows[~is_held_out], rows[is_held_out]
     fewest, most = np.minimum(counts, 1), np.maximum(counts - 1, 0)
     shares = fraction * counts
     held_out = np.clip(np.floor(shares).astype(int), fewest, most)
@@ -140,3 +162,41 @@ def split_rows(
     place = rows - np.repeat(np.cumsum(counts) - counts, counts)
     is_held_out = place < np.repeat(held_out, counts)
     return np.sort(by_class[~is_held_out]), np.sort(by_class[is_held_out])
+
+
+def _hold_out_groups(
+    groups: NDArray[Any], targets: NDArray[np.intp], fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return which rows to hold out: whole groups, of each class about a fraction and never all."""
+    # scikit-learn's StratifiedGroupKFold knows shares of 1/k alone, and where a class stands in few
+    # of many groups either side may go without it.
+    _, of_row = np.unique(groups, return_inverse=True)
+    _, columns = np.unique(targets, return_inverse=True)
+    shares = np.zeros((of_row.max() + 1, columns.max() + 1))
+    np.add.at(shares, (of_row, columns), 1)
+    shares /= shares.sum(axis=0)
+    held_out, is_held_out = np.zeros(shares.shape[1]), np.zeros(len(shares), dtype=bool)
+    drawn = rng.permutation(len(shares))
+    smallest_first = drawn[np.argsort(shares[drawn].sum(axis=1), kind="stable")]
+    for turn, group in enumerate(np.concatenate([drawn, smallest_first])):
+        here, after = shares[group] > 0, held_out + shares[group]
+        is_closer = np.abs(after - fraction).sum() < np.abs(held_out - fraction).sum()
+        # At second sight, what a class lacks altogether is worth more than the right share.
+        is_needed = turn >= len(shares) and (held_out[here] == 0).any()
+        leaves_all = (after[here] < 1 - _ROUNDING).all()
+        if not is_held_out[group] and leaves_all and (is_closer or is_needed):
+            held_out, is_held_out[group] = after, True
+    return is_held_out[of_row]
+
+
+def split_folds(
+    cv: Any, labels: NDArray[Any], groups: NDArray[Any] | None
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return the rows of folds, drawn once; so many folds, if `cv` is a number, part no group."""
+    if groups is not None and cv in COUNT:
+        if (n_groups := len(np.unique(groups))) < cv:
+            raise ValueError(
+                f"groups must be at least as many as the {cv} folds of cv; received {n_groups}."
+            )
+        cv = StratifiedGroupKFold(cv)
+    return list(check_cv(cv, labels, classifier=True).split(np.zeros(len(labels)), labels, groups))

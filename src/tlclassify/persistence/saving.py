@@ -41,7 +41,7 @@ from tlclassify.persistence.saved_file import (
     write_file,
 )
 
-_BACKBONE, _HEAD = "backbone", "head"
+_BACKBONE, _HEAD, _MARKS = "backbone", "head", "marks"
 # Room for convolutions that a GPU computes in 19 bits; half precision gets more.
 _TOLERANCES = {"float32": 0.01, "float64": 0.01}
 _DAMAGE = (SafetensorError, MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
@@ -173,7 +173,7 @@ def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
     for layer in clf.head_.layers if isinstance(clf.blueprint_.head, Head) else ():
         if layer.name == STANDARDIZATION:
             parts[STANDARDIZATION] = [layer.input_mean, layer.input_variance]
-    arrays = {}
+    arrays = {f"{_MARKS}/{0:05d}": clf.image_marks_}
     for part, variables in parts.items():
         for number, variable in enumerate(variables):
             array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
@@ -251,9 +251,9 @@ def _rebuild(
         for row in manifest.history
     )
     clf.classes_ = decode_labels_from_json(manifest.classes, manifest.classes_dtype)
-    clf.image_shape_ = manifest.image_shape
+    clf.image_shape_, clf.pixel_range_ = manifest.image_shape, manifest.pixel_range
     clf.n_features_ = int(network.output.shape[-1])
-    clf.pixel_range_ = manifest.pixel_range
+    clf.image_marks_ = np.concatenate([np.empty(0, np.uint64), *parts[_MARKS]])
     return with_temperature(clf, manifest.temperature)
 
 

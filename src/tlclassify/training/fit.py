@@ -54,16 +54,17 @@ _TABLE_LIMIT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images, the numbers of their classes, and their weights unless all weigh the same."""
+    """Images and their classes, by number; their weights unless all are equal, and groups."""
 
     images: ImageSource
     targets: NDArray[np.intp]
     weights: NDArray[np.float32] | None = None
+    groups: NDArray[Any] | None = None
 
     def take(self, rows: NDArray[np.intp]) -> "Labelled":
         """Return the given rows alone."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Labelled(self.images.take(rows), self.targets[rows], weights)
+        weights, groups = (None if x is None else x[rows] for x in (self.weights, self.groups))
+        return Labelled(self.images.take(rows), self.targets[rows], weights, groups)
 
 
 @dataclass

@@ -22,8 +22,14 @@ from tlclassify._checks.parameters import (
 from tlclassify.activations.run import Running
 from tlclassify.engines.runners import KERAS, check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
-from tlclassify.inputs.images import ImageSource, reopen_images
-from tlclassify.inputs.splits import check_targets, check_weights, draw_seeds, split_rows
+from tlclassify.inputs.images import ImageSource, reopen_images, warn_of_known
+from tlclassify.inputs.splits import (
+    check_groups,
+    check_targets,
+    check_weights,
+    draw_seeds,
+    split_rows,
+)
 from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.cuts import layers_above, parts_of
@@ -39,8 +45,10 @@ def prepare_fit(
     clf: Any,
     X: Any,
     y: ArrayLike,
-    sample_weight: ArrayLike | None = None,
-    validation_data: tuple[Any, ArrayLike] | None = None,
+    weights: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    validation: tuple[Any, ArrayLike] | None = None,
 ) -> Fit:
     """Check everything, split the images, and build the network or take the last fit's.
 
@@ -54,13 +62,13 @@ def prepare_fit(
     else:
         source, sizes = open_for_backbone(X, row, clf.image_size)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
-    classes, everything = _label(clf, source, y, sample_weight, seen)
+    classes, everything = _label(clf, source, y, seen, weights=weights, groups=groups)
     head, is_solved = choose_head(clf, len(source), goes_on=goes_on)
     if isinstance(clf.head_stage, str) and not is_solved:
         stages = {"head": Stage(), **stages}
     fraction = clf.validation_fraction if stages or clf.validation_fraction else 0
-    parts = _split(everything, classes, validation_data, fraction, split_seed)
-    counts = [np.bincount(part.targets, minlength=len(classes)).tolist() for part in parts]
+    parts = _split(everything, classes, validation, fraction, split_seed)
+    counts = [np.bincount(x.targets, minlength=len(classes)).tolist() for x in parts if x]
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
     else:
@@ -72,8 +80,7 @@ def prepare_fit(
         head,
         replace(blueprint, class_counts=counts, head=head, is_mirrored=clf.predict_mirrored),
         classes,
-        training=parts[0],
-        validation=parts[1] if len(parts) > 1 else None,
+        *parts,
         augmentation=augmentation,
         layers=layers,
         stages=stages,
@@ -84,19 +91,19 @@ def prepare_fit(
     )
     if goes_on:
         fit.top, fit.history = clf.head_, list(clf.history_)
-    _warn_of_idle_settings(fit, get_head(clf.head))
-    _check_effects(fit)
+    _check_effects(fit, get_head(clf.head))
     return fit
 
 
 def _label(
-    clf: Any, source: ImageSource, y: Any, sample_weight: Any, seen: NDArray[Any] | None
+    clf: Any, source: ImageSource, y: Any, seen: NDArray[Any] | None, *, weights: Any, groups: Any
 ) -> tuple[NDArray[Any], Labelled]:
-    """Return the classes, and the images with their numbers and weights."""
+    """Return the classes, and the images with their numbers, weights and groups."""
     labels = check_labels(y, n_samples=len(source))
     classes, targets = check_targets(labels, classes=seen)
-    weights = check_weights(sample_weight, clf.class_weight, labels, classes)
-    return classes, Labelled(source, targets, weights)
+    weights = check_weights(weights, clf.class_weight, labels, classes)
+    groups = check_groups(groups, n_samples=len(source))
+    return classes, Labelled(source, targets, weights, groups)
 
 
 def choose_head(
@@ -123,13 +130,14 @@ def _split(
     validation_data: Any,
     fraction: float | None,
     seed: int,
-) -> list[Labelled]:
+) -> tuple[Labelled, Labelled | None]:
     """Return what is trained on and, where there is any, what measures each epoch."""
     if validation_data is None:
         if fraction is None:
             fraction = 0.1 if len(everything.targets) >= _FEWEST_IMAGES_SPLIT else 0
-        rows = split_rows(everything.targets, classes, fraction, seed)
-        return [everything.take(part) for part in rows if len(part)]
+        targets, groups = everything.targets, everything.groups
+        kept, held_out = split_rows(targets, classes, fraction, seed, groups=groups)
+        return everything.take(kept), everything.take(held_out) if len(held_out) else None
     if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
         n_parts = f" of {len(validation_data)}" if hasattr(validation_data, "__len__") else ""
         raise ValueError(
@@ -140,9 +148,10 @@ def _split(
     name = "validation_data[0]"
     source = everything.images
     images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
+    warn_of_known(images, source.marks(), stacklevel=5)
     labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
     targets = encode_labels(labels, classes, name="validation_data[1]")
-    return [everything, Labelled(images, targets)]
+    return everything, Labelled(images, targets)
 
 
 def _check_settings(
@@ -214,18 +223,19 @@ def _warn_of_idle_settings(fit: Fit, asked: Head | HeadBuilder) -> None:
             if is_idle and value != getattr(usual, name):
                 warnings.warn(
                     f"head__{name}={value!r} has no effect on a head {where}. {remedy}.",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
     if fit.callbacks and not fit.stages:
         warnings.warn(
             "callbacks are told nothing of a head that is solved exactly, which has no epochs. Set "
             "head_stage=Stage().",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def _check_effects(fit: Fit) -> None:
-    """Refuse settings that would change nothing, or that cannot be."""
+def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
+    """Refuse settings that cannot be or would change nothing, or warn of them."""
+    _warn_of_idle_settings(fit, asked)
     if len(parts_of(fit.network)) > 1 and any(stage.unfreeze for stage in fit.stages.values()):
         raise ValueError(
             "fine_tune_stage must unfreeze nothing of several backbones; received the backbone "

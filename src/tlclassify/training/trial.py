@@ -23,10 +23,13 @@ def drop_what_fails(fit: Fit) -> None:
     error of that. The fit itself learns from all images, as if there had been no trial.
     """
     begins_with_head = fit.is_solved or "head" in fit.stages
-    counts = np.bincount(fit.training.targets, minlength=len(fit.classes))
-    if fit.validation or not begins_with_head or counts.min() < 2:
+    if fit.validation or not begins_with_head:
         return
-    kept, held_out = split_rows(fit.training.targets, fit.classes, _HELD_OUT, fit.seed)
+    targets, groups = fit.training.targets, fit.training.groups
+    try:
+        kept, held_out = split_rows(targets, fit.classes, _HELD_OUT, fit.seed, groups=groups)
+    except ValueError:  # of a class there is one image, or too few groups
+        return
     judged = fit.training.take(held_out)
     trial = replace(fit, training=fit.training.take(kept), callbacks=(), history=[*fit.history])
     trial.at_lowest = [part.take(kept) for part in fit.store(fit.lowest)]

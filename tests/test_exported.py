@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 
 from exports import SHAPE, describe, draw_images, export_once, fit_once, needs_tensorflow
 from tlclassify.engines.metadata import read_metadata
 from tlclassify.engines.runtimes import list_engines
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.persistence.exported import load_exported
 from tlclassify.persistence.exporting import export
 
@@ -70,6 +72,18 @@ def test_it_predicts_as_the_classifier(clf, folder, engine, file):
     assert repr(loaded) == (
         f"<ExportedClassifier of 'two_layers': 3 classes, images of 5x7, on {engine}>"
     )
+
+
+@pytest.mark.parametrize("file", ["b.onnx", "b.xml"])
+def test_an_extractor_gives_the_same_features(clf, folder, tmp_path, file):
+    extractor = FeatureExtractor.from_classifier(clf)
+    loaded = load_exported(export(extractor, tmp_path / file), batch_size=4)
+    X, _ = draw_images(11, SHAPE, seed=1)
+    np.testing.assert_allclose(loaded.transform(X), extractor.transform(X), atol=1e-5)
+    assert loaded.n_features_ == extractor.n_features_
+    assert repr(loaded).startswith("<ExportedExtractor of 'two_layers': ")
+    with pytest.raises(NotFittedError, match="FeatureExtractor instance is not fitted yet"):
+        export(FeatureExtractor("mobilenet_micro"), tmp_path / file)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])

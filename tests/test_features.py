@@ -1,12 +1,18 @@
+import pickle
+from dataclasses import replace
+
+import keras
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.networks.backbones import build_backbone
+from tlclassify.training.stages import Stage
 
 
 @pytest.fixture
@@ -90,3 +96,61 @@ def test_bad_parameters(extractor, images, params, message):
 def test_verbose_is_a_number(extractor, images):
     with pytest.raises(TypeError, match="verbose must be 0 or 1; received 'yes'"):
         extractor.set_params(verbose="yes").fit(images[0])
+
+
+@pytest.fixture
+def tuned(tiny, images):
+    """A classifier whose whole network was trained on."""
+    stage = Stage(2, unfreeze="all", learning_rate=1e-3, batch_size=8)
+    clf = TransferClassifier(tiny, weights=None, fine_tune_stage=stage, random_state=0, verbose=0)
+    return clf.fit(*images)
+
+
+def test_the_features_of_a_fine_tuned_classifier(tuned, tiny, images):
+    """They are what its head reads, whatever becomes of the classifier and of the extractor."""
+    X, y = images
+    extractor = FeatureExtractor.from_classifier(tuned)
+    expected = tuned.backbone_.predict(X, verbose=0)
+    np.testing.assert_allclose(extractor.transform(X), expected, atol=1e-5)
+    before = FeatureExtractor(tiny, weights=None, random_state=0, verbose=0).transform(X)
+    assert not np.allclose(before, expected, atol=1e-3)
+    tuned.set_params(warm_start=True, head_stage=None).fit(X, y)
+    pipeline = make_pipeline(clone(extractor), LogisticRegression(max_iter=500)).fit(X, y)
+    for other in (pipeline[0], pickle.loads(pickle.dumps(extractor)), extractor):
+        np.testing.assert_allclose(other.transform(X), expected, atol=1e-5)
+
+
+def test_an_extractor_takes_images_as_its_classifier_does(tuned, images):
+    X, y = images
+    scaled = clone(tuned).set_params(fine_tune_stage=None).fit(X / 255, y)
+    extractor = FeatureExtractor.from_classifier(scaled)
+    assert (extractor.image_shape_, extractor.pixel_range_) == ((8, 8, 3), 1)
+    expected = scaled.backbone_.predict(X, verbose=0)
+    np.testing.assert_allclose(extractor.transform(X / 255), expected, atol=1e-5)
+    # Fitted anew, it takes others.
+    assert (
+        extractor.fit(np.tile(X, (1, 2, 2, 1))).transform(np.tile(X, (1, 2, 2, 1))).shape[1] == 12
+    )
+    with pytest.raises(TypeError, match="clf must be a TransferClassifier; received LogisticRegr"):
+        FeatureExtractor.from_classifier(LogisticRegression())
+
+
+def test_features_below_a_head_of_ones_own_are_pooled(tuned, images):
+    def head(feature_map, n_classes):
+        x = keras.layers.Flatten()(feature_map)
+        return keras.layers.Dense(n_classes, activation="softmax")(x)
+
+    clf = clone(tuned).set_params(head=head, head_stage=Stage(1), fine_tune_stage=None)
+    extractor = FeatureExtractor.from_classifier(clf.fit(*images))
+    expected = clf.backbone_.predict(images[0], verbose=0).mean(axis=(1, 2))
+    np.testing.assert_allclose(extractor.transform(images[0]), expected, atol=1e-5)
+
+
+def test_the_features_of_several_backbones(tiny, images):
+    X, y = images
+    other = replace(tiny, name="other")
+    clf = TransferClassifier([tiny, other], weights=None, random_state=0, verbose=0).fit(X, y)
+    expected = clf.backbone_.predict(X, verbose=0)
+    found = FeatureExtractor.from_classifier(clf).transform(X)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.shape == (24, 24)

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
     from tlclassify.networks.rows import Backbone, Scaling
-    from tlclassify.persistence.exported import ExportedClassifier, load_exported
+    from tlclassify.persistence.exported import (
+        ExportedClassifier,
+        ExportedExtractor,
+        load_exported,
+    )
     from tlclassify.persistence.exporting import export
     from tlclassify.persistence.saving import load, save
     from tlclassify.training.stages import Stage
@@ -38,6 +42,7 @@ __all__ = [
     "Comparison",
     "EvaluationReport",
     "ExportedClassifier",
+    "ExportedExtractor",
     "FeatureExtractor",
     "Head",
     "LearningCurve",
@@ -71,6 +76,7 @@ _HOMES = {
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
     "ExportedClassifier": "persistence.exported",
+    "ExportedExtractor": "persistence.exported",
     "FeatureExtractor": "estimators.extractor",
     "Head": "networks.heads",
     "LearningCurve": "evaluation",

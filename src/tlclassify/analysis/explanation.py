@@ -120,6 +120,11 @@ def _find_map(network: keras.Model, layer: str | None) -> keras.KerasTensor:
     outputs = {name: output_at(network, name) for name in points[points.index(SCALING) :][::-1]}
     maps = {name: output for name, output in outputs.items() if len(output.shape) == 4}
     if layer is None:
+        if next(iter(maps)) == SCALING:
+            raise ValueError(
+                f"clf must have a backbone with a feature map; {network.name!r} has none, whose "
+                "channels could be weighed. Take one that is built of convolutions."
+            )
         return next(iter(maps.values()))
     if layer in maps:
         return maps[layer]

@@ -17,11 +17,13 @@ _Pixels = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of an exported classifier beside its graph."""
+    """What is known of an exported classifier or extractor beside its graph."""
 
     # As `encode_labels_as_json` returns them, in the order of the graph's output.
-    classes: list[str | int | bool | float]
-    classes_dtype: str
+    classes: list[str | int | bool | float] = []
+    classes_dtype: str = ""
+    # Of an extractor, which has no classes.
+    n_features: int = 0
     image_shape: tuple[_Pixels, _Pixels, _Pixels]
     pixel_range: int
     backbone: str = ""
@@ -35,7 +37,8 @@ class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if self.image_shape[2] != 3 or self.pixel_range not in {1, 255}:
             raise ValueError("image_shape must be [height, width, 3], and pixel_range 1 or 255")
-        _ = self.labels
+        if not self.n_features:
+            _ = self.labels
 
     @property
     def labels(self) -> NDArray[Any]:

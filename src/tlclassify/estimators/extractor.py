@@ -14,12 +14,23 @@ from sklearn.utils import Tags
 from tlclassify._checks.parameters import COUNT, Interval, check_parameters, check_type
 from tlclassify.activations.run import Pass, Running, beside, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
+from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
-from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
-from tlclassify.networks.blueprints import rebuild_network, reduce_network
+from tlclassify.networks.backbones import (
+    build_frozen,
+    get_backbone,
+    open_for_backbone,
+    take_backbone,
+)
+from tlclassify.networks.blueprints import (
+    Blueprint,
+    as_in_the_fit,
+    rebuild_network,
+    reduce_network,
+)
 from tlclassify.networks.cuts import parts_of
-from tlclassify.networks.heads import Head
+from tlclassify.networks.heads import POOLINGS, Head
 from tlclassify.networks.rows import Backbone
 
 
@@ -34,8 +45,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     ----------
     backbone, weights, image_size, batch_size, engine, verbose
         As in `TransferClassifier`.
-    pooling : {"avg", "max", "flatten"}, default "avg"
-        How a feature map becomes a vector.
+    pooling : {"avg", "max", "flatten", "first", "first_avg"}, default "avg"
+        How a feature map or tokens become a vector, as in `Head`.
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
     random_state : int, RandomState or None
@@ -47,7 +58,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         uint8 RGB of shape (n, height, width, 3) to float32 (n, n_features_).
     n_features_ : int
         Width of an embedding.
-    image_shape_, pixel_range_
+    image_shape_, pixel_range_, blueprint_
         As in `TransferClassifier`.
 
     Examples
@@ -70,6 +81,46 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     random_state: int | np.random.RandomState | None = None
     verbose: int = 1
 
+    @classmethod
+    def from_classifier(cls, clf: TransferClassifier) -> "FeatureExtractor":
+        """Return the extractor of what a classifier's head reads, fine-tuned layers and all.
+
+        Its `backbone` is a row that holds a copy of the network, so that it can be cloned, fitted
+        to images of another shape and put into a pipeline.
+
+        Parameters
+        ----------
+        clf : TransferClassifier
+            Fitted. Its `batch_size`, `cache_dir`, `engine` and `verbose` are taken over.
+
+        Returns
+        -------
+        FeatureExtractor
+            Fitted; it takes images as `clf` does.
+
+        Raises
+        ------
+        TypeError, NotFittedError
+            If `clf` is no fitted `TransferClassifier`.
+
+        Examples
+        --------
+        >>> from tlclassify import FeatureExtractor, TransferClassifier
+        >>> from tlclassify.datasets import make_shapes
+        >>> X, y = make_shapes(40, random_state=0)
+        >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
+        >>> FeatureExtractor.from_classifier(clf).transform(X).shape
+        (40, 512)
+        """
+        check_fitted(clf)
+        row = take_backbone(clf.backbone_, get_backbone(clf.blueprint_.backbone))
+        shared = ("batch_size", "cache_dir", "engine", "verbose")
+        extractor = cls(row, **{name: getattr(clf, name) for name in shared})
+        with as_in_the_fit(clf.blueprint_):
+            extractor.fit(np.zeros((1, *clf.image_shape_), dtype=np.uint8))
+        extractor.pixel_range_ = clf.pixel_range_
+        return extractor
+
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":  # noqa: ARG002 - scikit-learn's signature
         """Build the network for images such as these.
 
@@ -88,16 +139,17 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_parameters(
             ("batch_size", self.batch_size, COUNT),
             ("image_size", self.image_size, Interval(1, integer=True, optional=True)),
-            ("pooling", self.pooling, ("avg", "max", "flatten")),
+            ("pooling", self.pooling, POOLINGS),
         )
         check_type("verbose", self.verbose, int, "0 or 1")
         if self.engine != KERAS:
             check_engine(self.engine)
-        row = get_backbone(self.backbone)
+        row, head = get_backbone(self.backbone), Head(pooling=self.pooling)
         source, sizes = open_for_backbone(X, row, self.image_size)
+        self.blueprint_ = Blueprint(self.backbone, self.weights, head, sizes)
         self.model_ = build_frozen(
             row,
-            Head(pooling=self.pooling),
+            head,
             image_shape=source.shape,
             image_sizes=sizes,
             weights=self.weights,

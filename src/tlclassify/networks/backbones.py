@@ -14,7 +14,14 @@ import keras
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.inputs.images import ImageSource, longer_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.cuts import BESIDE, SCALING, check_process, freeze
+from tlclassify.networks.cuts import (
+    BESIDE,
+    SCALING,
+    check_process,
+    freeze,
+    output_at,
+    parts_of,
+)
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
 from tlclassify.networks.resizing import build_resizing
 from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling
@@ -50,7 +57,7 @@ def get_backbone(backbone: AnyBackbone) -> Backbone:
     Raises
     ------
     ValueError, TypeError
-        If no backbone has this name, or if it does not go from images to a feature map.
+        If no backbone has this name, or if it does not go from images to features.
 
     Examples
     --------
@@ -211,10 +218,11 @@ def build_backbone(
         else:
             features = row.builder(x)
     shape = getattr(features, "shape", ())
-    if len(shape) != 4:
+    if len(shape) not in {2, 3, 4} or None in shape[1:]:
         raise ValueError(
-            f"backbone {row.name!r} must end in a feature map of shape (None, rows, columns, "
-            f"n_features); received {shape or type(features).__name__}."
+            f"backbone {row.name!r} must end in a feature map (None, rows, columns, n_features), "
+            "in tokens (None, n_tokens, n_features) or in features (None, n_features); received "
+            f"{shape or type(features).__name__}."
         )
     model = keras.Model(inputs, features, name=row.name)
     if source is not None and source != "imagenet":
@@ -257,7 +265,8 @@ def _build_application(
 
 
 def _warn_if_small(model: keras.Model, row: Backbone, size: int) -> None:
-    height, width = model.output_shape[1:3]
+    shape = model.output_shape
+    height, width = shape[1:3] if len(shape) == 4 else (_SMALLEST_GOOD_MAP,) * 2
     if min(height, width) < _SMALLEST_GOOD_MAP:
         better = min(row.native_size, max(row.small_size, size * 2))
         warnings.warn(
@@ -323,3 +332,18 @@ def build_frozen(
         network = keras.Model(images, beside, name=row.name)
     freeze(network)
     return network
+
+
+def take_backbone(network: keras.Model, row: Backbone) -> Backbone:
+    """Return a row whose pretrained weights are those that a network built from `row` has now."""
+    if len(row.parts) > 1:
+        pairs = zip(parts_of(network), row.parts, strict=True)
+        return replace(row, builder=tuple(take_backbone(*pair) for pair in pairs))
+    above = keras.Model(output_at(network, SCALING), network.output, name=row.name)
+    copy = keras.models.clone_model(above)
+    copy.set_weights(above.get_weights())
+    size = above.input.shape[1]
+    # The order of channels is changed above the scaling.
+    scaling = replace(row.scaling, bgr=False)
+    own = {"builder": copy, "scaling": scaling, "weights": None, "n_parameters": None}
+    return replace(row, **own, native_size=size, small_size=size, min_size=1)

@@ -52,9 +52,15 @@ def outputs_of(operation: Any) -> list[Any]:
     return keras.tree.flatten(keras.Operation.output.fget(operation))  # type: ignore[no-any-return]
 
 
+def _calls_in(network: keras.Model) -> dict[Any, Any]:
+    """Return how each operation is called in a network, for it may have been called elsewhere."""
+    nodes = network._nodes_by_depth  # noqa: SLF001
+    return {node.operation: node for depth in sorted(nodes) for node in nodes[depth]}
+
+
 def output_at(network: keras.Model, layer: str) -> keras.KerasTensor:
     """Return the one output of a layer of this name."""
-    return outputs_of(network.get_layer(layer))[0]
+    return _calls_in(network)[network.get_layer(layer)].outputs[0]
 
 
 def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
@@ -71,18 +77,18 @@ def parts_of(network: keras.Model) -> list[keras.Model]:
 
 def cut_points(model: keras.Model) -> list[str]:
     """Return the layers whose one output carries all that lies above them, from the input up."""
-    operations = list(model.operations)
+    operations, calls = list(model.operations), _calls_in(model)
     last_use = {
         id(tensor): position
         for position, operation in enumerate(operations)
-        for tensor in inputs_of(operation)
+        for tensor in calls[operation].input_tensors
     }
     last_use[id(model.output)] = len(operations)
     # Walking up, a layer is a cut point when its output is the only tensor still needed.
     live: set[int] = set()
     found = []
     for position, operation in enumerate(operations):
-        outputs = {id(tensor) for tensor in outputs_of(operation)}
+        outputs = {id(tensor) for tensor in calls[operation].outputs}
         live |= outputs
         live = {tensor for tensor in live if last_use.get(tensor, -1) > position}
         if live == outputs and len(live) == 1 and isinstance(operation, keras.layers.Layer):

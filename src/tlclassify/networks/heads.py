@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
+from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters, listed
 
 HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor.
@@ -23,7 +23,9 @@ _MOST_IMAGES_OF_LINEAR = 3_000
 # Below this the root gives way to a straight line, which has a slope at zero.
 _FAINT = 1e-3
 _ACTIVATIONS = ("relu", "gelu", "silu", "elu", "selu", "tanh", "leaky_relu")
-_POOLINGS = ("avg", "max", "flatten")
+POOLINGS = ("avg", "max", "flatten", "first", "first_avg")
+# Of vectors, tokens and feature maps, by the axes that they have.
+_POOLINGS_OF = {2: POOLINGS[:1], 3: POOLINGS, 4: POOLINGS[:3]}
 
 STANDARDIZATION = "root_standardization"
 
@@ -52,8 +54,10 @@ class Head(BaseEstimator):  # type: ignore[misc]
         Activation of the hidden layers, by its Keras name.
     batch_norm : bool, default False
         Whether batch normalisation follows each hidden layer's activation.
-    pooling : {"avg", "max", "flatten"}, default "avg"
-        How the feature map (rows, columns, channels) becomes a vector.
+    pooling : {"avg", "max", "flatten", "first", "first_avg"}, default "avg"
+        How a feature map (rows, columns, channels) or tokens (tokens, channels) become a vector.
+        Of tokens alone: "first": the first one, often made to stand for the image; "first_avg": it
+        and, beside it, the mean of all. What is a vector already stays as it is.
     C : float, optional
         Inverse strength of the L2 penalty of a head that is solved exactly, as in
         `sklearn.linear_model.LogisticRegression`. None: 10 / n_features, which is near the best
@@ -130,7 +134,7 @@ def _check(head: Head) -> None:
         *(("hidden_units", number, COUNT) for number in units),
         *(("dropout", rate, fraction) for rate in rates),
         ("activation", head.activation, _ACTIVATIONS),
-        ("pooling", head.pooling, _POOLINGS),
+        ("pooling", head.pooling, POOLINGS),
         ("C", head.C, Interval(0, closed="right", optional=True)),
         problems=[None if fits else problem],
     )
@@ -143,12 +147,25 @@ def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> k
     """
     if not isinstance(head, Head):
         return feature_map
-    layer = {
-        "avg": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-        "flatten": keras.layers.Flatten,
-    }[head.pooling]
-    return layer(name="pooling")(feature_map)
+    rank, x = len(feature_map.shape), feature_map
+    if head.pooling not in _POOLINGS_OF[rank]:
+        raise ValueError(
+            f"pooling must be one of {listed(_POOLINGS_OF[rank])} for a backbone with an output of "
+            f"shape {tuple(x.shape)}; received {head.pooling!r}."
+        )
+    # A network is cut at layers only, and so must end in one.
+    if rank == 2 and isinstance(x._keras_history.operation, keras.Layer):  # noqa: SLF001
+        return x
+    if head.pooling == "flatten" or rank == 2:
+        return keras.layers.Flatten(name="pooling")(x)
+    if head.pooling == "first":
+        return keras.layers.Flatten(name="pooling")(x[:, 0])
+    if head.pooling == "first_avg":
+        mean = keras.layers.GlobalAveragePooling1D(name="mean_of_tokens")(x)
+        return keras.layers.Concatenate(name="pooling")([x[:, 0], mean])
+    kind = {"avg": "Average", "max": "Max"}[head.pooling]
+    layer = getattr(keras.layers, f"Global{kind}Pooling{rank - 2}D")
+    return layer(name="pooling")(x)
 
 
 def build_head(
@@ -184,9 +201,9 @@ def build_head(
         if shape is None or tuple(shape) != (None, n_classes):
             raise ValueError(
                 f"head must return class probabilities of shape (None, {n_classes}) as a "
-                f"KerasTensor; received {shape or type(outputs).__name__}. It gets a feature map: "
-                "begin with keras.layers.GlobalAveragePooling2D(), and end with "
-                f"keras.layers.Dense({n_classes}, activation='softmax')."
+                f"KerasTensor; received {shape or type(outputs).__name__}. From what it gets, "
+                f"{(None, *features_shape)}, begin with keras.layers.GlobalAveragePooling2D() or "
+                f"the like, and end with keras.layers.Dense({n_classes}, activation='softmax')."
             )
     return keras.Model(inputs, outputs, name="head")
 

@@ -49,16 +49,17 @@ class Backbone:
     builder : str, callable, keras.Model or tuple of Backbone
         The name of a function of ``keras.applications``; a function that maps a
         ``keras.KerasTensor`` of scaled images (None, size, size, 3) to a feature map
-        (None, height, width, n_features); a functional model that does so, whose weights are
-        then the pretrained ones; or several rows, whose pooled features stand side by side, each
-        with images of its own size and scaling. Of a model each network is a copy.
+        (None, rows, columns, n_features), to tokens (None, n_tokens, n_features) or to features
+        (None, n_features); a functional model that does so, whose weights are then the pretrained
+        ones; or several rows, whose pooled features stand side by side, each with images of its own
+        size and scaling. Of a model each network is a copy.
     scaling : Scaling, default no scaling
         What raw RGB in [0, 255] goes through before the network.
     native_size, small_size, min_size : int, default 224, 128 and 32
         Pixels a side: at which the weights were trained; to which smaller images are enlarged by
         default; that the network needs.
     n_features, n_parameters : int or None
-        Channels of the feature map, and weights of the network, batch-norm statistics included;
+        Channels of its output, and weights of the network, batch-norm statistics included;
         None where they are not known before building.
     width : float, default 1.0
         The MobileNet width multiplier.

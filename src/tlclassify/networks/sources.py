@@ -63,19 +63,22 @@ def _convolution(
 
 
 def check_model(model: keras.Model) -> None:
-    """Check that a model goes from square images to one feature map."""
+    """Check that a model goes from square images to one output: a map, tokens or features."""
     inputs, outputs = (
         [tuple(tensor.shape) for tensor in getattr(model, end, None) or []]
         for end in ("inputs", "outputs")
     )
-    if [len(shape) for shape in inputs + outputs] == [4, 4] and len(inputs) == 1:
+    if [len(shape) for shape in inputs + outputs] in ([4, 2], [4, 3], [4, 4]):
         _, height, width, n_channels = inputs[0]
-        if height == width and n_channels == 3:
+        activation = getattr(model.layers[-1], "activation", None)
+        ends_in_softmax = activation is keras.activations.softmax
+        if height == width and n_channels == 3 and not ends_in_softmax:
             return
     raise ValueError(
         "backbone must be a functional or built Sequential keras.Model from square RGB images "
-        "(None, size, size, 3) to a feature map (None, rows, columns, n_features); received "
-        f"{model.name!r} from {inputs} to {outputs}. Cut off what lies above its feature map: "
+        "(None, size, size, 3) to a feature map (None, rows, columns, n_features), tokens (None, "
+        "n_tokens, n_features) or features (None, n_features), not to probabilities; received "
+        f"{model.name!r} from {inputs} to {outputs}. Cut off what lies above its features: "
         "keras.Model(model.input, model.get_layer(...).output)."
     )
 
@@ -94,8 +97,13 @@ def copy_above(
         return operation(*args, **options)
 
     # Of a Sequential, Keras copies layers in another way.
-    graph = keras.Model(model.inputs[0], model.outputs[0])
-    return keras.models.clone_model(graph, input_tensors=images, call_function=call).output
+    graph, clone = keras.Model(model.inputs[0], model.outputs[0]), None
+    if type(model) not in {type(graph), keras.Sequential}:
+        # Such a model knows how it is built, where its layers may not.
+        copy = type(model).from_config(model.get_config())
+        graph, clone = keras.Model(copy.inputs[0], copy.outputs[0]), lambda layer: layer
+    options = {"clone_function": clone, "call_function": call}
+    return keras.models.clone_model(graph, input_tensors=images, **options).output
 
 
 def load_weight_file(model: keras.Model, path: Path, name: str) -> None:

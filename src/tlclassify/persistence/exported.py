@@ -71,8 +71,7 @@ class ExportedClassifier:
         ValueError, TypeError, OSError
             If the images are not as above; if files cannot be read, all of them named.
         """
-        batches = read_batches(self._open(X), self.batch_size)
-        return np.concatenate([self._engine.predict_on_batch(batch) for batch in batches])
+        return _run(self, self._open(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image of `predict_proba`, shape (n,)."""
@@ -107,9 +106,52 @@ class ExportedClassifier:
         return reopen_images(X, self.image_shape_, self.pixel_range_)
 
 
+class ExportedExtractor:
+    """A fitted feature extractor that is run by an engine; made by `load_exported`.
+
+    Attributes
+    ----------
+    n_features_ : int
+        Width of an embedding.
+    image_shape_, pixel_range_, metadata_, engine_, batch_size
+        As in `ExportedClassifier`.
+    """
+
+    def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
+        self.metadata_ = metadata
+        self.n_features_ = metadata.n_features
+        self.image_shape_ = metadata.image_shape
+        self.pixel_range_ = metadata.pixel_range
+        self.engine_ = engine.name
+        self.batch_size = batch_size
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        height, width, _ = self.image_shape_
+        return (
+            f"<ExportedExtractor of {self.metadata_.backbone!r}: {self.n_features_} features, "
+            f"images of {height}x{width}, on {self.engine_}>"
+        )
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the embeddings of images as for `ExportedClassifier.predict_proba`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features_), float32
+        """
+        return _run(self, reopen_images(X, self.image_shape_, self.pixel_range_))
+
+
+def _run(exported: Any, source: ImageSource) -> NDArray[np.float32]:
+    """Return what a graph makes of images."""
+    batches = read_batches(source, exported.batch_size)
+    return np.concatenate([exported._engine.predict_on_batch(batch) for batch in batches])  # noqa: SLF001
+
+
 def load_exported(
     path: str | Path, *, engine: str = AUTO, batch_size: int = 32, n_threads: int | None = None
-) -> ExportedClassifier:
+) -> Any:
     """Load what `export` has written, without Keras and TensorFlow.
 
     ``pip install --no-deps tlclassify`` with ``numpy pillow msgspec onnxruntime`` is enough.
@@ -125,6 +167,11 @@ def load_exported(
         Images run through the graph at once.
     n_threads : int, optional
         Processor cores that it uses; by default all.
+
+    Returns
+    -------
+    ExportedClassifier or ExportedExtractor
+        As `export` was given one or the other.
 
     Raises
     ------
@@ -160,7 +207,7 @@ def load_exported(
             raise FileNotFoundError(f"path: there is no file {str(file)!r}.")
     opened = open_engine(path, engine=engine, n_threads=n_threads)
     metadata = read_metadata(opened.metadata, path=path)
-    said = (metadata.image_shape, (len(metadata.labels),))
+    said = (metadata.image_shape, (metadata.n_features or len(metadata.labels),))
     found = (opened.input_shape[1:], opened.output_shape[1:])
     if said != found:
         raise ValueError(
@@ -172,7 +219,8 @@ def load_exported(
             f"path: {str(last)!r} does not belong to {str(path)!r}, or is damaged. Keep the two "
             "together, or export again."
         )
-    return ExportedClassifier(metadata, engine=opened, batch_size=batch_size)
+    kind = ExportedExtractor if metadata.n_features else ExportedClassifier
+    return kind(metadata, engine=opened, batch_size=batch_size)
 
 
 def list_files(path: Path) -> list[Path]:

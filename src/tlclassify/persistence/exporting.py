@@ -8,18 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sklearn.utils.validation import check_is_fitted
+
 from tlclassify._checks.files import digest_file
 from tlclassify._checks.parameters import check_choice
 from tlclassify.analysis.evaluate import list_versions
 from tlclassify.engines.converters import FORMATS, Format, check_format
 from tlclassify.engines.metadata import METADATA_FILE, ExportMetadata, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
+from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs.images import read_batches, reopen_images
 from tlclassify.persistence.exported import list_files
 
 
 def export(
-    clf: TransferClassifier,
+    clf: TransferClassifier | FeatureExtractor,
     path: str | Path,
     *,
     format: str | None = None,  # noqa: A002 - Keras's word
@@ -28,13 +31,15 @@ def export(
 ) -> Path:
     """Write a fitted classifier for other runtimes: raw uint8 images to probabilities.
 
+    Or an extractor: raw uint8 images to embeddings.
+
     The file holds the class names and the image size too, so `load_exported` needs nothing else.
     It takes the place of an older export only when it is whole. What a process killed at that
     moment had moved aside is in a hidden folder beside it, ``.*.tmp``.
 
     Parameters
     ----------
-    clf : TransferClassifier
+    clf : TransferClassifier or FeatureExtractor
         Fitted.
     path : path
         Ends in ``.onnx`` for ONNX, in ``.xml`` for OpenVINO, which puts a ``.bin`` file beside it,
@@ -67,7 +72,8 @@ def export(
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
     >>> path = export(clf, "shapes.onnx")  # doctest: +SKIP
     """
-    check_fitted(clf)
+    is_extractor = isinstance(clf, FeatureExtractor)
+    check_is_fitted(clf, "model_") if is_extractor else check_fitted(clf)
     path, images = Path(path), None
     chosen = _choose_format(format, path)
     check_choice("precision", precision, chosen.precisions)
@@ -84,10 +90,11 @@ def export(
         name = "calibration_images"
         source = reopen_images(calibration_images, clf.image_shape_, clf.pixel_range_, name=name)
         images = partial(read_batches, source, clf.batch_size)
-    labels, dtype_name = encode_labels_as_json(clf.classes_)
+    labels, dtype_name = ([], "") if is_extractor else encode_labels_as_json(clf.classes_)
     metadata = ExportMetadata(
         classes=labels,
         classes_dtype=dtype_name,
+        n_features=clf.n_features_ if is_extractor else 0,
         image_shape=clf.image_shape_,
         pixel_range=clf.pixel_range_,
         backbone=clf.blueprint_.backbone_name,

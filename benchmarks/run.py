@@ -3,6 +3,7 @@
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
     make bench BENCH=few_images  # two hours
+    PHOTOS=clothing:insects make bench BENCH=aspect  # folders of class folders; half an hour
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
     make bench BENCH=before BEFORE=../before/src  # against another checkout
@@ -25,6 +26,7 @@ from functools import partial
 
 import numpy as np
 
+import aspect
 import before
 import few_images
 import fine_tuning
@@ -32,7 +34,7 @@ import shipping
 import trust
 from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
-ASKED_FOR = {"before", "few_images", "fine_tune_50000", "fine_tune_whole"}
+ASKED_FOR = {"aspect", "before", "few_images", "fine_tune_50000", "fine_tune_whole"}
 
 
 def bench_import() -> None:
@@ -175,6 +177,9 @@ def bench_micro() -> None:
 
 
 BENCHMARKS = {
+    "aspect": aspect.bench_aspect,
+    "framing": aspect.bench_framing,
+    "reading": aspect.bench_reading,
     "before": before.bench_before,
     "import": bench_import,
     "extractor": bench_extractor,

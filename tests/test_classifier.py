@@ -274,7 +274,7 @@ def test_settings_of_another_type(clf, params):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("haed__dropout", r"(?s)Invalid parameter 'haed' .*\['augmentation', 'backbone'"),
+        ("haed__dropout", r"(?s)Invalid parameter 'haed' .*\['aspect', 'augmentation', 'backbone'"),
         ("head__dropuot", r"Invalid parameter 'dropuot' .*\['C', 'activation', 'batch_norm'"),
         ("head_stage__epoch", r"Invalid parameter 'epoch' .*\['batch_norm', 'batch_size'"),
         ("augmentation__n_views", "augmentation must be an object with parameters.*received None"),

@@ -7,7 +7,7 @@ from PIL import Image
 from tlclassify._checks.files import read_image
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs import images
-from tlclassify.inputs.images import longer_side, open_images, read_batches
+from tlclassify.inputs.images import measure_side, open_images, read_batches
 from tlclassify.networks.backbones import choose_image_size, get_backbone
 from tlclassify.training.stages import Stage
 
@@ -75,7 +75,7 @@ def test_files_are_resized_while_they_are_read(files, images):
     np.testing.assert_array_equal(source.read(0, 24), images[0])
     small = replace(source, file_shape=(4, 6))
     assert small.read(0, 5).shape == (5, 4, 6, 3)
-    assert longer_side(source) == 8
+    assert measure_side(source) == 8
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "CMYK", "1", "I;16"])
@@ -153,7 +153,7 @@ def test_one_unreadable_file_does_not_have_all_others_decoded(tmp_path, monkeypa
 def test_many_unreadable_files_are_counted():
     paths = [f"gone{i}.png" for i in range(25)]
     with pytest.raises(OSError, match=r"25 image file(.|\n)*and 15 more"):
-        longer_side(open_images(paths))
+        measure_side(open_images(paths))
 
 
 def test_digests_tell_images_apart(files, images):
@@ -197,7 +197,7 @@ def test_files_of_other_formats_are_not_opened(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(path, "EPS")
     source = replace(open_images([path]), file_shape=(8, 8))
-    for use in (lambda: source.read(0, 1), lambda: longer_side(source)):
+    for use in (lambda: source.read(0, 1), lambda: measure_side(source)):
         with pytest.raises(OSError, match=r"a\.png: not an image of a known format \(BMP, GIF"):
             use()
 

@@ -18,6 +18,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tlclassify._checks.images import Picture
 
+from tlclassify._checks.framing import STRETCHED, Framing
+
 # Pillow decodes these by itself; for some others it would start outside programs.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = (
@@ -42,7 +44,11 @@ _T = TypeVar("_T")
 
 
 def read_image(
-    source: Source, *, size: tuple[int, int] | None = None, max_side: int | None = None
+    source: Source,
+    *,
+    size: tuple[int, int] | None = None,
+    framing: Framing = STRETCHED,
+    max_side: int | None = None,
 ) -> NDArray[np.uint8]:
     """Return an image as uint8 RGB of a size (height, width), or with no side above `max_side`."""
     with _open_image(source) as image:
@@ -55,16 +61,30 @@ def read_image(
         image.load()
         picture = _to_eight_bit_rgb(_turn(image))
         if size is not None:
-            picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+            picture = _frame(picture, size, framing)
         elif max_side is not None:
             picture.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
         return np.asarray(picture)
 
 
-def measure_image(source: Source) -> int:
-    """Return an image's longer side in pixels, which the first bytes of a file say."""
+def _frame(picture: Image.Image, size: tuple[int, int], framing: Framing) -> Image.Image:
+    """Bring a picture to a size (height, width)."""
+    rows, columns = framing.place(picture.size[::-1], size)
+    corner = (columns.start, rows.start)
+    seen = picture.crop((*corner, columns.start + columns.n_seen, rows.start + rows.n_seen))
+    covered = (columns.n_covered, rows.n_covered)
+    seen = seen.resize(covered, Image.Resampling.BILINEAR)
+    if covered == size[::-1]:
+        return seen
+    whole = Image.new("RGB", size[::-1], tuple(map(round, framing.fill)))
+    whole.paste(seen, ((size[1] - covered[0]) // 2, (size[0] - covered[1]) // 2))
+    return whole
+
+
+def measure_image(source: Source) -> tuple[int, int]:
+    """Return the two sides of an image in pixels, which the first bytes of a file say."""
     with _open_image(source) as image:
-        return max(image.size)
+        return image.size
 
 
 def largest_value(source: Source) -> int:

@@ -69,7 +69,7 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
         advice="Calibrate another classifier with sklearn.calibration.CalibratedClassifierCV(clf, "
         'method="temperature"), of scikit-learn 1.8 or later.',
     )
-    n_images = len(reopen_images(X, clf.image_shape_, clf.pixel_range_))
+    n_images = len(reopen_images(X, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing))
     targets = encode_labels(check_labels(y, n_samples=n_images), clf.classes_)
     raw = clf if clf.temperature_ == 1 else with_temperature(clf, 1.0)
     return with_temperature(clf, find_temperature(raw.predict_proba(X), targets))

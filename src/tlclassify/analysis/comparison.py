@@ -276,7 +276,9 @@ def _measure_row(name: str, clf: TransferClassifier, task: _Task, progress: Any)
             )
         progress.update()
         progress.set_description(f"{name}: measure speed")
-        source = reopen_images(task.X_test, clf.image_shape_, clf.pixel_range_)
+        source = reopen_images(
+            task.X_test, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing
+        )
         whole, frozen = (Runner(network, clf.engine) for network in (clf.model_, clf.backbone_))
         file = Path(scratch) / "model.keras"
         clf.model_.save(file)

@@ -105,7 +105,8 @@ def evaluate(
         true = encode_labels(labels, classes)
         probabilities = clf.predict_proba(X)
         if isinstance(marks := getattr(clf, "image_marks_", None), np.ndarray):
-            warn_of_known(reopen_images(X, clf.image_shape_, clf.pixel_range_), marks)
+            framing = clf.blueprint_.framing
+            warn_of_known(reopen_images(X, clf.image_shape_, clf.pixel_range_, framing), marks)
     else:
         classes, true = np.unique(labels, return_inverse=True)
         probabilities = _predict_by_others(clf, X, labels, cv, groups)

@@ -1,17 +1,22 @@
 """Where a classifier looks: maps of what in an image speaks for a class."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
 from tlclassify.activations.run import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
-from tlclassify.inputs.images import reopen_images
+from tlclassify.inputs.images import ImageSource, reopen_images
 from tlclassify.networks.blueprints import mirror
 from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
+
+# A file is read as large as that to see its shape.
+_SIDE = 256
 
 
 def grad_cam(
@@ -43,8 +48,9 @@ def grad_cam(
     Returns
     -------
     ndarray of shape (n, height, width), float32 in [0, 1]
-        Of the height and width of `clf.image_shape_`. The largest value of a map is 1; a map is 0
-        throughout where nothing speaks for the class.
+        Of the height and width of `clf.image_shape_`, from edge to edge of the image or file: what
+        `aspect` cuts off is 0. The largest value of a map is 1; a map is 0 throughout where nothing
+        speaks for the class.
 
     Raises
     ------
@@ -67,7 +73,7 @@ def grad_cam(
     ((4, 32, 32), dtype('float32'), 1.0)
     """
     check_fitted(clf)
-    source = reopen_images(X, clf.image_shape_, clf.pixel_range_)
+    source = reopen_images(X, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing)
     targets = None if labels is None else _check_targets(labels, clf.classes_, len(source))
     is_mirrored = clf.blueprint_.is_mirrored
     if is_mirrored and targets is None:
@@ -97,8 +103,9 @@ def grad_cam(
     if is_mirrored:
         of_mirror_images = keras.Model(below.input, below(mirror(below.input)))
         maps = np.mean([maps, explain(of_mirror_images)[:, :, ::-1]], axis=0, dtype=np.float32)
-    parts = (maps[start : start + batch_size] for start in range(0, len(maps), batch_size))
-    return np.concatenate([_as_heat(part, source.shape) for part in parts])
+    return np.stack(
+        [_as_heat(*pair, source.shape) for pair in zip(maps, _extents(source), strict=True)]
+    )
 
 
 def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[np.intp]:
@@ -199,10 +206,27 @@ def _find_slopes(
     return np.asarray(slopes)
 
 
-def _as_heat(maps: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return maps (n, rows, columns, 1), zero or more, as (n, height, width), each up to 1."""
-    shrinks = any(have > want for have, want in zip(maps.shape[1:3], shape, strict=True))
-    resized = keras.ops.image.resize(maps, shape, antialias=shrinks, data_format="channels_last")
-    heat: NDArray[np.float32] = keras.ops.convert_to_numpy(resized)[..., 0]
-    highest: NDArray[np.float32] = heat.max(axis=(1, 2), keepdims=True)
-    return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)
+def _extents(source: ImageSource) -> Iterable[NDArray[np.float64]]:
+    """Yield each image's height and width in squares that the backbone sees of it."""
+    for image in source.images:
+        shape = read_image(image, max_side=_SIDE).shape[:2] if source.is_files else source.shape
+        yield source.framing.extent(shape, source.shape)
+
+
+def _as_heat(
+    square: NDArray[np.float32], extent: NDArray[np.float64], shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return a map (rows, columns, 1), zero or more, as of its picture (height, width), up to 1."""
+    down, across = map(_reading, square.shape, shape, extent)
+    heat = down @ square[..., 0] @ across.T
+    return np.asarray(heat / (heat.max() or 1), np.float32)
+
+
+def _reading(n_have: int, n: int, extent: float) -> NDArray[np.float64]:
+    """Return the matrix (n, n_have) that reads a square's map where a picture's pixels lie."""
+    # Linearly between neighbours, or as the mean of so many as fall on one pixel.
+    places = n_have * (0.5 + extent * ((np.arange(n) + 0.5) / n - 0.5))
+    distances = np.abs(places[:, None] - 0.5 - np.arange(n_have))
+    weights = np.maximum(1 - distances / max(1, extent * n_have / n), 0)
+    inside = (places >= 0) & (places <= n_have)
+    return np.asarray(weights * (inside / np.maximum(weights.sum(axis=1), 1e-9))[:, None])

@@ -26,6 +26,8 @@ class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     n_features: int = 0
     image_shape: tuple[_Pixels, _Pixels, _Pixels]
     pixel_range: int
+    aspect: Literal["stretch", "pad", "crop", "soft"] = "stretch"
+    fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
     backbone: str = ""
     weights_licence: str = ""
     precision: str = "float32"

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from tlclassify._checks.framing import STRETCH
 from tlclassify._checks.parameters import show_progress
 from tlclassify.activations.run import PART_ROWS, Pass, Running, beside, run_batches
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
@@ -57,21 +58,22 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     image_size : int, optional
         Pixels a side at which the backbone sees the images. By default the row's policy:
         for ImageNet rows half as much again as the images have, at least 128 and at most 224.
+    aspect : {"stretch", "pad", "crop", "soft"}, default "stretch"
+        How a picture that is not square becomes one: squeezed; with bars of the backbone's mean
+        colour; its middle alone; or between these, a square of the picture's own area.
     head : Head, str, callable or keras.layers.Layer, default Head()
         The head, by default a linear one up to 3,000 images and with a hidden layer for more; the
         name of a preset; a function (feature_map, n_classes) -> probabilities of Keras tensors; or
         a layer or ``keras.Sequential`` from one to the other.
     augmentation : Augmentation, str, layers of Keras or None, default None
-        How training images are changed; the name of a preset: "flip", "article" or "strong"; or,
-        where a stage trains the whole network, a layer or a list of them. Validation and
-        prediction see the images as they are.
+        How training images, and no others, are changed; a preset, "flip", "article" or "strong";
+        or, where a stage trains the whole network, a layer or a list of them.
     head_stage : {"auto", "exact"}, Stage or None, default "auto"
         How the head gets its weights before all else. "exact": one that is linear, as Head() then
         is for any number of images, is solved, on all of them, without epochs or images held out,
-        as a logistic regression on stored features; a
-        `Stage` trains any head; "auto": "exact" for linear heads, `Stage()` for others. None:
-        `fine_tune_stage` trains it from random weights, or on from where it stands with
-        `warm_start`.
+        as a logistic regression on stored features; a `Stage` trains any head; "auto": "exact" for
+        linear heads, `Stage()` for others. None: `fine_tune_stage` trains it from random weights,
+        or on from where it stands with `warm_start`.
     fine_tune_stage : Stage, str or None, default None
         What is trained after that, beginning with the trained head; or the name of a preset:
         "top" trains the upper half of the backbone's blocks, "all" the whole of it.
@@ -147,6 +149,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _: KW_ONLY
     weights: str | Path | None = "pretrained"
     image_size: int | None = None
+    aspect: str = STRETCH
     head: str | Head | HeadBuilder | keras.layers.Layer = Head()
     augmentation: str | Augmentation | keras.layers.Layer | Sequence[Any] | None = None
     head_stage: str | Stage | None = "auto"
@@ -257,7 +260,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If `fit` has not been called.
         """
         check_is_fitted(self, "model_")
-        source = reopen_images(X, self.image_shape_, self.pixel_range_)
+        source = reopen_images(X, self.image_shape_, self.pixel_range_, self.blueprint_.framing)
         # What is stored is read, and nothing is added to it. Nothing is stored of a fine-tuned
         # backbone, nor of mirror images.
         is_plain = not self.blueprint_.is_mirrored

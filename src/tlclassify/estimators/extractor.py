@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
+from tlclassify._checks.framing import ASPECTS, STRETCH
 from tlclassify._checks.parameters import COUNT, Interval, check_parameters, check_type
 from tlclassify.activations.run import Pass, Running, beside, run_once
 from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
@@ -43,7 +44,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     Parameters
     ----------
-    backbone, weights, image_size, batch_size, engine, verbose
+    backbone, weights, image_size, aspect, batch_size, engine, verbose
         As in `TransferClassifier`.
     pooling : {"avg", "max", "flatten", "first", "first_avg"}, default "avg"
         How a feature map or tokens become a vector, as in `Head`.
@@ -74,6 +75,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     _: KW_ONLY
     weights: str | Path | None = "pretrained"
     image_size: int | None = None
+    aspect: str = STRETCH
     pooling: str = "avg"
     batch_size: int = 64
     cache_dir: str | Path | None = None
@@ -115,7 +117,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_fitted(clf)
         row = take_backbone(clf.backbone_, get_backbone(clf.blueprint_.backbone))
         shared = ("batch_size", "cache_dir", "engine", "verbose")
-        extractor = cls(row, **{name: getattr(clf, name) for name in shared})
+        aspect = clf.blueprint_.aspect
+        extractor = cls(row, aspect=aspect, **{name: getattr(clf, name) for name in shared})
         with as_in_the_fit(clf.blueprint_):
             extractor.fit(np.zeros((1, *clf.image_shape_), dtype=np.uint8))
         extractor.pixel_range_ = clf.pixel_range_
@@ -139,19 +142,21 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_parameters(
             ("batch_size", self.batch_size, COUNT),
             ("image_size", self.image_size, Interval(1, integer=True, optional=True)),
+            ("aspect", self.aspect, ASPECTS),
             ("pooling", self.pooling, POOLINGS),
         )
         check_type("verbose", self.verbose, int, "0 or 1")
         if self.engine != KERAS:
             check_engine(self.engine)
         row, head = get_backbone(self.backbone), Head(pooling=self.pooling)
-        source, sizes = open_for_backbone(X, row, self.image_size)
-        self.blueprint_ = Blueprint(self.backbone, self.weights, head, sizes)
+        source, sizes = open_for_backbone(X, row, self.image_size, self.aspect)
+        self.blueprint_ = Blueprint(self.backbone, self.weights, head, sizes, aspect=self.aspect)
         self.model_ = build_frozen(
             row,
             head,
             image_shape=source.shape,
             image_sizes=sizes,
+            framing=source.framing,
             weights=self.weights,
             random_state=draw_seeds(self.random_state, 1)[0],
         )
@@ -177,7 +182,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         if not hasattr(self, "model_"):
             self.fit(X)
-        source = reopen_images(X, self.image_shape_, self.pixel_range_)
+        source = reopen_images(X, self.image_shape_, self.pixel_range_, self.blueprint_.framing)
         running = Running(self.batch_size, self.cache_dir, self.verbose)
         passes = [
             Pass(part if self.engine == KERAS else reopen_runner(self, part), source, running)

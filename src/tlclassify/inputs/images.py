@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks import files
+from tlclassify._checks.framing import STRETCH, STRETCHED, Framing
 from tlclassify._checks.images import as_uint8, check_images, has_shades
 from tlclassify._checks.parameters import listed
 
 _N_FILES_MEASURED = 64
+_KEPT, _FEW = 0.5, 0.1  # it is said where more than a few pictures keep less than that
 _N_BEGINNINGS_READ = 10_000
 _DARK = 64  # what white of 14 bits is where 16 are read
 
@@ -28,6 +30,7 @@ class ImageSource:
     images: NDArray[Any]
     pixel_range: int  # the value of white in floating-point pixels, 255 or 1
     file_shape: tuple[int, int] = (0, 0)  # height and width to which files are brought
+    framing: Framing = STRETCHED  # and how
     rows: NDArray[np.intp] | None = None  # so that a part of a large array is never copied whole
     said: list[str] = field(default_factory=list, repr=False, compare=False)
 
@@ -55,7 +58,8 @@ class ImageSource:
         if not self.is_files:
             images = as_uint8(images if images.ndim == 4 else images[..., None], self.pixel_range)
             return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
-        pixels, errors = files.read_files(partial(files.read_image, size=self.shape), images)
+        read = partial(files.read_image, size=self.shape, framing=self.framing)
+        pixels, errors = files.read_files(read, images)
         if errors:
             # One bad file ends the work; what a glance at the next ones tells is told with it.
             others = self._pick(stop, stop + _N_BEGINNINGS_READ)
@@ -83,11 +87,15 @@ class ImageSource:
         return self.images[slice(start, stop) if self.rows is None else self.rows[start:stop]]
 
     def digests(self, *, in_part: bool = False) -> NDArray[np.uint8]:
-        """Return the SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
+        """Return a SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
             digest = partial(files.digest_image, in_part=in_part)
             found, errors = files.read_files(digest, self._pick(0, len(self)))
             files.raise_unreadable(errors)
+            if self.framing.aspect != STRETCH:
+                # Of one file there are several pictures.
+                framed = (f"{digest} {self.framing}".encode() for digest in found)
+                found = [hashlib.sha256(text).hexdigest() for text in framed]
             joined = bytes.fromhex("".join(found))
         else:
             joined = b"".join(
@@ -149,10 +157,16 @@ def open_images(X: Any, *, pixel_range: int | None = None, name: str = "X") -> I
 
 
 def reopen_images(
-    X: Any, image_shape: tuple[int, int, int], pixel_range: int, *, name: str = "X"
+    X: Any,
+    image_shape: tuple[int, int, int],
+    pixel_range: int,
+    framing: Framing,
+    *,
+    name: str = "X",
 ) -> ImageSource:
     """Check images against those seen in fit; files are brought to their shape."""
-    source = replace(open_images(X, pixel_range=pixel_range, name=name), file_shape=image_shape[:2])
+    source = open_images(X, pixel_range=pixel_range, name=name)
+    source = replace(source, file_shape=image_shape[:2], framing=framing)
     if source.shape != image_shape[:2]:
         height, width = image_shape[:2]
         raise ValueError(
@@ -186,11 +200,20 @@ def warn_of_known(source: ImageSource, marks: NDArray[np.uint64], *, stacklevel:
         )
 
 
-def longer_side(source: ImageSource) -> int:
-    """Return the images' longer side in pixels; for files, the median over the first of them."""
-    if not source.is_files:
-        return max(source.shape)
-    sides, errors = files.read_files(files.measure_image, source.images[:_N_FILES_MEASURED])
-    if not sides:
+def measure_side(source: ImageSource) -> int:
+    """Return the side in pixels of what is seen of images; of files, the median over the first."""
+    shapes, errors = [source.shape], list[OSError]()
+    if source.is_files:
+        shapes, errors = files.read_files(files.measure_image, source.images[:_N_FILES_MEASURED])
+    if not shapes:
         files.raise_unreadable(errors)
-    return int(np.median(sides))
+    framing = source.framing
+    if np.mean(framing.kept(shapes) < _KEPT) > _FEW:
+        # The same words for every fold and grid point, so that they are shown once.
+        warnings.warn(
+            f"more than a tenth of X are so long that aspect={framing.aspect!r} loses half of each "
+            "or more: of its ends ('crop'), of the detail ('pad', 'stretch'), or some of both "
+            "('soft'). Compare them, or cut the pictures to what matters.",
+            stacklevel=2,
+        )
+    return int(np.median(framing.side(shapes)))

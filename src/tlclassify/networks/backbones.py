@@ -11,8 +11,9 @@ from typing import Any
 
 import keras
 
+from tlclassify._checks.framing import STRETCHED, Framing
 from tlclassify._checks.parameters import close_match_hint
-from tlclassify.inputs.images import ImageSource, longer_side, open_images
+from tlclassify.inputs.images import ImageSource, measure_side, open_images
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.cuts import (
     BESIDE,
@@ -170,13 +171,13 @@ def _join(rows: Sequence[Backbone]) -> Backbone:
     )
 
 
-def choose_image_size(backbone: Backbone, longer_side: int) -> int:
+def choose_image_size(backbone: Backbone, side: int) -> int:
     """Return the pixels a side, by the row's policy, at which a backbone should see images."""
     # Chosen by what a solved head gets on 10 and 30 images a class (MobileNet 1.0): CIFAR-10, 32
     # px, 0.653 and 0.745 at 96, 0.693 and 0.783 at 128; hand signs, 100 px, 0.766 and 0.830 at 96,
     # 0.779 and 0.855 at 128, 0.806 and 0.882 at 160, 0.801 and 0.901 at 224, for 0.3, 0.6, 1 and 2
     # times the seconds.
-    nearest, enlarged = round(longer_side / 32), math.ceil(_ENLARGEMENT * longer_side / 32)
+    nearest, enlarged = round(side / 32), math.ceil(_ENLARGEMENT * side / 32)
     size = 32 * max(nearest, min(enlarged, _LARGEST_ENLARGED // 32))
     return min(max(size, backbone.small_size), backbone.native_size)
 
@@ -187,13 +188,14 @@ def build_backbone(
     image_shape: tuple[int, int],
     image_size: int | None = None,
     weights: str | Path | None = "pretrained",
+    framing: Framing = STRETCHED,
     random_state: int | None = None,
 ) -> keras.Model:
     """Build the network from raw images, uint8, to its feature map; resizing and scaling inside."""
     check_process()
     check_settings()
     row = get_backbone(backbone)
-    size = image_size or choose_image_size(row, max(image_shape))
+    size = image_size or choose_image_size(row, int(framing.side(image_shape)))
     if size < row.min_size:
         raise ValueError(
             f"image_size must be at least {row.min_size} for {row.name!r}; received {size}."
@@ -209,7 +211,7 @@ def build_backbone(
         inputs = keras.Input((*image_shape, 3), dtype="uint8", name="images")
         x = keras.layers.Rescaling(
             row.scaling.scale, row.scaling.offset, dtype="float32", name=SCALING
-        )(build_resizing(inputs, size))
+        )(build_resizing(inputs, size, framing))
         x = keras.ops.take(x, [2, 1, 0], axis=-1) if row.scaling.bgr else x
         if isinstance(row.builder, str):
             features = _build_application(row, x, published=source == "imagenet")
@@ -290,14 +292,14 @@ def check_settings() -> None:
 
 
 def open_for_backbone(
-    X: Any, row: Backbone, image_size: int | None
+    X: Any, row: Backbone, image_size: int | None, aspect: str
 ) -> tuple[ImageSource, tuple[int, ...]]:
     """Check images; return them and the size at which each part of a backbone sees them.
 
     Files are read at the largest of these.
     """
-    source = open_images(X)
-    side = 0 if image_size else longer_side(source)
+    source = replace(open_images(X), framing=row.frame(aspect))
+    side = measure_side(source)
     sizes = tuple(image_size or choose_image_size(part, side) for part in row.parts)
     return (replace(source, file_shape=(max(sizes),) * 2) if source.is_files else source), sizes
 

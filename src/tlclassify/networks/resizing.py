@@ -4,27 +4,46 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from tlclassify._checks.framing import STRETCHED, Framing
+
 # Products with fewer columns are too small to be fast, with more they multiply by many zeros.
 _BAND_PIXELS = 64
 
 
-def build_resizing(images: keras.KerasTensor, size: int) -> keras.KerasTensor:
-    """Return images of one size, uint8, as float32 of `size` x `size`: as Keras's layer does it."""
+def build_resizing(
+    images: keras.KerasTensor, size: int, framing: Framing = STRETCHED
+) -> keras.KerasTensor:
+    """Return images of one shape, uint8, as float32 of `size` x `size`, resized as by Keras."""
+    rows, columns = framing.place(images.shape[1:3], (size, size))
+    if (rows.n_seen, columns.n_seen) != images.shape[1:3]:
+        right = columns.start + columns.n_seen
+        images = images[:, rows.start : rows.start + rows.n_seen, columns.start : right]
+    x = _resize(images, rows.n_covered, columns.n_covered)
+    spare = [size - span.n_covered for span in (rows, columns)]
+    if not any(spare):
+        return x
+    border = [(0, 0), *((n // 2, n - n // 2) for n in spare), (0, 0)]
+    # Zeros are what every runtime can put around.
+    fill = np.array(framing.fill, np.float32)
+    return keras.ops.pad(x - fill, border) + fill
+
+
+def _resize(images: keras.KerasTensor, n_rows: int, n_columns: int) -> keras.KerasTensor:
     # Resizing is another function in every runtime, and a slow one in some. From a fixed size to a
     # fixed size it is a product with a matrix along each row, and one along each column.
     height, width = images.shape[1:3]
-    if height == width == size:
+    if (height, width) == (n_rows, n_columns):
         return keras.ops.cast(images, "float32")
     # Enlarged bicubically, CIFAR-10 is classified 0.8 points better than bilinearly; when
     # shrinking, pixels would be skipped without antialiasing.
-    antialias = max(height, width) > size
+    antialias = height > n_rows or width > n_columns
     # Colours stay beside each other, at the price of zeros in the matrix: to set them apart, the
     # image as it came would have to be transposed.
     x = keras.ops.reshape(images, (-1, height, width * 3))
-    x = _resize_last_axis(x, size, n_beside=3, antialias=antialias)
+    x = _resize_last_axis(x, n_columns, n_beside=3, antialias=antialias)
     x = keras.ops.transpose(x, (0, 2, 1))
-    x = keras.ops.transpose(_resize_last_axis(x, size, antialias=antialias), (0, 2, 1))
-    return keras.ops.reshape(x, (-1, size, size, 3))
+    x = keras.ops.transpose(_resize_last_axis(x, n_rows, antialias=antialias), (0, 2, 1))
+    return keras.ops.reshape(x, (-1, n_rows, n_columns, 3))
 
 
 def _resize_last_axis(

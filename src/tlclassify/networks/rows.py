@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tlclassify._checks.framing import Framing
 from tlclassify._checks.tables import Part, shown_by
 from tlclassify.networks.sources import build_alexnet, build_mobilenet_micro
 
@@ -87,6 +90,12 @@ class Backbone:
     def parts(self) -> "tuple[Backbone, ...]":
         """The rows of several backbones, or itself."""
         return self.builder if isinstance(self.builder, tuple) else (self,)
+
+    def frame(self, aspect: str) -> Framing:
+        """Return how images come before it, on the colour that it, or its first part, sees as 0."""
+        scaling = self.parts[0].scaling
+        fill = np.clip(-np.divide(scaling.offset, scaling.scale) * np.ones(3), 0, 255)
+        return Framing(aspect, tuple(fill.tolist()))
 
 
 def _describe_names(names: "BackboneNames") -> list[Part]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import digest_file
+from tlclassify._checks.framing import Framing
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
@@ -30,6 +31,8 @@ class ExportedClassifier:
         What arrays must have; files are brought to it.
     pixel_range_ : {255, 1}
         The value of white in floating-point pixels.
+    framing_ : record
+        How files that are not square are brought to it.
     metadata_ : ExportMetadata
         All that the file says of itself, the backbone and its licence too.
     engine_ : {"openvino", "openvino_bfloat16", "onnxruntime"}
@@ -41,6 +44,7 @@ class ExportedClassifier:
         self.classes_ = metadata.labels
         self.image_shape_ = metadata.image_shape
         self.pixel_range_ = metadata.pixel_range
+        self.framing_ = Framing(metadata.aspect, metadata.fill)
         self.engine_ = engine.name
         self.batch_size = batch_size
         self._engine = engine
@@ -103,7 +107,7 @@ class ExportedClassifier:
         return float(np.average(self.predict(X) == labels, weights=weights))
 
     def _open(self, X: Any) -> ImageSource:
-        return reopen_images(X, self.image_shape_, self.pixel_range_)
+        return reopen_images(X, self.image_shape_, self.pixel_range_, self.framing_)
 
 
 class ExportedExtractor:
@@ -140,7 +144,8 @@ class ExportedExtractor:
         -------
         ndarray of shape (n, n_features_), float32
         """
-        return _run(self, reopen_images(X, self.image_shape_, self.pixel_range_))
+        framing = Framing(self.metadata_.aspect, self.metadata_.fill)
+        return _run(self, reopen_images(X, self.image_shape_, self.pixel_range_, framing))
 
 
 def _run(exported: Any, source: ImageSource) -> NDArray[np.float32]:

@@ -88,7 +88,13 @@ def export(
         )
     if calibration_images is not None:
         name = "calibration_images"
-        source = reopen_images(calibration_images, clf.image_shape_, clf.pixel_range_, name=name)
+        source = reopen_images(
+            calibration_images,
+            clf.image_shape_,
+            clf.pixel_range_,
+            clf.blueprint_.framing,
+            name=name,
+        )
         images = partial(read_batches, source, clf.batch_size)
     labels, dtype_name = ([], "") if is_extractor else encode_labels_as_json(clf.classes_)
     metadata = ExportMetadata(
@@ -97,6 +103,8 @@ def export(
         n_features=clf.n_features_ if is_extractor else 0,
         image_shape=clf.image_shape_,
         pixel_range=clf.pixel_range_,
+        aspect=clf.blueprint_.framing.aspect,  # type: ignore[arg-type]
+        fill=clf.blueprint_.framing.fill,
         backbone=clf.blueprint_.backbone_name,
         weights_licence=clf.blueprint_.weights_licence,
         precision=precision,

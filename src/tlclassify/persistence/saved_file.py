@@ -80,6 +80,7 @@ class Manifest(Struct, forbid_unknown_fields=True, kw_only=True):
     classes_dtype: str
     class_counts: Annotated[list[list[int]], Meta(min_length=1, max_length=2)]
     is_mirrored: bool = False
+    aspect: Literal["stretch", "pad", "crop", "soft"] = "stretch"  # as files without the word were
     image_shape: tuple[_Side, _Side, Literal[3]]
     pixel_range: Literal[1, 255]
     temperature: Annotated[float, Meta(ge=0.01, le=100)]
@@ -157,6 +158,7 @@ def encode_manifest(clf: TransferClassifier) -> str:
         classes_dtype=classes_dtype,
         class_counts=blueprint.class_counts,
         is_mirrored=blueprint.is_mirrored,
+        aspect=blueprint.aspect,  # type: ignore[arg-type]
         image_shape=clf.image_shape_,  # type: ignore[arg-type]
         pixel_range=clf.pixel_range_,  # type: ignore[arg-type]
         temperature=float(clf.temperature_),

@@ -146,6 +146,7 @@ def load(
         manifest.dtype_policy,
         manifest.class_counts,
         manifest.is_mirrored,
+        manifest.aspect,
     )
     names = [] if backbone is not None else [manifest.backbone]
     for name in keras.tree.flatten(names):
@@ -225,6 +226,7 @@ def _rebuild(
             blueprint.head,
             image_shape=manifest.image_shape[:2],
             image_sizes=blueprint.image_sizes,
+            framing=blueprint.framing,
             weights=None,
         )
         _fill(network, parts[_BACKBONE])
@@ -239,7 +241,7 @@ def _rebuild(
             blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
         )
         _fill(top, parts[_HEAD])
-    params = from_value(manifest.parameters)
+    params = {"aspect": manifest.aspect} | from_value(manifest.parameters)
     for name in (_BACKBONE, _HEAD):
         if isinstance(params.get(name), Function):
             params[name] = getattr(blueprint, name)

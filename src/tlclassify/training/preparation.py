@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
+from tlclassify._checks.framing import ASPECTS
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
@@ -58,9 +59,10 @@ def prepare_fit(
     row, seen = get_backbone(clf.backbone), None
     goes_on = clf.warm_start and hasattr(clf, "model_")
     if goes_on:
-        source, seen = reopen_images(X, clf.image_shape_, clf.pixel_range_), clf.classes_
+        source = reopen_images(X, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing)
+        seen = clf.classes_
     else:
-        source, sizes = open_for_backbone(X, row, clf.image_size)
+        source, sizes = open_for_backbone(X, row, clf.image_size, clf.aspect)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     classes, everything = _label(clf, source, y, seen, weights=weights, groups=groups)
     head, is_solved = choose_head(clf, len(source), goes_on=goes_on)
@@ -72,9 +74,9 @@ def prepare_fit(
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
     else:
-        options = {"image_shape": source.shape, "weights": clf.weights}
+        options = {"image_shape": source.shape, "weights": clf.weights, "framing": source.framing}
         network = build_frozen(row, head, image_sizes=sizes, random_state=weights_seed, **options)
-        blueprint = Blueprint(clf.backbone, clf.weights, head, sizes)
+        blueprint = Blueprint(clf.backbone, clf.weights, head, sizes, aspect=clf.aspect)
     fit = Fit(
         network,
         head,
@@ -147,7 +149,7 @@ def _split(
     X, y = validation_data
     name = "validation_data[0]"
     source = everything.images
-    images = reopen_images(X, (*source.shape, 3), source.pixel_range, name=name)
+    images = reopen_images(X, (*source.shape, 3), source.pixel_range, source.framing, name=name)
     warn_of_known(images, source.marks(), stacklevel=5)
     labels = check_labels(y, n_samples=len(images), name="validation_data[1]")
     targets = encode_labels(labels, classes, name="validation_data[1]")
@@ -180,6 +182,7 @@ def _check_settings(
     check_parameters(
         ("batch_size", clf.batch_size, COUNT),
         ("image_size", clf.image_size, Interval(1, integer=True, optional=True)),
+        ("aspect", clf.aspect, ASPECTS),
         (
             "validation_fraction",
             clf.validation_fraction,

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tlclassify._checks.images import Picture
-
 from tlclassify._checks.framing import STRETCHED, Framing
+from tlclassify._checks.images import Picture
 
 # Pillow decodes these by itself; for some others it would start outside programs.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

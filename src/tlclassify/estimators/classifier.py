@@ -30,8 +30,6 @@ from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage, get_stage
 from tlclassify.training.trial import drop_what_fails
 
-__all__ = ["TransferClassifier"]
-
 _REBUILT = {"model_", "backbone_", "head_", "_runners"}
 # So many are run sooner than it is found out what the network computes.
 _FEW_IMAGES = 16
@@ -297,8 +295,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n,)
             Labels of the type seen in `fit`.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.

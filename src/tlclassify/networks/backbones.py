@@ -316,8 +316,7 @@ def build_frozen(
 
     Other options are those of `build_backbone`.
     """
-    is_usual = isinstance(head, Head) and weights in {"pretrained", None}
-    if len(row.parts) > 1 and not is_usual:
+    if len(row.parts) > 1 and not (isinstance(head, Head) and weights in {"pretrained", None}):
         raise ValueError(
             "backbone must be a single one with a head or weights of your own; received "
             f"{row.name!r}. Pass a Head, and weights='pretrained' or None."

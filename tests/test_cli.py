@@ -59,6 +59,7 @@ def python(code, **options):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.filterwarnings("ignore:.*were trained on")
 def test_from_photographs_to_model_page_and_table(photos, registered, capsys):
     folder = photos.parent
     model, page = folder / "m.tlc", folder / "report.html"
@@ -96,6 +97,7 @@ def test_an_answer_is_sure_from_the_threshold_on(model, photos, capsys):
     assert {(row["probability"] >= 0.9) == row["sure"] for row in found["predictions"]} == {True}
 
 
+@pytest.mark.filterwarnings("ignore:.*were trained on")
 def test_a_table_is_taken_for_a_folder(photos, registered, capsys):
     table, model = photos.with_name("labels.csv"), photos.with_name("m.tlc")
     rows = [f"{path.relative_to(photos)},{path.parent.name}" for path in photos.rglob("*.png")]
@@ -107,6 +109,7 @@ def test_a_table_is_taken_for_a_folder(photos, registered, capsys):
     assert_refused(run(capsys, "evaluate", model, table), 1, "path_column must be one of", "'file'")
 
 
+@pytest.mark.filterwarnings("ignore:.*were trained on")
 @pytest.mark.parametrize("command", ["evaluate", "predict", "info"])
 def test_json_and_csv_tell_the_same(model, photos, capsys, command):
     argv = [command, model, *([] if command == "info" else [photos])]

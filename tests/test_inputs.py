@@ -14,7 +14,7 @@ from tlclassify._checks.files import read_image
 from tlclassify._checks.images import check_images
 from tlclassify._checks.parameters import check_labels
 from tlclassify.datasets import load_image_folder
-from tlclassify.inputs.images import longer_side, open_images
+from tlclassify.inputs.images import measure_side, open_images
 
 UNIT = np.random.default_rng(0).random((5, 8, 8, 3))
 
@@ -124,7 +124,7 @@ def test_a_pil_image_is_seen_as_its_file_is(tmp_path, mode):
     np.testing.assert_array_equal(seen[2], expected)
     assert np.unique(seen[1]).tolist() == [7]
     assert (image.tobytes(), image.mode, image.size) == (before, mode, (8, 8))
-    assert longer_side(open_images([image, other])) in {8, 9}
+    assert measure_side(open_images([image, other])) in {8, 9}
 
 
 def test_forms_of_a_picture_are_read_alike(tmp_path):

@@ -295,7 +295,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n,)
             Labels of the type seen in `fit`.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]  # type: ignore[no-any-return]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.
@@ -306,8 +307,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.blueprint_, self.classes_ = fit.blueprint, fit.classes
         self.history_ = History(fit.history)
         self.image_shape_, self.pixel_range_ = (*source.shape, 3), source.pixel_range
-        self.n_features_ = int(fit.network.output.shape[-1])
-        self.temperature_ = 1.0
+        self.n_features_, self.temperature_ = int(fit.network.output.shape[-1]), 1.0
         # An engine would keep the last fit's networks alive.
         self._runners: dict[keras.Model, Runner] = {}
 

@@ -340,8 +340,10 @@ def test_ctrl_c_leaves_nothing_half_written(photos, registered, capsys, monkeypa
     assert [*photos.parent.iterdir()] == [photos]
 
 
+# What a shell starts in the background is deaf to Ctrl-C, and so is what it starts.
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tlclassify.cli import commands
 def wait(options):
     print("ready", flush=True)

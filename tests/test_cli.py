@@ -13,6 +13,7 @@ import warnings
 from contextlib import redirect_stdout
 from operator import attrgetter
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -109,6 +110,32 @@ def test_a_table_is_taken_for_a_folder(photos, registered, capsys):
     assert_refused(run(capsys, "evaluate", model, table), 1, "path_column must be one of", "'file'")
 
 
+def test_groups_of_a_table_stay_on_one_side_of_every_split(photos, model, capsys):
+    table = photos.with_name("labels.csv")
+    paths = sorted(map(str, photos.rglob("*.png")))
+    groups = np.array([f"plant {number % 5}" for number in range(24)])
+    labels = [path.split("/")[-2] for path in paths]
+    rows = map(",".join, zip(paths, labels, groups, strict=True))
+    table.write_text("\n".join(["path,label,plant", *rows]))
+    grouped = [table, "--verbose", 0, "--group-column", "plant"]
+    found = json.loads(run(capsys, "evaluate", model, *grouped, "--cv", 3, "--json")[1])
+    clf = tlclassify.load(model).set_params(verbose=0)
+    expected = tlclassify.evaluate(clf, paths, labels, cv=3, groups=groups)
+    assert found["log_loss"] == pytest.approx(expected.log_loss, rel=1e-4)
+    assert found["log_loss"] != pytest.approx(
+        tlclassify.evaluate(clf, paths, labels, cv=3).log_loss, rel=1e-4
+    )
+    too_many = run(capsys, "evaluate", model, *grouped, "--cv", 6)
+    assert_refused(too_many, 1, "groups must be at least as many as the 6 folds", "received 5")
+    table.write_text(re.sub("plant .", "plant 0", table.read_text()))
+    fit = ["fit", *grouped, "-o", photos.with_name("n.tlc"), *TINY, "--validation-fraction", 0.3]
+    assert_refused(run(capsys, *fit), 1, "groups must be so many", "received 1")
+    compare = ["compare", *grouped[:1], "tiny", *grouped[1:], *TINY[2:]]
+    assert_refused(run(capsys, *compare), 1, "groups must be so many", "received 1")
+    words = "PHOTOS with --group-column must be a table", "the folder"
+    assert_refused(run(capsys, "evaluate", model, photos, *grouped[1:]), 1, *words)
+
+
 @pytest.mark.filterwarnings("ignore:.*were trained on")
 @pytest.mark.parametrize("command", ["evaluate", "predict", "info"])
 def test_json_and_csv_tell_the_same(model, photos, capsys, command):
@@ -148,8 +175,9 @@ def test_backbones_are_listed(capsys):
 def test_any_parameter_can_be_set(photos, registered, capsys):
     path = photos.with_name("m.tlc")
     argv = ["fit", photos, "-o", path, *TINY, "--set", "head__C=0.5", "--set", "class_weight=None"]
-    assert run(capsys, *argv, "--predict-mirrored")[0] == 0
+    assert run(capsys, *argv, "--predict-mirrored", "--aspect", "crop")[0] == 0
     clf = tlclassify.load(path)
+    assert clf.blueprint_.aspect == "crop"
     assert (clf.head.C, clf.class_weight, clf.predict_mirrored) == (0.5, None, True)
 
 

@@ -18,11 +18,12 @@ from a folder with one folder of photographs per class:
 `tlclassify COMMAND --help` tells more."""
 
 SETTINGS = (
-    "--weights --image-size --head --augmentation --head-stage --fine-tune-stage "
+    "--weights --image-size --aspect --head --augmentation --head-stage --fine-tune-stage "
     "--validation-fraction --predict-mirrored --class-weight --batch-size --cache-dir --engine "
     "--random-state --verbose"
 )
 _RUNNING, _TABLE = "--batch-size --engine --verbose", "--path-column --label-column --root"
+_GROUPED = f"{_TABLE} --group-column"
 # As (metavar, help); without a metavar it is a switch.
 _ARGUMENTS = {
     "photos": ("PHOTOS", "a folder with one folder of photographs per class, or a table of paths"),
@@ -34,6 +35,7 @@ _ARGUMENTS = {
     "--backbone": ("NAME", "as `tlclassify info` lists them (default: mobilenet)"),
     "--weights": ("FILE", "of the backbone's weights (default: pretrained)"),
     "--image-size": ("N", "pixels a side at which the backbone sees the photographs"),
+    "--aspect": ("NAME", "of oblong photographs: stretch, pad, crop or soft (default: stretch)"),
     "--head": ("NAME", "linear, mlp, article or article_plain"),
     "--augmentation": ("NAME", "flip, article or strong"),
     "--head-stage": ("NAME", "auto or exact (default: auto)"),
@@ -49,6 +51,7 @@ _ARGUMENTS = {
     "--set": ("NAME=VALUE", "any other parameter, such as head__C=0.01; may be repeated"),
     "--path-column": ("NAME", "of a table (default: path)"),
     "--label-column": ("NAME", "of a table (default: label)"),
+    "--group-column": ("NAME", "of a table: whose photographs stay on one side of every split"),
     "--root": ("FOLDER", "from which a table's relative paths lead"),
     "--cv": ("N", "folds: each part is judged by a copy fitted on the others"),
     "--top-k": ("K", "also count a label among the K most probable as right (default: 5)"),
@@ -65,17 +68,17 @@ _ARGUMENTS = {
 }
 # As (name, usage, arguments, purpose, example).
 _COMMANDS = (
-    ("fit", "PHOTOS -o MODEL", f"photos --output --card --backbone {SETTINGS} --set {_TABLE}",
+    ("fit", "PHOTOS -o MODEL", f"photos --output --card --backbone {SETTINGS} --set {_GROUPED}",
      "learn the classes of labelled photographs",
      "photos -o plants.tlc --fine-tune-stage top --augmentation flip"),
     ("evaluate", "MODEL PHOTOS",
-     f"model photos --html --cv --top-k --confidence-level --cache-dir {_RUNNING} {_TABLE}",
+     f"model photos --html --cv --top-k --confidence-level --cache-dir {_RUNNING} {_GROUPED}",
      "measure a model on labelled photographs",
      "plants.tlc photos --cv 5 --html report.html"),
     ("predict", "MODEL PHOTOS ...", f"model photos+ --n-best --threshold {_RUNNING}",
      "name what is on photographs", "plants.tlc new_photos more/*.jpg --csv > predictions.csv"),
     ("compare", "PHOTOS BACKBONE ...",
-     f"photos names+ --html --test-fraction --cv --confidence-level {SETTINGS} --set {_TABLE}",
+     f"photos names+ --html --test-fraction --cv --confidence-level {SETTINGS} --set {_GROUPED}",
      "try several backbones on one task",
      "photos mobilenet resnet50 --cache-dir activations --html comparison.html"),
     ("export", "MODEL PATH", f"model path --format --precision --calibration-images {_TABLE}",

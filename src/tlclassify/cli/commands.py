@@ -38,7 +38,7 @@ def _fit(options: Namespace) -> _Answer:
     if options.output.is_dir():
         raise IsADirectoryError(f"--output must name a file; received the folder {options.output}.")
     images = _read_labelled(options.photos, options)
-    clf = _build_classifier(options).fit(images.X, images.y)
+    clf = _build_classifier(options).fit(images.X, images.y, groups=images.groups)
     tlclassify.save(clf, options.output, **_given(options, "card"))
     return _describe(options.output, clf)
 
@@ -51,7 +51,7 @@ def _evaluate(options: Namespace) -> _Answer:
         if "cv" in choices and not hasattr(options, "cache_dir") and hasattr(clf, "set_params"):
             # So that the folds run each photograph once in all.
             clf.set_params(cache_dir=folder)
-        report = tlclassify.evaluate(clf, images.X, images.y, **choices)
+        report = tlclassify.evaluate(clf, images.X, images.y, groups=images.groups, **choices)
     if hasattr(options, "html"):
         report.to_html(options.html)
     record = report.to_dict()
@@ -72,7 +72,9 @@ def _compare(options: Namespace) -> _Answer:
     images = _read_labelled(options.photos, options)
     names = ("test_fraction", "cv", "cache_dir", "confidence_level", "random_state", "verbose")
     choices = {"classifier": _build_classifier(options), **_given(options, *names)}
-    comparison = tlclassify.compare_backbones(options.names, images.X, images.y, **choices)
+    comparison = tlclassify.compare_backbones(
+        options.names, images.X, images.y, groups=images.groups, **choices
+    )
     if comparison.best is None:
         raise ValueError(str(comparison))
     if hasattr(options, "html"):
@@ -158,13 +160,15 @@ def _read_labelled(path: Path, options: Namespace) -> Any:
     """Return the photographs of a folder or a table, with their labels."""
     from tlclassify import datasets
 
+    columns = _given(options, "path_column", "label_column", "group_column", "root")
     if path.is_dir():
+        for name in columns:
+            raise _wrong(f"PHOTOS with --{name.replace('_', '-')}", "a table", path)
         return datasets.load_image_folder(path, **_given(options, "verbose"))
     if path.suffix in _MODELS or not path.exists():
         raise _wrong(
             "PHOTOS", "a folder with one folder of photographs per class, or a table", path
         )
-    columns = _given(options, "path_column", "label_column", "root")
     return datasets.load_image_table(path, **columns)
 
 

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "tlclassify"
 # The direction in one sentence: a room imports from those left of it, and everyone from _checks.
 FLOORS = [
     *("_checks", "inputs", "networks", "engines", "activations", "training"),
-    *("estimators", "analysis", "persistence", "cli"),
+    *("estimators", "analysis", "persistence", "jobs", "cli"),
 ]
 # The command line alone enters by the package's front door.
 GUEST = "cli"
@@ -27,7 +27,7 @@ DOOR = ("evaluation", "displays")
 # No Keras when they are imported. CIFAR-10 reaches keras.datasets when it is asked for.
 WITHOUT_KERAS = [
     *("_checks", "inputs.images", "engines", "evaluation", "displays", "datasets"),
-    *("persistence.exported", "analysis.evaluate", "analysis.predictions", "cli"),
+    *("persistence.exported", "analysis.evaluate", "analysis.predictions", "jobs", "cli"),
 ]
 # LiteRT's converter is a part of TensorFlow, which no other backend of Keras has.
 NAMES_TENSORFLOW = "engines.converters"

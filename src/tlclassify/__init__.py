@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PredictionTable,
     )
     from tlclassify.inputs.augmentation import Augmentation
+    from tlclassify.jobs.batches import BatchPredictor
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
     from tlclassify.networks.rows import Backbone, Scaling
@@ -39,6 +40,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Augmentation",
     "Backbone",
+    "BatchPredictor",
     "Comparison",
     "EvaluationReport",
     "ExportedClassifier",
@@ -73,6 +75,7 @@ __all__ = [
 _HOMES = {
     "Augmentation": "inputs.augmentation",
     "Backbone": "networks.rows",
+    "BatchPredictor": "jobs.batches",
     "Comparison": "evaluation",
     "EvaluationReport": "evaluation",
     "ExportedClassifier": "persistence.exported",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pictures import made_report
+from tlclassify.analysis.learning_rates import LearningRateSearch
 from tlclassify.analysis.predictions import predict_table
 from tlclassify.displays import HeatmapDisplay
 from tlclassify.evaluation import LearningCurve
@@ -60,8 +61,9 @@ RECORDS = {
     "predictions": lambda: predict_table(Oracle(), [f"{EVIL}.png", "b.png"], threshold=0.9),
     "backbones": list_backbones,
     "heat": make_heat,
+    "rates": lambda: LearningRateSearch(np.geomspace(1e-6, 1, 9), np.linspace(2, 1, 9), 0.1),
 }
-PICTURED = {"curve", "history", "heat"}
+PICTURED = {"curve", "history", "heat", "rates"}
 
 
 class Reader(HTMLParser):

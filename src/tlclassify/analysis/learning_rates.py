@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from tlclassify._checks.parameters import Interval, check_choice, check_parameters
+from tlclassify._checks.tables import Part, shown_by
 from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.evaluation.text import draw_with
 from tlclassify.training.loop import run_stage
 from tlclassify.training.preparation import prepare_fit
 
@@ -20,6 +23,13 @@ _HOPELESS = 4.0
 _N_STEPS_AT_LEAST = 10
 
 
+def _describe(search: "LearningRateSearch") -> list[Part]:
+    low, high = search.learning_rates[[0, -1]]
+    steps = f"{len(search.losses)} steps from {low:.2g} to {high:.2g}"
+    return [f"suggested learning rate {search.suggestion:.2g} (of {steps})"]
+
+
+@shown_by(_describe, draw=partial(draw_with, "LearningRateDisplay.from_search"))
 @dataclass(frozen=True)
 class LearningRateSearch:
     """The loss of one batch after another at ever higher learning rates.

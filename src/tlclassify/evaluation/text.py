@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def draw_with(display: str, record: Any) -> str:
     from tlclassify import displays
     from tlclassify.displays.pages import draw
 
-    return draw(getattr(displays, display)(record), display)
+    return draw(attrgetter(display)(displays)(record), display)
 
 
 def _describe_history(history: Sequence[Mapping[str, Any]]) -> list[Part]:

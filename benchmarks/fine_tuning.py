@@ -85,7 +85,7 @@ def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> No
     )
     stage = fit.stages["fine_tune"]
     features = np.asarray(array_fit.store(fit.cuts["fine_tune"]).views[0], dtype=np.float32)
-    above = array_fit.part_above(array_fit.cuts["fine_tune"])
+    above = part_above(array_fit)
     pixels = fit.training.images.read(0, n_images)
     from_pixels = keras.Model(fit.network.input, fit.top(fit.network.output))
     expected = measure_first_loss(unfreeze, n_images, folder)
@@ -112,7 +112,7 @@ def measure_first_loss(unfreeze: float, n_images: int, folder: str) -> float:
     order = prepared.training.rows
     features = np.asarray(fit.store(fit.cuts["fine_tune"]).views[0], dtype=np.float32)[order]
     targets = np.eye(10, dtype=np.float32)[prepared.training.targets[order]]
-    stage, above = fit.stages["fine_tune"], fit.part_above(fit.cuts["fine_tune"])
+    stage, above = fit.stages["fine_tune"], part_above(fit)
     compile_bare(above, stage)
     fitted = above.fit(features, targets, batch_size=stage.batch_size, shuffle=False, verbose=0)
     return fitted.history["loss"][0]
@@ -138,6 +138,13 @@ def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:
     )
     fit = prepare_fit(clf, X[:n_images], y[:n_images])
     return fit.prepare("fine_tune"), fit
+
+
+def part_above(fit: Any) -> Any:
+    """Return what lies above the cut: from its output to class probabilities."""
+    from tlclassify.networks.cuts import output_at
+
+    return keras.Model(output_at(fit.network, fit.cuts["fine_tune"]), fit.top(fit.network.output))
 
 
 def run_ours(prepared: Any) -> tuple[float, float]:

@@ -122,7 +122,7 @@ def find_learning_rate(
         ("high", high, Interval(low, closed="right")),
         ("n_steps", n_steps, Interval(_N_STEPS_AT_LEAST, integer=True)),
     )
-    fit = prepare_fit(clone(clf), X, y)
+    fit = prepare_fit(clone(clf).set_params(callbacks=None), X, y)
     if not fit.stages:
         raise ValueError(
             "clf must have a stage with epochs; received one whose head is solved exactly, which "
@@ -130,7 +130,7 @@ def find_learning_rate(
         )
     names = list(fit.stages)
     name = check_choice("stage", stage or names[-1], names)
-    fit.run_before(name)
+    fit.run(until=name)
     prepared, rates = fit.prepare(name), np.geomspace(low, high, n_steps)
     ramp, n_epochs = _Ramp(rates), math.ceil(n_steps / len(prepared.training))
     ramped = clone(prepared.stage).set_params(

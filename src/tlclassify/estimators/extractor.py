@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
-from tlclassify._checks.framing import ASPECTS, STRETCH
-from tlclassify._checks.parameters import COUNT, Interval, check_parameters, check_type
+from tlclassify._checks.framing import STRETCH
 from tlclassify.activations.run import Pass, Running, beside, run_once
-from tlclassify.engines.runners import KERAS, Runner, check_engine, reopen_runner
+from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
@@ -33,6 +32,7 @@ from tlclassify.networks.blueprints import (
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import POOLINGS, Head
 from tlclassify.networks.rows import Backbone
+from tlclassify.training.preparation import check_shared
 
 
 @dataclass(eq=False, repr=False)
@@ -139,15 +139,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         FeatureExtractor
             Itself.
         """
-        check_parameters(
-            ("batch_size", self.batch_size, COUNT),
-            ("image_size", self.image_size, Interval(1, integer=True, optional=True)),
-            ("aspect", self.aspect, ASPECTS),
-            ("pooling", self.pooling, POOLINGS),
-        )
-        check_type("verbose", self.verbose, int, "0 or 1")
-        if self.engine != KERAS:
-            check_engine(self.engine)
+        check_shared(self, ("pooling", self.pooling, POOLINGS))
         row, head = get_backbone(self.backbone), Head(pooling=self.pooling)
         source, sizes = open_for_backbone(X, row, self.image_size, self.aspect)
         self.blueprint_ = Blueprint(self.backbone, self.weights, head, sizes, aspect=self.aspect)

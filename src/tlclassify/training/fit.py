@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
-from tlclassify._checks.parameters import listed
 from tlclassify.activations.run import Running, StoredSource, store_further, store_images
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
@@ -107,26 +106,19 @@ class Fit:
         stored = [cut for name, cut in self.cuts.items() if not self.on_images[name]]
         self.lowest = min(stored, key=points.index, default=self.features)
 
-    def run(self) -> None:
-        """Run all stages; an interrupted one leaves its best epoch."""
-        told: list[WholeFit] = []
+    def run(self, *, until: str | None = None) -> None:
+        """Run all stages, or those before one; an interrupted one leaves its best epoch."""
         if self.is_solved:
             self.solve()
+        told: list[WholeFit] = []
         with ExitStack() as at_last:
-            for name in self.stages:
+            for name in takewhile(lambda other: other != until, self.stages):
                 prepared = self.prepare(name)
                 if self.callbacks and not told:
                     n_epochs = sum(stage.epochs for stage in self.stages.values())
                     told = [WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)]
                     at_last.callback(told[0].close)
                 self.train(name, prepared, callbacks=told)
-
-    def run_before(self, name: str) -> None:
-        """Solve the head where it can be, and run the stages before one, told to nobody."""
-        if self.is_solved:
-            self.solve()
-        for earlier in takewhile(lambda other: other != name, self.stages):
-            self.train(earlier, self.prepare(earlier))
 
     def solve(self) -> None:
         """Find the weights of a linear head exactly, on all training images in all their views."""
@@ -138,8 +130,12 @@ class Fit:
         targets, weights = np.tile(self.training.targets, n_views), self.training.weights
         weights = None if weights is None else np.tile(weights, n_views)
         self._build_top(features, weights)
-        C = self.head.C if isinstance(self.head, Head) else None
-        C = _solve_head(self.top, features, targets, weights, C=C, classes=self.classes)
+        last = self.top.get_layer("probabilities")
+        x = keras.ops.convert_to_numpy(keras.Model(self.top.input, last.input)(features))
+        given = self.head.C if isinstance(self.head, Head) else None
+        C = _C_TIMES_FEATURES / x.shape[1] if given is None else float(given)
+        n_classes = len(self.classes)
+        last.set_weights(solve_logistic(x, targets, weights, C=C, n_classes=n_classes))
         row: dict[str, Any] = {"stage": "head", "epoch": 1, "C": C}
         row |= _measure_head(self.top, features, targets, weights)
         if self.validation is not None and held_out is not None:
@@ -152,15 +148,9 @@ class Fit:
         self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
     ) -> None:
         """Train what was prepared for a stage."""
+        options = {"trained_before": bool(self.history), "verbose": self.running.verbose}
         try:
-            run_stage(
-                prepared,
-                name=name,
-                history=self.history,
-                trained_before=len(self.history) > 0,
-                callbacks=callbacks,
-                verbose=self.running.verbose,
-            )
+            run_stage(prepared, name=name, history=self.history, callbacks=callbacks, **options)
         finally:
             note_training()
             freeze(self.network)
@@ -185,7 +175,7 @@ class Fit:
             mixing=None if stored else self.augmentation,
             seed=self.seed + list(self.stages).index(name),
         )
-        validation, factors = None, None
+        validation = None
         if self.validation is not None:
             validation = Examples(
                 inputs[1],
@@ -193,13 +183,12 @@ class Fit:
                 n_classes=len(self.classes),
                 batch_size=max(batch_size, self.running.batch_size),
             )
-        if stage.layer_decay < 1:
-            factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
-        if not is_table:
-            return Prepared(model, stage, training, validation, rate_factors=factors)
+        variables = self.top.variables if is_table else model.variables
+        factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
         # The user's own callbacks are told of every batch.
-        n_steps = 1 if self.callbacks else min(_STEPS_PER_EXECUTION, len(training))
-        return Prepared(model, stage, training, validation, self.top.variables, factors, n_steps)
+        at_once = is_table and not self.callbacks
+        n_steps = min(_STEPS_PER_EXECUTION, len(training)) if at_once else 1
+        return Prepared(model, stage, training, validation, variables, factors, n_steps)
 
     def store(self, cut: str) -> list[StoredSource]:
         """Run what lies below a cut above the scaling, where that was not done yet."""
@@ -219,10 +208,6 @@ class Fit:
     def build_whole(self) -> keras.Model:
         """Return the way from raw images to probabilities."""
         return build_classifier(self.network, self.top, mirrored=self.blueprint.is_mirrored)
-
-    def part_above(self, cut: str) -> keras.Model:
-        """Return what lies above a cut: from its output to class probabilities."""
-        return keras.Model(output_at(self.network, cut), self.top(self.network.output))
 
     def _build_top(
         self, features: NDArray[np.float32] | None, weights: NDArray[np.float32] | None = None
@@ -252,10 +237,12 @@ class Fit:
             and all(type(part) is np.ndarray and part.ndim == 2 for part in outputs)
             and sum(part.nbytes for part in outputs) <= _TABLE_LIMIT_BYTES
         )
-        model = add_table(self.top, outputs) if is_table else self.part_above(cut)
         if is_table:
+            model = add_table(self.top, outputs)
             ends = np.cumsum([len(part) for part in outputs])
             outputs = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
+        else:
+            model = keras.Model(output_at(self.network, cut), self.top(self.network.output))
         return model, [StoredInputs(outputs[:n_views]), StoredInputs(outputs[n_views:])], is_table
 
     def _build_on_images(self) -> keras.Model:
@@ -273,37 +260,8 @@ class Fit:
                 f"augmentation must leave images of shape {resized.shape[1:]}; received layers "
                 f"that make {x.shape[1:]} of them."
             )
-        if x is resized:
-            return keras.Model(self.network.input, probabilities)
         above = keras.Model(resized, probabilities, name=self.network.name)
         return keras.Model(self.network.input, above(x))
-
-
-def _solve_head(
-    top: keras.Model,
-    features: NDArray[np.float32],
-    targets: NDArray[np.intp],
-    weights: NDArray[np.float32] | None,
-    *,
-    C: float | None,
-    classes: NDArray[np.intp],
-) -> float:
-    """Give a linear head the weights of a logistic regression on what its last layer reads.
-
-    Return the inverse strength of its penalty.
-    """
-    last = top.get_layer("probabilities")
-    x = keras.ops.convert_to_numpy(keras.Model(top.input, last.input)(features))
-    n_classes = len(classes)
-    if absent := set(range(n_classes)) - set(targets.tolist()):
-        raise ValueError(
-            "y must hold images of every class where the head is solved; received none of "
-            f"{listed(classes[sorted(absent)].tolist())}, which the head knows from the last fit. "
-            "Add some, or pass head_stage=Stage(), which trains on from there."
-        )
-    C = _C_TIMES_FEATURES / x.shape[1] if C is None else float(C)
-    last.set_weights(solve_logistic(x, targets, weights, C=C, n_classes=n_classes))
-    return C
 
 
 def _measure_head(

@@ -18,7 +18,7 @@ from tlclassify.training.stages import Stage, build_optimizer
 
 LOSS = "categorical_crossentropy"
 _PLATEAU = {"patience": 2, "factor": 0.2}
-_N_LOWER_RATES = 2
+_LOWEST_RATE = 0.2**2
 _IMPROVEMENT = 1e-3
 PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
 
@@ -55,8 +55,7 @@ class ImageInputs:
             return images
         if rng is None:
             return images, no_views(len(rows))
-        views = fresh_views(self.augmentation, rng, len(rows), image_size=self.image_size)
-        return images, views
+        return images, fresh_views(self.augmentation, rng, len(rows), image_size=self.image_size)
 
 
 Inputs = StoredInputs | ImageInputs
@@ -155,7 +154,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__init__()
-        self._best = self._copy()
+        self.best = self._copy()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self._start = time.perf_counter()
@@ -181,7 +180,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             # The loss of an epoch was measured before its last step.
             finite = all(np.isfinite(value).all() for value in values)
             if finite:
-                self.lowest, self._best = row[self.watched], values
+                self.lowest, self.best = row[self.watched], values
                 self.best_epoch = epoch + 1
         if not finite:
             self.broken_epoch = epoch + 1
@@ -189,11 +188,6 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _copy(self) -> list[Any]:
         return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self.variables]
-
-    def restore(self) -> None:
-        """Put the best values back."""
-        for variable, value in zip(self.variables, self._best, strict=True):
-            variable.assign(value)
 
     def report(self, *, trained_before: bool) -> None:
         """Raise FloatingPointError where there is no good epoch, warn where there is one."""
@@ -266,6 +260,17 @@ def run_stage(
     progress = show_progress(stage.epochs, f"training: {name}", unit="epoch", verbose=verbose)
     watched = "loss" if validation is None else "val_loss"
     epochs = _Epochs(prepared.variables or model.variables, history, name, watched, progress)
+    # Epochs come before what changes the rate or takes time of its own.
+    callbacks = [epochs, *callbacks]
+    options = {"monitor": watched, "mode": "min", "min_delta": _IMPROVEMENT}
+    if stage.patience is not None:
+        callbacks.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
+    if stage.schedule == "plateau":
+        options |= _PLATEAU | {"min_lr": stage.learning_rate * _LOWEST_RATE}
+    elif stage.schedule == "plateau_article":
+        options = {"monitor": watched.replace("loss", "accuracy"), "mode": "max", **PLATEAU_ARTICLE}
+    if stage.schedule.startswith("plateau"):
+        callbacks.append(keras.callbacks.ReduceLROnPlateau(**options))
     try:
         if trained_before and validation is not None:
             epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
@@ -275,25 +280,10 @@ def run_stage(
             epochs=stage.epochs,
             shuffle=False,
             verbose=0,
-            # Epochs come before what changes the rate or takes time of its own.
-            callbacks=[epochs, *callbacks, *_watchers(stage, watched)],
+            callbacks=callbacks,
         )
     finally:
         progress.close()
-        epochs.restore()
+        for variable, value in zip(epochs.variables, epochs.best, strict=True):
+            variable.assign(value)
     epochs.report(trained_before=trained_before)
-
-
-def _watchers(stage: Stage, watched: str) -> list[keras.callbacks.Callback]:
-    """Return what ends the stage and what lowers the learning rate."""
-    options = {"monitor": watched, "mode": "min", "min_delta": _IMPROVEMENT}
-    plateau, watchers = keras.callbacks.ReduceLROnPlateau, []
-    if stage.patience is not None:
-        watchers.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
-    if stage.schedule == "plateau":
-        lowest = stage.learning_rate * _PLATEAU["factor"] ** _N_LOWER_RATES  # type: ignore[operator]
-        watchers.append(plateau(**options, **_PLATEAU, min_lr=lowest))
-    elif stage.schedule == "plateau_article":
-        accuracy = watched.replace("loss", "accuracy")
-        watchers.append(plateau(monitor=accuracy, mode="max", **PLATEAU_ARTICLE))
-    return watchers

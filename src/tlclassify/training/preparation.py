@@ -19,11 +19,12 @@ from tlclassify._checks.parameters import (
     check_parameters,
     check_type,
     encode_labels,
+    listed,
 )
 from tlclassify.activations.run import Running
-from tlclassify.engines.runners import KERAS, check_engine
+from tlclassify.engines.runners import check_engine
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
-from tlclassify.inputs.images import ImageSource, reopen_images, warn_of_known
+from tlclassify.inputs.images import reopen_images, warn_of_known
 from tlclassify.inputs.splits import (
     check_groups,
     check_targets,
@@ -64,8 +65,19 @@ def prepare_fit(
     else:
         source, sizes = open_for_backbone(X, row, clf.image_size, clf.aspect)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
-    classes, everything = _label(clf, source, y, seen, weights=weights, groups=groups)
+    labels = check_labels(y, n_samples=len(source))
+    classes, targets = check_targets(labels, classes=seen)
+    weights = check_weights(weights, clf.class_weight, labels, classes)
+    groups = check_groups(groups, n_samples=len(source))
+    everything = Labelled(source, targets, weights, groups)
     head, is_solved = choose_head(clf, len(source), goes_on=goes_on)
+    absent = classes[np.bincount(targets, minlength=len(classes)) == 0].tolist()
+    if is_solved and absent:
+        raise ValueError(
+            "y must hold images of every class where the head is solved; received none of "
+            f"{listed(absent)}, which the head knows from the last fit. Add some, or pass "
+            "head_stage=Stage(), which trains on from there."
+        )
     if isinstance(clf.head_stage, str) and not is_solved:
         stages = {"head": Stage(), **stages}
     fraction = clf.validation_fraction if stages or clf.validation_fraction else 0
@@ -95,17 +107,6 @@ def prepare_fit(
         fit.top, fit.history = clf.head_, list(clf.history_)
     _check_effects(fit, get_head(clf.head))
     return fit
-
-
-def _label(
-    clf: Any, source: ImageSource, y: Any, seen: NDArray[Any] | None, *, weights: Any, groups: Any
-) -> tuple[NDArray[Any], Labelled]:
-    """Return the classes, and the images with their numbers, weights and groups."""
-    labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels, classes=seen)
-    weights = check_weights(weights, clf.class_weight, labels, classes)
-    groups = check_groups(groups, n_samples=len(source))
-    return classes, Labelled(source, targets, weights, groups)
 
 
 def choose_head(
@@ -156,6 +157,18 @@ def _split(
     return everything, Labelled(images, targets)
 
 
+def check_shared(estimator: Any, *others: tuple[str, object, Any]) -> None:
+    """Check the parameters that classifiers and extractors share, and others of theirs."""
+    check_parameters(
+        ("batch_size", estimator.batch_size, COUNT),
+        ("image_size", estimator.image_size, Interval(1, integer=True, optional=True)),
+        ("aspect", estimator.aspect, ASPECTS),
+        *others,
+    )
+    check_type("verbose", estimator.verbose, int, "0 or 1")
+    check_engine(estimator.engine)
+
+
 def _check_settings(
     clf: Any,
 ) -> tuple[Mapping[str, Stage], Augmentation | None, list[keras.layers.Layer]]:
@@ -163,7 +176,6 @@ def _check_settings(
     get_head(clf.head)
     for name in ("warm_start", "predict_mirrored"):
         check_type(name, getattr(clf, name), bool, "True or False")
-    check_type("verbose", clf.verbose, int, "0 or 1")
     _check_callbacks(clf.callbacks)
     stages = {}
     if isinstance(clf.head_stage, str):
@@ -179,18 +191,8 @@ def _check_settings(
         stages["fine_tune"] = get_stage(clf.fine_tune_stage, name="fine_tune_stage")
     if clf.head_stage is None and not stages:
         raise ValueError("head_stage or fine_tune_stage must be given; received None twice.")
-    check_parameters(
-        ("batch_size", clf.batch_size, COUNT),
-        ("image_size", clf.image_size, Interval(1, integer=True, optional=True)),
-        ("aspect", clf.aspect, ASPECTS),
-        (
-            "validation_fraction",
-            clf.validation_fraction,
-            Interval(0, 1, closed="left", optional=True),
-        ),
-    )
-    if clf.engine != KERAS:
-        check_engine(clf.engine)
+    share = Interval(0, 1, closed="left", optional=True)
+    check_shared(clf, ("validation_fraction", clf.validation_fraction, share))
     given = clf.augmentation
     layers = list(given) if isinstance(given, tuple | list) else [given]
     if layers and all(isinstance(layer, keras.layers.Layer) for layer in layers):

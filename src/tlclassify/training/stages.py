@@ -103,8 +103,6 @@ _PRESETS = {
     "top": Stage(12, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
     "all": Stage(12, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1),
 }
-_HEAD_ALONE = {"learning_rate": 2e-3, "weight_decay": 1.0}
-_FINE_TUNING = {"learning_rate": 3e-4, "weight_decay": 0.05}
 
 
 def get_stage(stage: Any, *, name: str) -> Stage:
@@ -125,15 +123,14 @@ def get_stage(stage: Any, *, name: str) -> Stage:
 
 def resolve_stage(stage: Stage, n_images: int) -> Stage:
     """Return a copy whose None are replaced by the numbers that they stand for."""
-    alone = stage.unfreeze == 0
-    defaults: dict[str, Any] = dict(_HEAD_ALONE if alone else _FINE_TUNING)
-    # Few images in large batches would be few steps.
-    sixteenth = 2 ** math.ceil(math.log2(max(n_images / 16, 1)))
-    defaults["batch_size"] = (
-        min(max(sixteenth, 16), 512) if alone else 32 if n_images <= 2_000 else 64
-    )
-    if stage.optimizer != "adamw":
-        defaults["weight_decay"] = 0.0
+    if stage.unfreeze == 0:
+        # Few images in large batches would be few steps.
+        sixteenth = 2 ** math.ceil(math.log2(max(n_images / 16, 1)))
+        rate, decay, batch_size = 2e-3, 1.0, min(max(sixteenth, 16), 512)
+    else:
+        rate, decay, batch_size = 3e-4, 0.05, 32 if n_images <= 2_000 else 64
+    decay = decay if stage.optimizer == "adamw" else 0.0
+    defaults = {"learning_rate": rate, "weight_decay": decay, "batch_size": batch_size}
     chosen = {key: value for key, value in defaults.items() if getattr(stage, key) is None}
     return clone(stage).set_params(**chosen)  # type: ignore[no-any-return]
 
@@ -155,36 +152,25 @@ def build_optimizer(
             warmup_target=stage.learning_rate if n_warmup else None,
             warmup_steps=n_warmup,
         )
-    options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
-    if rate_factors is not None:
-        decays = [stage.weight_decay * (len(variable.shape) > 1) for variable in variables]  # type: ignore[operator]
-        # Adam with a decay of its own is AdamW.
-        kind = _OPTIMIZERS["adam" if stage.optimizer == "adamw" else stage.optimizer]
-        return _modify(kind, list(rate_factors), decays)(rate, **options)
-    # AdamW demands a number; the others pay for a decay of 0.0 in every step.
-    if stage.weight_decay or stage.optimizer == "adamw":
-        options["weight_decay"] = stage.weight_decay
-    optimizer = _modify(_OPTIMIZERS[stage.optimizer])(rate, **options)
-    if stage.weight_decay:
-        vectors = [variable for variable in variables if len(variable.shape) < 2]
-        optimizer.exclude_from_weight_decay(var_list=vectors)
-    return optimizer
+    kind, factors = _OPTIMIZERS[stage.optimizer], rate_factors or [1.0] * len(variables)
+    decay = stage.weight_decay or 0.0
+    decays = [decay if len(variable.shape) > 1 else 0.0 for variable in variables]
 
+    class OfEachVariable(kind):  # type: ignore[misc]
+        """Steps and weight decay by a factor for each variable.
 
-def _modify(kind: Any, factors: Sequence[float] = (), decays: Sequence[float] = ()) -> Any:
-    """Return a kind of optimizer that scales steps and weight decay variable by variable.
+        Scaled gradients would change nothing with Adam, which divides each by its own size.
+        """
 
-    Scaled gradients would change nothing with Adam, which divides each by its own size.
-    """
-
-    class Modified(kind):  # type: ignore[misc]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            if factors:
-                number = self._get_variable_index(variable)
-                learning_rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
-                if decays[number]:
-                    self.assign_sub(variable, variable * (learning_rate * decays[number]))
+            number = self._get_variable_index(variable)
+            learning_rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
+            if decays[number]:
+                self.assign_sub(variable, variable * (learning_rate * decays[number]))
             super().update_step(gradient, variable, learning_rate)
+
+        def _apply_weight_decay(self, _: Any) -> None:
+            """Leave to Keras none of what `update_step` does."""
 
         def _all_reduce_sum_gradients(self, pairs: Any) -> Any:
             # TensorFlow never frees the graph in which it sums gradients over replicas.
@@ -193,5 +179,6 @@ def _modify(kind: Any, factors: Sequence[float] = (), decays: Sequence[float] = 
             return super()._all_reduce_sum_gradients(pairs)
 
     # A file that a callback writes is read with Keras's own.
-    Modified.__name__, Modified.__module__ = kind.__name__, "keras.optimizers"
-    return Modified
+    OfEachVariable.__name__, OfEachVariable.__module__ = kind.__name__, "keras.optimizers"
+    options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
+    return OfEachVariable(rate, weight_decay=decay, **options)

@@ -39,7 +39,7 @@ def drop_what_fails(fit: Fit) -> None:
         with warnings.catch_warnings():
             # The fit itself will say so.
             warnings.filterwarnings("ignore", message="stage .* ended", category=UserWarning)
-            trial.run_before("fine_tune")
+            trial.run(until="fine_tune")
             whole = trial.build_whole()
             before = _losses(whole, judged, fit.running.batch_size)
             trial.train("fine_tune", trial.prepare("fine_tune"))

@@ -51,8 +51,7 @@ def direct(model, source):
 def run(model, source, cache_dir=None, *, engine="keras", half=False, **running):
     """Run a model over a source once, as a fit or an extractor does."""
     running = Running(cache_dir=cache_dir, **running)
-    runner = model if engine == "keras" else Runner(model, engine)
-    return run_once([Pass(runner, source, running, half=half)])[0]
+    return run_once([Pass(Runner(model, engine), source, running, half=half)])[0]
 
 
 def databases(folder):

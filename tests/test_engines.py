@@ -94,8 +94,8 @@ def test_an_engine_gives_the_same_numbers(clf, folder, name, file):
     found = engine.predict_on_batch(images)
     np.testing.assert_allclose(found, clf.predict_proba(images), atol=1e-5)
     assert (engine.name, found.dtype) == (name, np.float32)
-    assert engine.input_shape == (None, 5, 7, 3)
-    assert engine.output_shape == (None, 3)
+    assert engine.inputs == [(None, 5, 7, 3)]
+    assert engine.outputs == [(None, 3)]
 
 
 @needs_tensorflow
@@ -216,7 +216,7 @@ def test_a_network_is_compiled_in_place(clf, name, part):
     found = engine.predict_on_batch(images)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert (engine.name, engine.metadata) == (name, None)
-    assert engine.output_shape == network.output_shape
+    assert engine.outputs == [network.output_shape]
 
 
 MISSING_CONVERTERS = [

@@ -16,6 +16,7 @@ from tlclassify.activations.run import (
     store_further,
     store_images,
 )
+from tlclassify.engines.runners import Runner
 from tlclassify.inputs.augmentation import (
     Augmentation,
     ViewSource,
@@ -355,6 +356,6 @@ def test_an_output_too_large_for_float16_is_an_error(source, cached, tmp_path):
     model = keras.Model(inputs, keras.layers.Rescaling(1e6)(inputs))
     running = Running(cache_dir=tmp_path if cached else None)
     with pytest.raises(OverflowError, match=r"cut is 2\.\d*e\+08, and float16 ends at 65504"):
-        run_once([Pass(model, source, running, half=True)])
-    (kept,) = run_once([Pass(model, source, running)])
+        run_once([Pass(Runner(model, "keras"), source, running, half=True)])
+    (kept,) = run_once([Pass(Runner(model, "keras"), source, running)])
     np.testing.assert_allclose(kept, source.images * 1e6, rtol=1e-6)

@@ -30,7 +30,6 @@ from tlclassify.networks.cuts import (
     output_at,
     parts_of,
 )
-from tlclassify.networks.fingerprints import fingerprint_model
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 PART_ROWS = 4096
@@ -103,17 +102,16 @@ def store_images(
             for same in zip(*found, strict=True)
         ]
     output, half = output_at(network, cut), cut != cut_points(network)[-1]
-    part = keras.Model(network.input, output, name=network.name)
-    plain = part if running.engine == KERAS else Runner(part, running.engine)
+    plain = Runner(keras.Model(network.input, output, name=network.name), running.engine)
     views: list[ImageSource | ViewSource] = [training]
     if augmentation is not None:
         views = open_views(training, augmentation, image_size(network))
     # Engines take images alone, without the numbers of their views.
-    viewed = add_views(network, output) if len(views) > 1 else plain
+    viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
     sources = [*views, *([] if validation is None else [validation])]
     runners = [viewed if isinstance(source, ViewSource) else plain for source in sources]
     is_kept = running.cache_dir is not None
-    keys = {runner: _fingerprint(runner) for runner in {plain, viewed} if is_kept}
+    keys = {runner: runner.fingerprint() for runner in {plain, viewed} if is_kept}
     pairs = zip(runners, sources, strict=True)
     return _store([Pass(*pair, running, keys.get(pair[0]), half) for pair in pairs])
 
@@ -127,8 +125,9 @@ def store_further(
     network: keras.Model, lower: str, stored: list[StoredSource], cut: str, *, running: Running
 ) -> list[StoredSource]:
     """Run what is stored at a lower cut on to a higher one."""
-    between = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
-    key = "" if running.cache_dir is None else fingerprint_model(between)
+    part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
+    between = Runner(part, KERAS)
+    key = "" if running.cache_dir is None else between.fingerprint()
     keys = [f"{key}-from-{part.name[:16]}{part.name[64:]}" for part in stored]
     pairs = zip(stored, keys, strict=True)
     half = cut != cut_points(network)[-1]
@@ -139,7 +138,7 @@ def store_further(
 class Pass:
     """What is to be run over a source, as far as its output is not stored already."""
 
-    runner: keras.Model | Runner
+    runner: Runner
     source: Source
     running: Running
     # What it computes, where that is not its network's fingerprint.
@@ -150,14 +149,13 @@ class Pass:
     def __post_init__(self) -> None:
         self.dtype = np.dtype(np.float16 if self.half else np.float32)
         self.n_missing = len(self.source)
-        self.network = self.runner.network if isinstance(self.runner, Runner) else self.runner
-        self.shape = (self.n_missing, *self.network.output_shape[1:])
+        self.shape = (self.n_missing, *self.runner.network.output_shape[1:])
         self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         if self.running.cache_dir is not None:
             self.digests = self.source.digests()
-            self.key = self.key or _fingerprint(self.runner)
+            self.key = self.key or self.runner.fingerprint()
             self.n_missing = len(self.store.missing(self.digests))
-            if self.n_missing and isinstance(self.runner, Runner):
+            if self.n_missing and self.runner.engine != KERAS:
                 # "auto" may turn to Keras, whose outputs are kept apart.
                 self.runner.open()
                 self.n_missing = len(self.store.missing(self.digests))
@@ -165,7 +163,7 @@ class Pass:
     @property
     def store(self) -> Store:
         """Where outputs of what runs the network now are kept; only with a `cache_dir`."""
-        engine = self.runner.engine if isinstance(self.runner, Runner) else KERAS
+        engine = self.runner.engine
         # They differ by roundings, and so does all that is computed from them.
         name = f"{self.key}{'-float16' * self.half}{f'-{engine}' * (engine != KERAS)}"
         return Store(Path(self.running.cache_dir or "") / name, self.shape[1:], self.dtype)
@@ -208,10 +206,6 @@ class Pass:
             yield output.astype(self.dtype, copy=False)
 
 
-def _fingerprint(runner: keras.Model | Runner) -> str:
-    return runner.fingerprint() if isinstance(runner, Runner) else fingerprint_model(runner)
-
-
 def _store(passes: list[Pass]) -> list[StoredSource]:
     outputs = zip(run_once(passes), passes, strict=True)
     return [StoredSource(found, item.source, item.store.folder.name) for found, item in outputs]
@@ -231,7 +225,7 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
     elif not in_memory:
         folder = Path(tempfile.gettempdir())
         _check_room(folder, n_bytes, passes, "point TMPDIR to a larger disk")
-    network, verbose = passes[0].network, running.verbose
+    network, verbose = passes[0].runner.network, running.verbose
     has_images = any(layer.name == SCALING for layer in network.layers)
     at_size = f" at {image_size(network)[0]} px" if has_images else ""
     label = f"{network.name}{at_size}: activations"

@@ -24,8 +24,8 @@ class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     classes_dtype: str = ""
     # Of an extractor, which has no classes.
     n_features: int = 0
-    image_shape: tuple[_Pixels, _Pixels, _Pixels]
-    pixel_range: int
+    image_shape: tuple[_Pixels, _Pixels, Literal[3]]
+    pixel_range: Literal[1, 255]
     aspect: Literal["stretch", "pad", "crop", "soft"] = "stretch"
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
     backbone: str = ""
@@ -37,8 +37,6 @@ class ExportMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     format: Literal[1] = 1
 
     def __post_init__(self) -> None:
-        if self.image_shape[2] != 3 or self.pixel_range not in {1, 255}:
-            raise ValueError("image_shape must be [height, width, 3], and pixel_range 1 or 255")
         if not self.n_features:
             _ = self.labels
 

@@ -1,7 +1,6 @@
 """The runtimes that run an exported graph without Keras: OpenVINO and ONNX Runtime."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
@@ -9,7 +8,7 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +22,6 @@ _LAYER_BYTES = 7 * 2**20
 _BATCH_SIZE = 64  # of most callers, of which every core is to get its lot
 # OpenVINO's word for a precision, and the bytes of a value.
 _PRECISIONS = {"openvino": ("f32", 4), "openvino_bfloat16": ("bf16", 2)}
-_Shape = tuple[int | None, ...]
-
-
-class Engine(Protocol):
-    """A graph that is ready to run; `run_batches` takes it as a model."""
-
-    name: str
-    metadata: str | None
-    input_shape: _Shape
-    output_shape: _Shape
-
-    def predict_on_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the graph's output for one batch of images."""
-        ...
 
 
 class OpenVino:
@@ -44,12 +29,9 @@ class OpenVino:
 
     def __init__(self, path: Path, name: str, n_threads: int | None) -> None:
         self._core = import_module("openvino").Core()
-        self.name = name
-        with _clear_graph_errors(path):
-            self._model = self._core.read_model(path)
-            self.input_shape, self.output_shape = _read_shapes(
-                self._model.inputs, self._model.outputs, _openvino_shape
-            )
+        self.name, self._model = name, self._core.read_model(path)
+        self.inputs = [_openvino_shape(port) for port in self._model.inputs]
+        self.outputs = [_openvino_shape(port) for port in self._model.outputs]
         # OpenVINO keeps an ONNX file's own entries under "framework".
         places = ([METADATA_KEY], ["framework", METADATA_KEY])
         said = [self._model.get_rt_info(at) for at in places if self._model.has_rt_info(at)]
@@ -60,12 +42,9 @@ class OpenVino:
         if n_threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = n_threads
         self._lock = Lock()
-        self.n_rows = self._count_rows(value_bytes)
-
-    def _count_rows(self, value_bytes: int) -> int:
-        """Return how many images one core runs at once: a power of 2, of which batches are made."""
+        # How many images one core runs at once: a power of 2, of which batches are made. How many
+        # cores there are is asked of the smallest network.
         openvino = import_module("openvino")
-        # How many cores it takes is asked of the smallest network.
         port = openvino.opset13.parameter([1])
         smallest = openvino.Model([openvino.opset13.relu(port)], [port])
         options = self._options | {"PERFORMANCE_HINT": "LATENCY"}
@@ -78,11 +57,11 @@ class OpenVino:
         of_images = [[side for side in shape if side] for shape in shapes if None in shape]
         widest = max(map(prod, of_images), default=1)
         n_rows = max(1, min(_LAYER_BYTES // (widest * value_bytes), _BATCH_SIZE // n_cores))
-        return 1 << (n_rows.bit_length() - 1)
+        self.n_rows = 1 << (n_rows.bit_length() - 1)
 
     def _compile(self, hint: str, n_rows: int) -> Any:
         model = self._model.clone()
-        model.reshape([n_rows, *self.input_shape[1:]])
+        model.reshape([n_rows, *self.inputs[0][1:]])
         options = self._options | {"PERFORMANCE_HINT": hint}
         return self._core.compile_model(model, "CPU", options)
 
@@ -132,12 +111,14 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = n_threads or 0
-        with _clear_graph_errors(path):
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-            self.input_shape, self.output_shape = _read_shapes(inputs, outputs, _onnx_shape)
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.inputs, self.outputs = (
+            [tuple(n if isinstance(n, int) else None for n in port.shape) for port in ports]
+            for ports in (inputs, outputs)
+        )
         self.metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self._input, self._output = inputs[0].name, outputs[0].name
 
@@ -147,13 +128,9 @@ class OnnxRuntime:
         return np.asarray(output, dtype=np.float32)
 
 
-def _openvino_shape(port: Any) -> _Shape:
+def _openvino_shape(port: Any) -> tuple[int | None, ...]:
     shape = port.get_partial_shape()
     return tuple(None if side.is_dynamic else side.get_length() for side in shape)
-
-
-def _onnx_shape(port: Any) -> _Shape:
-    return tuple(side if isinstance(side, int) else None for side in port.shape)
 
 
 def _copy_output(request: Any) -> NDArray[np.float32]:
@@ -161,24 +138,7 @@ def _copy_output(request: Any) -> NDArray[np.float32]:
     return np.array(request.get_output_tensor().data, dtype=np.float32)
 
 
-def _read_shapes(
-    inputs: Iterable[Any], outputs: Iterable[Any], shape_of: Callable[[Any], _Shape]
-) -> tuple[_Shape, _Shape]:
-    taken, given = [shape_of(port) for port in inputs], [shape_of(port) for port in outputs]
-    if len(taken) != 1 or len(given) != 1 or len(taken[0]) != 4:
-        raise ValueError(f"it has inputs {taken} and outputs {given}")
-    return taken[0], given[0]
-
-
-@contextmanager
-def _clear_graph_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(
-            "path must name a graph from images (n, height, width, 3) to one output; "
-            f"{str(path)!r} cannot be read as one ({str(error).strip() or error!r})."
-        ) from error
+Engine = OpenVino | OnnxRuntime
 
 
 @dataclass(frozen=True)
@@ -236,7 +196,17 @@ def choose_engine(name: str, *, suffix: str = ".onnx") -> EngineRow:
 def open_engine(path: Path, *, engine: str = AUTO, n_threads: int | None = None) -> Engine:
     """Read an ``.onnx`` file, or an ``.xml`` with its ``.bin`` beside it, and make it ready."""
     row = choose_engine(engine, suffix=path.suffix)
-    return row.open(path, row.name, n_threads)
+    import_module(row.package)
+    try:
+        opened = row.open(path, row.name, n_threads)
+        if len(opened.inputs) != 1 or len(opened.outputs) != 1 or len(opened.inputs[0]) != 4:
+            raise ValueError(f"it has inputs {opened.inputs} and outputs {opened.outputs}")  # noqa: TRY301
+    except Exception as error:
+        raise ValueError(
+            "path must name a graph from images (n, height, width, 3) to one output; "
+            f"{str(path)!r} cannot be read as one ({str(error).strip() or error!r})."
+        ) from error
+    return opened
 
 
 @cache

@@ -265,7 +265,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         is_plain &= all(row["stage"] == "head" for row in self.history_)
         is_stored = self.cache_dir is not None and is_plain and len(source) > _FEW_IMAGES
         networks = parts_of(self.backbone_) if is_stored else [self.model_]
-        runners = [net if self.engine == KERAS else reopen_runner(self, net) for net in networks]
+        runners = [reopen_runner(self, network) for network in networks]
         if not is_stored:
             bar = show_progress(len(source), "predicting", unit="image", verbose=self.verbose)
             with closing(bar) as progress:

@@ -176,10 +176,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.fit(X)
         source = reopen_images(X, self.image_shape_, self.pixel_range_, self.blueprint_.framing)
         running = Running(self.batch_size, self.cache_dir, self.verbose)
-        passes = [
-            Pass(part if self.engine == KERAS else reopen_runner(self, part), source, running)
-            for part in parts_of(self.model_)
-        ]
+        runners = [reopen_runner(self, part) for part in parts_of(self.model_)]
+        passes = [Pass(runner, source, running) for runner in runners]
         embeddings = [run_once([item])[0] for item in passes]
         return beside(embeddings) if len(passes) > 1 else embeddings[0][:]
 

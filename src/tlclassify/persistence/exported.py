@@ -213,7 +213,7 @@ def load_exported(
     opened = open_engine(path, engine=engine, n_threads=n_threads)
     metadata = read_metadata(opened.metadata, path=path)
     said = (metadata.image_shape, (metadata.n_features or len(metadata.labels),))
-    found = (opened.input_shape[1:], opened.output_shape[1:])
+    found = (opened.inputs[0][1:], opened.outputs[0][1:])
     if said != found:
         raise ValueError(
             f"path: {str(path)!r} says that it maps images {said[0]} to classes {said[1]}, but "

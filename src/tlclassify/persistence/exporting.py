@@ -101,8 +101,8 @@ def export(
         classes=labels,
         classes_dtype=dtype_name,
         n_features=clf.n_features_ if is_extractor else 0,
-        image_shape=clf.image_shape_,
-        pixel_range=clf.pixel_range_,
+        image_shape=clf.image_shape_,  # type: ignore[arg-type]
+        pixel_range=clf.pixel_range_,  # type: ignore[arg-type]
         aspect=clf.blueprint_.framing.aspect,  # type: ignore[arg-type]
         fill=clf.blueprint_.framing.fill,
         backbone=clf.blueprint_.backbone_name,

@@ -148,9 +148,10 @@ class Fit:
         self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
     ) -> None:
         """Train what was prepared for a stage."""
-        options = {"trained_before": bool(self.history), "verbose": self.running.verbose}
+        options: dict[str, Any] = {"callbacks": callbacks, "verbose": self.running.verbose}
+        known = bool(self.history)
         try:
-            run_stage(prepared, name=name, history=self.history, callbacks=callbacks, **options)
+            run_stage(prepared, name=name, history=self.history, trained_before=known, **options)
         finally:
             note_training()
             freeze(self.network)

@@ -252,8 +252,6 @@ def run_stage(
         n_steps=stage.epochs * len(training),
         rate_factors=prepared.rate_factors,
     )
-    # Built inside a compiled step, its variables would be kept by TensorFlow for ever.
-    optimizer.build(model.trainable_variables)
     model.compile(
         optimizer, loss=LOSS, metrics=["accuracy"], steps_per_execution=prepared.steps_per_execution
     )
@@ -266,7 +264,7 @@ def run_stage(
     if stage.patience is not None:
         callbacks.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
     if stage.schedule == "plateau":
-        options |= _PLATEAU | {"min_lr": stage.learning_rate * _LOWEST_RATE}
+        options |= _PLATEAU | {"min_lr": _LOWEST_RATE * stage.learning_rate}  # type: ignore[operator]
     elif stage.schedule == "plateau_article":
         options = {"monitor": watched.replace("loss", "accuracy"), "mode": "max", **PLATEAU_ARTICLE}
     if stage.schedule.startswith("plateau"):

@@ -57,29 +57,19 @@ def prepare_fit(
     `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
     """
     stages, augmentation, layers = _check_settings(clf)
-    row, seen = get_backbone(clf.backbone), None
-    goes_on = clf.warm_start and hasattr(clf, "model_")
-    if goes_on:
+    row = get_backbone(clf.backbone)
+    if goes_on := clf.warm_start and hasattr(clf, "model_"):
         source = reopen_images(X, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing)
-        seen = clf.classes_
     else:
         source, sizes = open_for_backbone(X, row, clf.image_size, clf.aspect)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels, classes=seen)
+    classes, targets = check_targets(labels, classes=clf.classes_ if goes_on else None)
     weights = check_weights(weights, clf.class_weight, labels, classes)
-    groups = check_groups(groups, n_samples=len(source))
-    everything = Labelled(source, targets, weights, groups)
     head, is_solved = choose_head(clf, len(source), goes_on=goes_on)
-    absent = classes[np.bincount(targets, minlength=len(classes)) == 0].tolist()
-    if is_solved and absent:
-        raise ValueError(
-            "y must hold images of every class where the head is solved; received none of "
-            f"{listed(absent)}, which the head knows from the last fit. Add some, or pass "
-            "head_stage=Stage(), which trains on from there."
-        )
     if isinstance(clf.head_stage, str) and not is_solved:
         stages = {"head": Stage(), **stages}
+    everything = Labelled(source, targets, weights, check_groups(groups, n_samples=len(source)))
     fraction = clf.validation_fraction if stages or clf.validation_fraction else 0
     parts = _split(everything, classes, validation, fraction, split_seed)
     counts = [np.bincount(x.targets, minlength=len(classes)).tolist() for x in parts if x]
@@ -241,6 +231,13 @@ def _warn_of_idle_settings(fit: Fit, asked: Head | HeadBuilder) -> None:
 def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
     """Refuse settings that cannot be or would change nothing, or warn of them."""
     _warn_of_idle_settings(fit, asked)
+    absent = np.setdiff1d(np.arange(len(fit.classes)), fit.training.targets)
+    if fit.is_solved and len(absent):
+        raise ValueError(
+            "y must hold images of every class where the head is solved; received none of "
+            f"{listed(fit.classes[absent].tolist())}, which the head knows from the last fit. Add "
+            "some, or pass head_stage=Stage(), which trains on from there."
+        )
     if len(parts_of(fit.network)) > 1 and any(stage.unfreeze for stage in fit.stages.values()):
         raise ValueError(
             "fine_tune_stage must unfreeze nothing of several backbones; received the backbone "

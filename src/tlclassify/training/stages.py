@@ -152,7 +152,8 @@ def build_optimizer(
             warmup_target=stage.learning_rate if n_warmup else None,
             warmup_steps=n_warmup,
         )
-    kind, factors = _OPTIMIZERS[stage.optimizer], rate_factors or [1.0] * len(variables)
+    kind: Any = _OPTIMIZERS[stage.optimizer]
+    factors = rate_factors or [1.0] * len(variables)
     decay = stage.weight_decay or 0.0
     decays = [decay if len(variable.shape) > 1 else 0.0 for variable in variables]
 
@@ -181,4 +182,7 @@ def build_optimizer(
     # A file that a callback writes is read with Keras's own.
     OfEachVariable.__name__, OfEachVariable.__module__ = kind.__name__, "keras.optimizers"
     options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
-    return OfEachVariable(rate, weight_decay=decay, **options)
+    optimizer = OfEachVariable(rate, weight_decay=decay, **options)
+    # Inside a compiled step, what it keeps would be kept by TensorFlow for ever.
+    optimizer.build(variables)
+    return optimizer

@@ -35,7 +35,7 @@ PUBLIC_MODULES = ["tlclassify", "tlclassify.datasets", "tlclassify.displays"]
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_METHODS = 350, 50, 15
 # scikit-learn calls these by position, or by names of its own choosing.
 SCIKIT_LEARN_METHODS = {"fit", "fit_transform", "score", "set_params"}
-POSITIONAL = {"X", "X_other", "y", "path"}  # as in save(what, where)
+POSITIONAL = {"X", "X_other", "y", "path", "files", "output"}  # as in save(what, where)
 IMMUTABLE_CALLS = {"Augmentation", "Head", "Stage"}
 VAGUE_NAME = re.compile(r"(Manager|Helper|Util|Utils|Factory|Base)s?$", re.IGNORECASE)
 UNPICKLERS = {"_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

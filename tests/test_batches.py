@@ -201,11 +201,13 @@ def test_bad_calls_are_named(path, predict, tmp_path):
         BatchPredictor(path, what="features")
     with pytest.raises(FileNotFoundError, match="no.onnx"):
         BatchPredictor(tmp_path / "no.onnx")
-    with pytest.raises(ValueError, match="column must be one of 'photo', 'n'; received None"):
+    with pytest.raises(ValueError, match="column must be one of 'photo', 'n'; received 'path'"):
         predict({"photo": [], "n": []})
     with pytest.raises(ValueError, match="column must be .* received 'photos'.*mean 'photo'"):
         BatchPredictor(path, column="photos")({"photo": []})
-    with pytest.raises(ValueError, match="prefix must .* received '', which makes 'label'. Pass"):
+    with pytest.raises(
+        ValueError, match="prefix must .* apart from 'label' of the batch; received ''. Pass"
+    ):
         predict({"path": ["a.png"], "label": [1]})
 
 

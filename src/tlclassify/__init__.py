@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.jobs.batches import BatchPredictor
+    from tlclassify.jobs.files import predict_files
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
     from tlclassify.networks.rows import Backbone, Scaling
@@ -67,6 +68,7 @@ __all__ = [
     "list_heads",
     "load",
     "load_exported",
+    "predict_files",
     "predict_table",
     "register_backbone",
     "save",
@@ -102,6 +104,7 @@ _HOMES = {
     "list_heads": "networks.heads",
     "load": "persistence.saving",
     "load_exported": "persistence.exported",
+    "predict_files": "jobs.files",
     "predict_table": "analysis.predictions",
     "register_backbone": "networks.backbones",
     "save": "persistence.saving",

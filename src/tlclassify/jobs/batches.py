@@ -1,7 +1,8 @@
 """A saved or exported classifier that takes the batches of other libraries."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,17 @@ from tlclassify.engines.runtimes import AUTO
 from tlclassify.inputs.images import open_images, read_batches
 from tlclassify.persistence.exported import load_exported
 
-PROBABILITIES, LABELS, FEATURES = WHATS = ("probabilities", "labels", "features")
-_EXPORTS = {".onnx", ".xml"}
+PROBABILITIES, _, FEATURES = WHATS = ("probabilities", "labels", "features")
+EXPORTS = {".onnx", ".xml"}
 _IMAGE_COLUMNS = ("image", "bytes", "path")
 
 
+@dataclass(eq=False)
 class BatchPredictor:
     """A classifier for Ray Data, Hugging Face datasets, pandas and loops: batches in, columns out.
 
-    It is a function that can be pickled. Where it arrives, the model is loaded from `path` again,
-    which must be the same file; of an exported one that takes no Keras.
+    It can be pickled. Where it arrives, the model is loaded from `path` again, which must be the
+    same file; an exported one needs no Keras.
 
     Parameters
     ----------
@@ -42,10 +44,9 @@ class BatchPredictor:
         What `save` has written, or `export` as ``.onnx`` or ``.xml``. For features: a saved
         classifier, or an exported `FeatureExtractor`.
     what : {"probabilities", "labels", "features"}
-        The columns that are returned, all of n rows: "labels": `label`, the most probable one, and
-        `probability`, float32 in [0, 1]; "probabilities": these and `probabilities`, float32 of
-        shape (n, n_classes), in the order of `classes_`; "features": `features`, float32 of shape
-        (n, n_features). Beside them always `error`.
+        The columns that are returned: "labels": `label`, the most probable one, and `probability`,
+        in [0, 1]; "probabilities": these and `probabilities`, of shape (n, n_classes), in the order
+        of `classes_`; "features": `features`, of shape (n, n_features); all numbers float32.
     column : str, optional
         The column of images; by default the first that there is of "image", "bytes" and "path".
     prefix : str
@@ -68,10 +69,8 @@ class BatchPredictor:
 
     Raises
     ------
-    OSError
-        If there is no such file.
-    ValueError, ImportError
-        If it is no model, or none for `what`; as `load` and `load_exported`.
+    OSError, ValueError, ImportError
+        If there is no such file, or it is no model, or none for `what`; as `load_exported`.
 
     Examples
     --------
@@ -88,30 +87,24 @@ class BatchPredictor:
     (['row', 'label', 'probability', 'error'], [None, 'image[1]: no picture; received a NoneType'])
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        what: str = PROBABILITIES,
-        column: str | None = None,
-        prefix: str = "",
-        engine: str = AUTO,
-        batch_size: int = 64,
-        n_threads: int | None = None,
-    ) -> None:
+    path: str | Path
+    _: KW_ONLY
+    what: str = PROBABILITIES
+    column: str | None = None
+    prefix: str = ""
+    engine: str = AUTO
+    batch_size: int = 64
+    n_threads: int | None = None
+
+    def __post_init__(self) -> None:
         check_parameters(
-            ("what", what, WHATS),
-            ("batch_size", batch_size, COUNT),
-            ("n_threads", n_threads, Interval(1, integer=True, optional=True)),
+            ("what", self.what, WHATS),
+            ("batch_size", self.batch_size, COUNT),
+            ("n_threads", self.n_threads, Interval(1, integer=True, optional=True)),
         )
-        self.path, self.what, self.column, self.prefix = Path(path).absolute(), what, column, prefix
-        self.engine, self.batch_size, self.n_threads = engine, batch_size, n_threads
+        self.path = Path(self.path).absolute()
         self.fingerprint_ = files.digest_file(self.path)
-        self._model: Any = None
-        model = self._open()
-        self.image_shape_: tuple[int, int, int] = model.image_shape_
-        self.classes_ = None if what == FEATURES else model.classes_
-        self.n_outputs_: int = model.n_features_ if what == FEATURES else len(model.classes_)
+        self._open()
 
     def __call__(self, batch: Any) -> Any:
         """Return what is found on the images of a batch, beside its other columns.
@@ -120,14 +113,14 @@ class BatchPredictor:
         ----------
         batch : mapping of columns, or frame of pandas, polars or Arrow
             Its images are paths, encoded bytes, PIL images, what Hugging Face datasets have for
-            them, or pixels: of one shape or of many, uint8 or in the range seen in `fit`. Those
-            that are not of `image_shape_` are brought to it, as files are.
+            them, or pixels, uint8 or in the range seen in `fit`, of any shape: those that are not
+            of `image_shape_` are brought to it, as files are.
 
         Returns
         -------
         dict of str to ndarray, or pandas.DataFrame of one
-            The batch without its images, except paths, and with the columns of `what`. `error` is
-            None, or why the image could not be read, and there is then no label, and NaN.
+            The batch without its images, except paths, and the columns of `what`. Its `error` is
+            None, or why an image could not be read, which then has no label, and NaN.
 
         Raises
         ------
@@ -135,13 +128,9 @@ class BatchPredictor:
             If there is no column of images, or one has the name of a column that is returned; or,
             in another process, if the model's file has changed.
         """
-        names = [*map(str, getattr(batch, "column_names", getattr(batch, "columns", batch)))]
-        column = self.column or next((name for name in _IMAGE_COLUMNS if name in names), None)
-        if column not in names:
-            raise ValueError(
-                f"column must be one of {listed(names)}; received {self.column!r}."
-                f"{close_match_hint(column, names)}"
-            )
+        names = [*getattr(batch, "column_names", getattr(batch, "columns", batch))]
+        column = self.column or next((name for name in _IMAGE_COLUMNS if name in names), "path")
+        check_column(column, names)
         images = batch[column]
         images = images.to_pylist() if hasattr(images, "to_pylist") else list(images)
         is_paths = any(isinstance(image, str | PathLike) for image in images)
@@ -150,9 +139,8 @@ class BatchPredictor:
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if again := found.keys() & {*kept}:
             raise ValueError(
-                f"prefix must keep what is returned apart from the columns {listed(kept)}; "
-                f"received {self.prefix!r}, which makes {listed(sorted(again))}. Pass "
-                "prefix='predicted_'."
+                f"prefix must keep what is returned apart from {listed(sorted(again))} of the "
+                f"batch; received {self.prefix!r}. Pass prefix='predicted_'."
             )
         if hasattr(batch, "assign"):
             cells = {name: [*x] if x.ndim > 1 else x for name, x in found.items()}
@@ -164,14 +152,8 @@ class BatchPredictor:
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield the columns of `what` for each `batch_size` images, in order.
 
-        Parameters
-        ----------
-        images : sequence
-            As in a column of a batch.
-        name : str
-            What errors call it.
-        root : path
-            The folder from which relative paths lead.
+        `images` are as in a column of a batch, which errors call `name`; relative paths lead from
+        `root`.
         """
         model = self._open()
         rows = _Rows(
@@ -193,46 +175,45 @@ class BatchPredictor:
             yield {f"{self.prefix}{key}": column for key, column in found.items()}
 
     def _open(self) -> Any:
-        """Return the model, which is loaded at the first call after an unpickling."""
-        if self._model is not None:
+        """Return the model, which is loaded at the first call after an unpickling too."""
+        if hasattr(self, "_model"):
             return self._model
-        if files.digest_file(self.path) != self.fingerprint_:
+        path = Path(self.path)
+        if files.digest_file(path) != self.fingerprint_:
             raise ValueError(
-                f"path must name the file that the job began with; {str(self.path)!r} is another "
-                "one by now. Put it back, or begin a new job."
+                f"path must name the file that it was made with; {str(path)!r} is another one "
+                "by now. Put it back, or begin anew."
             )
-        if self.path.suffix in _EXPORTS:
+        if path.suffix in EXPORTS:
             options: Any = {"batch_size": self.batch_size, "n_threads": self.n_threads}
-            model = load_exported(self.path, engine=self.engine, **options)
-            if (self.what == FEATURES) != hasattr(model, "transform"):
-                fitting = (FEATURES,) if self.what != FEATURES else (PROBABILITIES, LABELS)
-                check_choice("what", self.what, fitting)
+            model = load_exported(path, engine=self.engine, **options)
+            is_extractor = hasattr(model, "transform")
+            check_choice("what", self.what, WHATS[2:] if is_extractor else WHATS[:2])
             self._framing = Framing(model.metadata_.aspect, model.metadata_.fill)
         else:
-            model = self._load_saved()
+            if self.n_threads is not None:
+                raise ValueError(
+                    "n_threads must be None for a saved classifier, which Keras runs; received "
+                    f"{self.n_threads}. Export it to .onnx or .xml first."
+                )
+            from tlclassify.persistence.saving import load
+
+            options = {"batch_size": self.batch_size, "engine": self.engine, "verbose": 0}
+            model = load(path).set_params(**options)
+            if self.what == FEATURES:
+                from tlclassify.estimators.extractor import FeatureExtractor
+
+                model = FeatureExtractor.from_classifier(model)
             self._framing = model.blueprint_.framing
-        self._model = model
+        self._model: Any = model
+        self.image_shape_: tuple[int, int, int] = model.image_shape_
+        self.classes_ = None if self.what == FEATURES else model.classes_
+        self.n_outputs_: int = model.n_features_ if self.classes_ is None else len(self.classes_)
         return model
 
-    def _load_saved(self) -> Any:
-        """Return a saved classifier, or the extractor of its features."""
-        from tlclassify.persistence.saving import load
-
-        if self.n_threads is not None:
-            raise ValueError(
-                "n_threads must be None for a saved classifier, which Keras runs; received "
-                f"{self.n_threads}. Export it to .onnx or .xml first."
-            )
-        clf = load(self.path).set_params(engine=self.engine, batch_size=self.batch_size, verbose=0)
-        if self.what != FEATURES:
-            return clf
-        from tlclassify.estimators.extractor import FeatureExtractor
-
-        return FeatureExtractor.from_classifier(clf)
-
     def __getstate__(self) -> dict[str, Any]:
-        """Return what pickle keeps: all but the model."""
-        return self.__dict__ | {"_model": None}
+        """Return what pickle keeps: parameters and fingerprint, a kilobyte for any model."""
+        return {key: getattr(self, key) for key in (*self.__dataclass_fields__, "fingerprint_")}
 
 
 @dataclass(frozen=True)
@@ -266,7 +247,7 @@ class _Rows:
                 if isinstance(image, list) and X.dtype == int and 0 <= X.min() <= X.max() <= 255:
                     X = X.astype(np.uint8)  # lists do not say what they hold
                 source = open_images(X[None], pixel_range=self.pixel_range, name=name)
-                pixels = source.read(0, 1)[0]
+                pixels: NDArray[np.uint8] = source.read(0, 1)[0]
                 if pixels.shape == self.image_shape:
                     return pixels
                 image = Image.fromarray(pixels)
@@ -275,3 +256,18 @@ class _Rows:
             return files.read_image(image, size=self.image_shape[:2], framing=self.framing)
         except (OSError, ValueError, TypeError) as error:
             return error
+
+
+def check_column(column: str, names: Iterable[Any]) -> None:
+    """Check that a table has a column."""
+    known = [*map(str, names)]
+    if column not in known:
+        raise ValueError(
+            f"column must be one of {listed(known)}; received {column!r}."
+            f"{close_match_hint(column, known)}"
+        )
+
+
+def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return one image, by whose features networks are told apart."""
+    return (np.arange(math.prod(image_shape)) % 251).astype(np.uint8).reshape(1, *image_shape)

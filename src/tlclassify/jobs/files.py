@@ -182,8 +182,8 @@ class _Job:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{error.strerror}: {path} cannot be written. What is there is whole: make room, or "
-                "mend what is amiss, and call again",
+                f"{error.strerror}: {path} cannot be written. What is there is whole: make room "
+                "or mend what is amiss, and call again",
             ) from error
         return len(paths)
 

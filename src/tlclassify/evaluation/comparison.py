@@ -51,16 +51,13 @@ class Comparison:
     Attributes
     ----------
     rows : tuple of ComparisonRow
-        The most accurate first, those that failed last. Each has `name`, `report` or `failure`;
-        `fit_seconds`, in which images whose activations lay in `cache_dir` cost nothing;
-        `extraction_images_per_second` of the frozen part alone, `prediction_images_per_second` of
-        the whole model and `single_image_milliseconds`, its median, all with the classifier's
-        engine; `n_parameters` and, as a ``.keras`` file, `file_bytes` of the whole model. Times are
-        NaN and sizes 0 where it failed.
+        The most accurate first, those that failed last. Each has `name`, `report` or `failure`, and
+        its costs, NaN or 0 where it failed: `fit_seconds`, `extraction_images_per_second` of the
+        frozen part, of the whole model `prediction_images_per_second`,
+        `single_image_milliseconds`, `n_parameters` and, as a ``.keras`` file, `file_bytes`.
     confidence_level : float in (0, 1), of intervals and of the statement that two rows differ
     p_values : ndarray (n_rows, n_rows), float64 in [0, 1]
-        Of McNemar's exact test [1]_ between each two rows: how likely so uneven a split of the
-        images that only one got right would be, were they equally good. NaN with a row that failed.
+        Of McNemar's exact test [1]_ between each two rows; NaN with a row that failed.
     adjusted_p_values : ndarray (n_rows, n_rows), float64 in [0, 1]
         The same after Holm's correction [2]_ for the number of pairs.
 
@@ -166,13 +163,12 @@ def comparison_tables(comparison: Comparison) -> tuple[list[Sequence[str]], ...]
         interval = "{:.3f} to {:.3f}".format(*report.accuracy_interval)
         errors = (f"{report.log_loss:.3f}", f"{report.calibration_error:.3f}")
         quality.append((row.name, f"{report.accuracy:.3f}", interval, *errors, verdict))
-        speeds = (
-            f"{row.fit_seconds:,.1f}",
-            f"{row.extraction_images_per_second:,.0f}",
-            f"{row.prediction_images_per_second:,.0f}",
-            f"{row.single_image_milliseconds:.1f}",
+        cells = (
+            f"{row.fit_seconds:,.1f} {row.extraction_images_per_second:,.0f} "
+            f"{row.prediction_images_per_second:,.0f} {row.single_image_milliseconds:.1f} "
+            f"{row.n_parameters:,} {row.file_bytes / 1e6:,.1f}"
         )
-        cost.append((row.name, *speeds, f"{row.n_parameters:,}", f"{row.file_bytes / 1e6:,.1f}"))
+        cost.append((row.name, *cells.split()))
     return quality, cost
 
 

@@ -84,23 +84,20 @@ class ThresholdChoice:
         return self.n_answered / self.n_samples
 
     def __str__(self) -> str:
-        wanted = (
-            f"right at least {self.accuracy:.4g} of the time, with confidence {self.confidence:.4g}"
-        )
+        level, confidence = f"{self.accuracy:.4g}", f"{self.confidence:.4g}"
+        wanted = f"right at least {level} of the time, with confidence {confidence}"
         if self.threshold is not None:
-            low, high = self.share_interval
             which = f"answers with a probability of at least {self.threshold:.9g}"
-            return (
-                f"{which if self.threshold else 'all answers'} are {wanted}: "
-                f"{self.share:.3f} of the images ({low:.3f} to {high:.3f}), {self.n_correct:,} of "
-                f"{self.n_answered:,} right here"
+            share = "{:.3f} of the images ({:.3f} to {:.3f})".format(
+                self.share, *self.share_interval
             )
+            right = f"{self.n_correct:,} of {self.n_answered:,} right here"
+            return f"{which if self.threshold else 'all answers'} are {wanted}: {share}, {right}"
         why = "the surest of them are not right often enough"
         if self.n_samples < self.n_needed:
             why = f"that takes {self.n_needed:,} at least, all of them right"
-        return (
-            f"no threshold: {self.n_samples:,} images show none whose answers are {wanted}; {why}"
-        )
+        shown = f"{self.n_samples:,} images show none whose answers are {wanted}"
+        return f"no threshold: {shown}; {why}"
 
 
 class ClassCurve(NamedTuple):

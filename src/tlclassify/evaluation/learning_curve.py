@@ -70,13 +70,9 @@ def _why_no_law(curve: "LearningCurve") -> str:
 class LearningCurve:
     """Accuracy against labelled images a class; `learning_curve` makes it.
 
-    `str(curve)` is a table, and what twice and four times as many labels would give.
-
-    Intervals are of the accuracy on new images, after a fit on new ones: Student's t interval of
-    the mean over draws and Wilson's of that accuracy on `n_test` images, their half widths added
-    as the sides of a right angle. With one draw they are Wilson's alone. Draws of nearly all
-    images are nearly the same; so deviations are taken to fall from size to size no faster than
-    with the root of the number of images.
+    `str(curve)` is a table, and what twice and four times as many labels would give. Intervals are
+    of the accuracy on new images after a fit on new ones: Student's t interval of the mean over
+    draws and Wilson's on `n_test` images, added as the sides of a right angle.
 
     Attributes
     ----------
@@ -124,11 +120,7 @@ class LearningCurve:
 
     @cached_property
     def law(self) -> PowerLaw | None:
-        """The power law nearest to the means; None of fewer than 4 sizes or 2 draws.
-
-        Least squares, the weight of a size growing with its root, with a floor and a scale of at
-        least zero and an exponent from 0.05 to 1.5.
-        """
+        """The power law nearest to the means; None of fewer than 4 sizes or 2 draws."""
         n_sizes, n_draws = self.accuracies.shape
         if n_sizes < _FEWEST_SIZES or n_draws < _FEWEST_DRAWS:
             return None
@@ -143,25 +135,23 @@ class LearningCurve:
         return tuple(self.forecast(factor * int(self.train_sizes[-1])) for factor in _FACTORS)
 
     def forecast(self, n_images: int) -> Forecast:
-        """Return the accuracy to be expected with so many images a class.
+        """Return the accuracy to be expected with so many images a class, should the law go on.
 
-        The law's; its interval is that of laws fitted to draws resampled with replacement (the
-        bootstrap, 1,000 times), widened as Student's t is for so few draws, and by the chance of
-        the test images. It takes for granted that the law goes on to hold.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than 4 sizes or 2 draws, or `n_images` is not a positive integer.
+        Its interval is that of laws fitted to resampled draws (the bootstrap), widened for so few
+        draws and by the chance of the test images. ValueError if there are fewer than 4 sizes or 2
+        draws, or `n_images` is not a positive integer.
         """
         check_parameters(("n_images", n_images, Interval(1, integer=True)))
         if self.law is None:
             raise ValueError(f"{_why_no_law(self)}. Call learning_curve with more.")
         floor, scale, exponent = self.law
         accuracy = np.clip(1 - floor - scale * n_images**-exponent, 0, 1)
-        low, high = np.quantile(self._resample(n_images), self._tails)
-        # Of k draws, resampled means vary less than means do, by (k - 1) / k.
         n_draws = self.accuracies.shape[1]
+        rows = np.random.default_rng(0).integers(n_draws, size=(_N_RESAMPLES, n_draws))
+        means = self.mean_accuracies[:, None] + self._deviations[:, rows].mean(axis=-1)
+        floors, scales, exponents = _fit_laws(self.train_sizes, 1 - means.T).T
+        low, high = np.quantile(1 - floors - scales * n_images**-exponents, self._tails)
+        # Of k draws, resampled means vary less than means do, by (k - 1) / k.
         factor = self._student / stats.norm.ppf(self._tails[1]) * np.sqrt(n_draws / (n_draws - 1))
         down, up = factor * max(accuracy - low, 0), factor * max(high - accuracy, 0)
         interval = self._widen(accuracy, down, up)
@@ -191,12 +181,10 @@ class LearningCurve:
 
     @cached_property
     def _deviations(self) -> NDArray[np.float64]:
-        """How far draws are from their mean (n_sizes, n_draws), as if they had nothing in common.
-
-        Draws that take nearly all images of a class are nearly the same images. So where deviations
-        fall faster than with the root of their number, they are enlarged; where there are none,
-        those of the size before stand in, in other draws lest curves run side by side.
-        """
+        """How far draws are from their mean (n_sizes, n_draws), had they nothing in common."""
+        # Draws of nearly all images are nearly the same. So deviations that fall faster than with
+        # the root of the images are enlarged; where there are none, those of the size before stand
+        # in, in other draws lest curves run side by side.
         found = self.accuracies - self.mean_accuracies[:, None]
         for i, factor in enumerate(np.sqrt(self.train_sizes[:-1] / self.train_sizes[1:]), start=1):
             spread, least = found[i].std(), factor * found[i - 1].std()
@@ -213,23 +201,11 @@ class LearningCurve:
         high = accuracy + np.hypot(up, wilson[..., 1] - accuracy)
         return np.stack([low, high], axis=-1).clip(0, 1)
 
-    def _resample(self, n_images: int) -> NDArray[np.float64]:
-        """Return the accuracies that laws of resampled draws give."""
-        rows = np.random.default_rng(0).integers(
-            self.accuracies.shape[1], size=(_N_RESAMPLES, self.accuracies.shape[1])
-        )
-        means = self.mean_accuracies[:, None] + self._deviations[:, rows].mean(axis=-1)
-        floor, scale, exponent = _fit_laws(self.train_sizes, 1 - means.T).T
-        return np.asarray(1 - floor - scale * n_images**-exponent)
-
 
 def _fit_laws(sizes: NDArray[np.int64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return floor, scale and exponent (n_curves, 3) of errors (n_curves, n_sizes).
-
-    All exponents of a grid are tried, and floor and scale solved for each: no start to choose, and
-    no local optimum. Weights by the draws' own variances did no better: of five draws, these are
-    little more than chance, while errors do spread less where there are more images.
-    """
+    """Return floor, scale and exponent (n_curves, 3) of errors (n_curves, n_sizes)."""
+    # Floor and scale are solved for each exponent of a grid, so that no local optimum is found.
+    # Errors spread less where there are more images; variances of five draws say little of it.
     n = sizes.astype(np.float64)
     weights = np.sqrt(n) / np.sqrt(n).sum()
     laws, lowest = np.zeros((len(errors), 3)), np.full(len(errors), np.inf)

@@ -31,15 +31,12 @@ def _cells(table: "PredictionTable", n_rows: int) -> list[Sequence[str]]:
 
 
 def _describe(table: "PredictionTable") -> list[Part]:
-    n, is_sure = len(table), table.is_sure
+    n, is_sure, level = len(table), table.is_sure, table.threshold
     sentence = f"{n:,} image{'s' if n > 1 else ''}"
     if is_sure is not None:
-        sentence += (
-            f", {is_sure.sum():,} of them sure: a probability of {table.threshold:.9g} or more"
-        )
-    if n > _N_SHOWN:
-        sentence += f"\nthe first {_N_SHOWN}:"
-    return [sentence, _cells(table, _N_SHOWN)]
+        sentence += f", {is_sure.sum():,} of them sure: a probability of {level:.9g} or more"
+    more = f"\nthe first {_N_SHOWN}:" if n > _N_SHOWN else ""
+    return [sentence + more, _cells(table, _N_SHOWN)]
 
 
 @shown_by(_describe)
@@ -89,14 +86,11 @@ class PredictionTable:
     @property
     def columns(self) -> dict[str, Sequence[Any]]:
         """The columns of the table by name, from `path`, or else `row`, to `sure`."""
-        found: dict[str, Sequence[Any]] = {"row": range(len(self))}
-        if self.paths is not None:
-            found = {"path": self.paths}
-        for k, (labels, probabilities) in enumerate(
-            zip(self.labels.T, self.probabilities.T, strict=True), start=1
-        ):
-            end = f"_{k}" if k > 1 else ""
-            found |= {f"label{end}": labels, f"probability{end}": probabilities}
+        found: dict[str, Any] = {"path": self.paths} if self.paths else {"row": range(len(self))}
+        for k in range(self.labels.shape[1]):
+            end = f"_{k + 1}" if k else ""
+            found[f"label{end}"] = self.labels[:, k]
+            found[f"probability{end}"] = self.probabilities[:, k]
         if self.is_sure is not None:
             found["sure"] = self.is_sure.tolist()
         return found
@@ -118,13 +112,10 @@ class PredictionTable:
 
         OSError if `path` cannot be written.
         """
-        columns = [
-            [str(to_plain(x) if isinstance(x, bytes) else x) for x in values]
-            for values in self.columns.values()
-        ]
         content = io.StringIO()
-        rows = [list(self.columns), *zip(*columns, strict=True)]
-        csv.writer(content, lineterminator="\n").writerows(rows)
+        rows = [list(self.columns), *zip(*self.columns.values(), strict=True)]
+        plain = ([to_plain(x) if isinstance(x, bytes) else x for x in row] for row in rows)
+        csv.writer(content, lineterminator="\n").writerows(plain)
         if path is not None:
             # File names need not be UTF-8; they are written as they are.
             write_whole(path, content.getvalue().encode(errors="surrogateescape"))
@@ -135,9 +126,8 @@ class PredictionTable:
         # A door upwards, as of reports.
         from tlclassify.displays.pages import build_page
 
-        return build_page(
-            "predictions.html", path, predictions=self, cells=_cells(self, _N_ON_PAGE)
-        )
+        cells = _cells(self, _N_ON_PAGE)
+        return build_page("predictions.html", path, predictions=self, cells=cells)
 
     def __repr__(self) -> str:
         return f"PredictionTable({len(self):,} images, {self.labels.shape[1]} labels each)"

@@ -24,6 +24,10 @@ from tlclassify.evaluation.text import describe_report, to_plain
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
 ORDERS = ("wrong", "unlikely", "uncertain")
+_NUMBERS = (
+    "n_samples n_classes accuracy accuracy_interval confidence_level top_k_accuracy log_loss "
+    "calibration_error confusion_matrix confusion_matrix_normalized"
+)
 
 
 @shown_by(describe_report)
@@ -99,25 +103,24 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all the numbers but those of single images, in types that `json.dumps` takes."""
-        names = (
-            *("n_samples", "n_classes", "accuracy", "accuracy_interval", "confidence_level"),
-            *("top_k_accuracy", "log_loss", "calibration_error", "confusion_matrix"),
-            "confusion_matrix_normalized",
-        )
+
+        def known(intervals: NDArray[np.float64]) -> list[list[float] | None]:
+            return [None if np.isnan(low) else [low, high] for low, high in intervals.tolist()]
+
         columns = {
             "class": self.classes,
             "precision": self.precision,
-            "precision_interval": _known(self.precision_intervals),
+            "precision_interval": known(self.precision_intervals),
             "recall": self.recall,
-            "recall_interval": _known(self.recall_intervals),
+            "recall_interval": known(self.recall_intervals),
             "f1": self.f1,
             "support": self.support,
         }
         rows = zip(*columns.values(), strict=True)
-        numbers: dict[str, Any] = {name: getattr(self, name) for name in names}
+        numbers: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS.split()}
         numbers["per_class"] = [dict(zip(columns, row, strict=True)) for row in rows]
-        for name in ("macro_average", "weighted_average"):
-            numbers[name] = getattr(self, name)._asdict()
+        numbers["macro_average"] = self.macro_average._asdict()
+        numbers["weighted_average"] = self.weighted_average._asdict()
         return {name: to_plain(value) for name, value in numbers.items()}
 
     def __repr__(self) -> str:
@@ -168,19 +171,17 @@ class EvaluationReport:
         return diagnosis.measure_reliability(correct, confidence, self.confidence_level, n_bins)
 
     def roc_curve(self, label: Any) -> diagnosis.ClassCurve:
-        """Return the ROC curve of one class against all others.
+        """Return true positive rates `y` by false ones `x` of one class against all others.
 
-        `x` is the false and `y` the true positive rate, by falling `thresholds`; `area` lies under
-        it. ValueError if the label is unknown, or the images are all of the class or none is.
+        By falling `thresholds`. ValueError if the label is unknown, or of no image, or of all.
         """
         x, y, thresholds = metrics.roc_curve(*_one_against_all(self, label))
         return diagnosis.ClassCurve(x, y, thresholds, float(metrics.auc(x, y)))
 
     def precision_recall_curve(self, label: Any) -> diagnosis.ClassCurve:
-        """Return precision against recall of one class against all others.
+        """Return precision `y` by recall `x` of one class; `area` is the average precision.
 
-        `x` is recall and `y` precision, by rising `thresholds`, of which there is one fewer; `area`
-        is the average precision. ValueError as of `roc_curve`.
+        By rising `thresholds`, of which there is one fewer. ValueError as of `roc_curve`.
         """
         positive, scores = _one_against_all(self, label)
         precision, recall, thresholds = metrics.precision_recall_curve(positive, scores)
@@ -188,10 +189,9 @@ class EvaluationReport:
         return diagnosis.ClassCurve(recall, precision, thresholds, area)
 
     def coverage_curve(self) -> diagnosis.CoverageCurve:
-        """Return the accuracy on the surest images alone, for every share of them.
+        """Return the `accuracy` on the surest images alone, for every share of them, `coverage`.
 
-        With one entry for each distinct probability of a predicted label: `coverage`, rising to 1,
-        the `accuracy` on that share of the images, and the lowest probability in it, `thresholds`.
+        It rises to 1, with one entry for each distinct probability; `thresholds` has the lowest.
         """
         correct, confidence = self.y_true == self.y_pred, self.probabilities.max(axis=1)
         order = np.argsort(-confidence, kind="stable")
@@ -206,15 +206,10 @@ class EvaluationReport:
     ) -> diagnosis.ThresholdChoice:
         """Return the lowest probability at which answers are right so often, with that confidence.
 
-        For a classifier that answers only where the probability of its label is at least the
-        threshold: in at most 1 - `confidence` of test sets is its accuracy on new images, among
-        those answered, below `accuracy`. That holds for any classifier, calibrated or not, as long
-        as the images are like the new ones and it was neither trained nor calibrated on them.
-
-        The threshold is chosen among all that the images offer, so each is tested as one of
-        many: from the strictest on by exact binomial tests in a fixed sequence, as "learn then
-        test" [1]_ does, begun afresh at ranks that double each time, each with an equal part of
-        1 - `confidence`, which a test that succeeds hands on to the next [2]_.
+        In at most 1 - `confidence` of test sets is the accuracy on new images, of those answered,
+        below `accuracy`: as long as these images are like the new ones, and the classifier was
+        neither trained nor calibrated on them. Exact binomial tests in a fixed sequence [1]_, begun
+        at several ranks [2]_, allow for the choice among many thresholds.
 
         Parameters
         ----------
@@ -223,9 +218,9 @@ class EvaluationReport:
         Returns
         -------
         ThresholdChoice
-            With `threshold`, None where no threshold can be shown to do; how many images of all
-            it answers, `n_answered` of `n_samples`, and how many of these rightly, `n_correct`; the
-            `share` answered and its `share_interval`, Wilson's. `str(choice)` is a sentence.
+            With `threshold`, None where none can be shown to do; `n_answered` of `n_samples`
+            images, `n_correct` of them rightly; the `share` answered and its `share_interval`,
+            Wilson's. `str(choice)` is a sentence.
 
         References
         ----------
@@ -279,10 +274,6 @@ class EvaluationReport:
         from tlclassify.displays.pages import build_page
 
         return build_page("report.html", path, report=self, n_thumbnails=N_THUMBNAILS)
-
-
-def _known(intervals: NDArray[np.float64]) -> list[list[float] | None]:
-    return [None if np.isnan(low) else [low, high] for low, high in intervals.tolist()]
 
 
 def _one_against_all(

@@ -133,6 +133,14 @@ def test_batch_size_and_row_order_change_nothing(fitted, images, batch_size):
     np.testing.assert_allclose(fitted.predict_proba(X[rows]), expected[rows], atol=1e-5)
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_batch_size_that_is_none_is_seen_in_predictions_too(fitted, images, cached, tmp_path):
+    """Where it was set after the fit, some images would go without an answer."""
+    fitted.set_params(batch_size=-1, cache_dir=tmp_path if cached else None)
+    with pytest.raises(ValueError, match=r"batch_size must be an integer in \[1, inf\]"):
+        fitted.predict_proba(images[0])
+
+
 def test_a_cache_changes_no_result(clf, fitted, images, tmp_path):
     X, y = images
     cached = clone(clf).set_params(cache_dir=tmp_path).fit(X, y)

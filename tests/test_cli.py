@@ -288,9 +288,43 @@ def test_a_folder_without_photographs_is_refused(model, tmp_path, capsys):
     assert_refused(run(capsys, "predict", model, tmp_path / "notes"), 1, "image files in them")
 
 
-def test_a_folder_in_the_place_of_the_model_is_seen_before_the_fit(photos, capsys):
-    answer = run(capsys, "fit", photos, "-o", photos, *TINY)
-    assert_refused(answer, 1, "--output must name a file")
+def test_where_nothing_can_be_written_is_seen_before_the_work(photos, model, capsys, monkeypatch):
+    for door in ("TransferClassifier.fit", "evaluate", "compare_backbones"):
+        monkeypatch.setattr(f"tlclassify.{door}", lambda *_, **__: pytest.fail("it was run"))
+    beneath = photos.with_name("a.csv")
+    beneath.write_text("a file")
+    for argv, option in [
+        (["fit", photos, *TINY], "--output"),
+        (["evaluate", model, photos], "--html"),
+        (["compare", photos, "tiny"], "--html"),
+    ]:
+        assert_refused(run(capsys, *argv, option, photos), 1, f"{option} must name a file")
+        answer = run(capsys, *argv, option, beneath / "b" / "c")
+        assert_refused(answer, 1, f"{option} must lie where files can be written", "Not a dir")
+    answer = run(capsys, "fit", photos, "-o", photos.with_name("m.onnx"), *TINY)
+    assert_refused(answer, 1, "--output must name a model of this program", "`tlclassify export`")
+
+
+def test_a_photograph_is_no_table(photos, capsys):
+    answer = run(capsys, "fit", next(photos.rglob("*.png")), "-o", photos.with_name("n.tlc"), *TINY)
+    assert_refused(answer, 1, "PHOTOS must be a folder", "or a table; received the file")
+
+
+def test_an_option_without_effect_is_refused(photos, registered, capsys):
+    answer = run(capsys, "compare", photos, "tiny", "--cv", 3, "--test-fraction", 0.3)
+    assert_refused(answer, 1, "--test-fraction has no effect with --cv")
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (["--port", "http"], "--port must be an integer in [0, 65535]; received 'http'"),
+        (["--port", "99999"], "--port must be an integer in [0, 65535]; received 99999"),
+        (["--host", "192.0.2.1"], "--host and --port must be an address of this machine"),
+    ],
+)
+def test_a_server_needs_a_place(model, capsys, place, words):
+    assert_refused(run(capsys, "serve", model, *place), 1, words)
 
 
 BAD_OPTIONS = [

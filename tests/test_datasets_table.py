@@ -44,6 +44,13 @@ def test_quoted_cells_and_other_columns(folder):
         load_image_table(path, path_column="file", label_column="note")
 
 
+def test_spaces_around_cells_and_columns_without_a_name_do_not_matter(folder):
+    path = write(folder, f'path , label,,\n{PATHS[0]} , "cat",, \n{PATHS[2]}, dog ,,\n')
+    images = load_image_table(path)
+    assert images.X.tolist() == [str(folder / PATHS[0]), str(folder / PATHS[2])]
+    assert images.y.tolist() == ["cat", "dog"]
+
+
 def test_all_that_is_wrong_is_told_with_its_lines(folder):
     rows = [
         "path,label", "photos/1.png,cat", "photos/gone.png,cat", "photos/3.png,", ",dog",
@@ -107,7 +114,8 @@ def test_paths_that_windows_wrote(folder):
         (".", FileNotFoundError, "Pass a folder to load_image_folder"),
         ("a.xlsx", ValueError, "must be in UTF-8.* or read it with pandas and pass the frame"),
         ("latin.csv", ValueError, "must be in UTF-8.* as 'CSV UTF-8'"),
-        ("empty.csv", ValueError, "path_column must be one of the columns .*received 'path'"),
+        ("empty.csv", ValueError, "names each column once; received an empty file"),
+        ("twice.csv", ValueError, "names each column once; received 'path', 'path', 'label'"),
         ("header.csv", ValueError, "must hold at least one row; received none"),
         ("cells.csv", ValueError, "2 cells in each row.* lines 2, 4"),
         ("other.csv", ValueError, r"label_column must be .*'path', 'labels'; .*mean 'labels'\?"),
@@ -120,6 +128,7 @@ def test_what_is_no_table_is_refused(folder, monkeypatch, given, error, message)
     (folder / "a.xlsx").write_bytes(b"PK\3\4\xff\xfe")
     write(folder, "path,label\nBär.png,a\n", "latin.csv", "latin-1")
     write(folder, "", "empty.csv")
+    write(folder, "path,path,label\na.png,b.png,cat\n", "twice.csv")
     write(folder, "path,label\n", "header.csv")
     write(folder, "path,label\na,b.png,cat\nphotos/1.png,cat\nphotos/3.png\n", "cells.csv")
     write(folder, "path,labels\n", "other.csv")

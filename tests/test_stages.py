@@ -29,6 +29,8 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("stage", [None, 3, {"epochs": 2}, Stage])
 def test_something_else_is_no_stage(stage):
+    with pytest.raises(TypeError, match="head_stage must be a Stage, 'auto' or 'exact' or None"):
+        get_stage(stage, name="head_stage")
     with pytest.raises(
         TypeError, match="fine_tune_stage must be a Stage, 'top' or 'all' or None; rec"
     ):

@@ -123,7 +123,7 @@ def find_problem(path: str | PathLike[str], folder: Path = Path()) -> str:
         return ""
     if whole.exists():
         return "no regular file"
-    if "://" in text:
+    if "://" in text or text.startswith(("http:/", "https:/")):
         return "an address, not a file; download it first"
     if os.sep == "/" and (folder / text.replace("\\", "/")).is_file():
         return "no such file, but there is one with / for \\; replace them"

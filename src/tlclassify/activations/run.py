@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.parameters import show_progress
+from tlclassify._checks.parameters import COUNT, check_parameters, show_progress
 from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
@@ -74,6 +74,9 @@ class Running:
     cache_dir: str | Path | None = None
     verbose: int = 0
     engine: str = KERAS
+
+    def __post_init__(self) -> None:
+        check_parameters(("batch_size", self.batch_size, COUNT))
 
 
 def store_images(

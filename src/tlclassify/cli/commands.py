@@ -8,13 +8,14 @@ import csv
 import io
 import json
 import os
+import socket
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple, NoReturn
 
 import tlclassify
@@ -23,6 +24,7 @@ from tlclassify.cli.arguments import SETTINGS, build_parser
 _EXPORTS, _MODELS = (".onnx", ".xml"), (".onnx", ".xml", ".tlc")
 # What is wrong with what was given. All else is a fault of the program, and shows where it lies.
 _EXPECTED = (OSError, ValueError, TypeError, ImportError, MemoryError)
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _INTERRUPTED, _PIPE_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
 
 
@@ -35,8 +37,12 @@ class _Answer(NamedTuple):
 
 
 def _fit(options: Namespace) -> _Answer:
-    if options.output.is_dir():
-        raise IsADirectoryError(f"--output must name a file; received the folder {options.output}.")
+    _check_place("--output", options.output)
+    if options.output.suffix in _EXPORTS:
+        raise ValueError(
+            f"--output must name a model of this program, such as plants.tlc; received "
+            f"{options.output}. `tlclassify export` makes such a file of that model."
+        )
     images = _read_labelled(options.photos, options)
     clf = _build_classifier(options).fit(images.X, images.y, groups=images.groups)
     tlclassify.save(clf, options.output, **_given(options, "card"))
@@ -72,6 +78,8 @@ def _compare(options: Namespace) -> _Answer:
     images = _read_labelled(options.photos, options)
     names = ("test_fraction", "cv", "cache_dir", "confidence_level", "random_state", "verbose")
     choices = {"classifier": _build_classifier(options), **_given(options, *names)}
+    if {"cv", "test_fraction"} <= choices.keys():
+        raise ValueError("--test-fraction has no effect with --cv. Leave one of them out.")
     comparison = tlclassify.compare_backbones(
         options.names, images.X, images.y, groups=images.groups, **choices
     )
@@ -95,19 +103,25 @@ def _export(options: Namespace) -> _Answer:
 
 
 def _serve(options: Namespace) -> NoReturn:
-    from tlclassify._checks.parameters import import_extra
+    from tlclassify._checks.parameters import Interval, check_parameters, import_extra
 
     import_extra("fastapi", "serve", user="tlclassify serve")
     uvicorn = import_extra("uvicorn", "serve", user="tlclassify serve")
     from tlclassify.cli.serve import build_app
 
-    app, place = build_app(_load(options), name=options.model.name), _given(options, "host", "port")
-    config = uvicorn.Config(app, log_level="warning", **place)
-    listener = config.bind_socket()
-    # Whoever reads the line below may ask at once, and waits until the server is ready.
-    listener.listen()
-    _tell(f"{options.model} is at http://{config.host}:{listener.getsockname()[1]} until Ctrl-C")
-    uvicorn.Server(config).run(sockets=[listener])
+    host, port = getattr(options, "host", "127.0.0.1"), getattr(options, "port", 8000)
+    check_parameters(("--port", port, Interval(0, 65535, integer=True)))
+    app = build_app(_load(options), name=options.model.name)
+    try:
+        # Whoever reads the line below may ask at once, and waits until the server is ready.
+        listener = socket.create_server((host, port), family=_FAMILIES[":" in host])
+    except OSError as error:
+        raise OSError(
+            f"--host and --port must be an address of this machine and a free port; received "
+            f"{host} and {port} ({error.strerror})."
+        ) from error
+    _tell(f"{options.model} is at http://{host}:{listener.getsockname()[1]} until Ctrl-C")
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     raise KeyboardInterrupt
 
 
@@ -159,13 +173,14 @@ def _build_classifier(options: Namespace) -> Any:
 def _read_labelled(path: Path, options: Namespace) -> Any:
     """Return the photographs of a folder or a table, with their labels."""
     from tlclassify import datasets
+    from tlclassify._checks.files import IMAGE_SUFFIXES
 
     columns = _given(options, "path_column", "label_column", "group_column", "root")
     if path.is_dir():
         for name in columns:
             raise _wrong(f"PHOTOS with --{name.replace('_', '-')}", "a table", path)
         return datasets.load_image_folder(path, **_given(options, "verbose"))
-    if path.suffix in _MODELS or not path.exists():
+    if path.suffix.lower() in (*_MODELS, *IMAGE_SUFFIXES) or not path.exists():
         raise _wrong(
             "PHOTOS", "a folder with one folder of photographs per class, or a table", path
         )
@@ -197,8 +212,23 @@ def _check_page(options: Namespace) -> None:
     """See before the work whether the page can be drawn after it."""
     from tlclassify._checks.parameters import import_extra
 
-    for module in ("jinja2", "matplotlib") if hasattr(options, "html") else ():
-        import_extra(module, "plot", user="--html")
+    if hasattr(options, "html"):
+        _check_place("--html", options.html)
+        for module in ("jinja2", "matplotlib"):
+            import_extra(module, "plot", user="--html")
+
+
+def _check_place(name: str, path: Path) -> None:
+    """See before the work whether a file can be written after it."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must name a file; received the folder {path}.")
+    folder = next(place for place in path.absolute().parents if place.exists())
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            f"{name} must lie where files can be written; received {path} ({error.strerror})."
+        ) from error
 
 
 def _given(options: Namespace, *names: str) -> dict[str, Any]:

@@ -125,21 +125,27 @@ def _read_table(path: Path) -> tuple[Any, list[int] | None]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=header.count))
+            delimiter = max(",;\t", key=header.count)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             lines = [(reader.line_num, cells) for cells in reader if any(cells)]
     except UnicodeDecodeError as error:
         raise ValueError(
             f"path_or_frame must be in UTF-8; {str(path)!r} is not ({error}). Save it as "
             "'CSV UTF-8', or read it with pandas and pass the frame."
         ) from None
-    (_, names), rows = lines[0] if lines else (0, []), lines[1:]
+    names, rows = [name.strip() for name in lines[0][1]] if lines else [], lines[1:]
+    if not names or len({*filter(None, names)}) < len([*filter(None, names)]):
+        raise ValueError(
+            f"path_or_frame must begin with a line that names each column once; received "
+            f"{listed(names) or 'an empty file'}. Give {str(path)!r} such a line."
+        )
     wrong = [line for line, cells in rows if len(cells) != len(names)]
     if wrong:
         raise ValueError(
             f"{path} must have {len(names)} cells in each row, as in its first; received others "
             f"in lines {listed(wrong)}. Put quotes around cells that hold what parts columns."
         )
-    columns = {name.strip(): [cells[i] for _, cells in rows] for i, name in enumerate(names)}
+    columns = {name: [cells[i].strip() for _, cells in rows] for i, name in enumerate(names)}
     return columns, [line for line, _ in rows]
 
 

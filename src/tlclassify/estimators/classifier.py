@@ -258,6 +258,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If `fit` has not been called.
         """
         check_is_fitted(self, "model_")
+        running = Running(self.batch_size, self.cache_dir)
         source = reopen_images(X, self.image_shape_, self.pixel_range_, self.blueprint_.framing)
         # What is stored is read, and nothing is added to it. Nothing is stored of a fine-tuned
         # backbone, nor of mirror images.
@@ -269,9 +270,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not is_stored:
             bar = show_progress(len(source), "predicting", unit="image", verbose=self.verbose)
             with closing(bar) as progress:
-                options = {"batch_size": self.batch_size, "progress": progress}
+                options = {"batch_size": running.batch_size, "progress": progress}
                 return np.concatenate(list(run_batches(runners[0], source, **options)))
-        running = Running(self.batch_size, self.cache_dir)
         above = keras.Model(self.backbone_.output, self.model_.output)
         probabilities = []
         for start in range(0, len(source), PART_ROWS):

@@ -110,7 +110,7 @@ def get_stage(stage: Any, *, name: str) -> Stage:
     if isinstance(stage, str):
         return clone(_PRESETS[check_choice(name, stage, tuple(_PRESETS))])  # type: ignore[no-any-return]
     if not isinstance(stage, Stage):
-        names = " or ".join(repr(preset) for preset in _PRESETS)
+        names = "'top' or 'all'" if name == "fine_tune_stage" else "'auto' or 'exact'"
         raise TypeError(
             f"{name} must be a Stage, {names} or None; received {type(stage).__name__}."
         )

@@ -177,7 +177,7 @@ def test_any_parameter_can_be_set(photos, registered, capsys):
     argv = ["fit", photos, "-o", path, *TINY, "--set", "head__C=0.5", "--set", "class_weight=None"]
     assert run(capsys, *argv, "--predict-mirrored", "--aspect", "crop")[0] == 0
     clf = tlclassify.load(path)
-    assert clf.blueprint_.aspect == "crop"
+    assert clf.blueprint_.framing.aspect == "crop"
     assert (clf.head.C, clf.class_weight, clf.predict_mirrored) == (0.5, None, True)
 
 

@@ -117,7 +117,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_fitted(clf)
         row = take_backbone(clf.backbone_, get_backbone(clf.blueprint_.backbone))
         shared = ("batch_size", "cache_dir", "engine", "verbose")
-        aspect = clf.blueprint_.aspect
+        aspect = clf.blueprint_.framing.aspect
         extractor = cls(row, aspect=aspect, **{name: getattr(clf, name) for name in shared})
         with as_in_the_fit(clf.blueprint_):
             extractor.fit(np.zeros((1, *clf.image_shape_), dtype=np.uint8))
@@ -142,21 +142,21 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_shared(self, ("pooling", self.pooling, POOLINGS))
         row, head = get_backbone(self.backbone), Head(pooling=self.pooling)
         source, sizes = open_for_backbone(X, row, self.image_size, self.aspect)
-        self.blueprint_ = Blueprint(self.backbone, self.weights, head, sizes, aspect=self.aspect)
+        weights, framing = self.weights, source.framing
+        self.blueprint_ = Blueprint(self.backbone, weights, head, sizes, framing=framing)
         self.model_ = build_frozen(
             row,
             head,
             image_shape=source.shape,
             image_sizes=sizes,
-            framing=source.framing,
-            weights=self.weights,
+            framing=framing,
+            weights=weights,
             random_state=draw_seeds(self.random_state, 1)[0],
         )
         # An engine would keep the last network alive.
         self._runners: dict[keras.Model, Runner] = {}
         self.n_features_ = int(self.model_.output_shape[1])
-        self.image_shape_ = (*source.shape, 3)
-        self.pixel_range_ = source.pixel_range
+        self.image_shape_, self.pixel_range_ = (*source.shape, 3), source.pixel_range
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlclassify._checks.framing import STRETCH, Framing
+from tlclassify._checks.framing import STRETCHED, Framing
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.backbones import AnyBackbone, get_backbone
 from tlclassify.networks.cuts import flat_layers
@@ -37,12 +37,8 @@ class Blueprint:
     class_counts: list[list[int]] = field(default_factory=list)
     # Whether the probabilities are the mean of those for an image and for its mirror image.
     is_mirrored: bool = False
-    aspect: str = STRETCH
-
-    @property
-    def framing(self) -> Framing:
-        """How images are brought before the backbone."""
-        return get_backbone(self.backbone).frame(self.aspect)
+    # How images are brought before the backbone.
+    framing: Framing = STRETCHED
 
     @property
     def backbone_name(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ SCALING, BESIDE = "scaling", "features_side_by_side"
 _last_training = [object()]
 _N_BLOCKS, _FRACTION = Interval(0, integer=True), Interval(0, 1, closed="left")
 _process: list[int] = []
+_ADVICE = re.compile("(?s)TensorFlowTrainer.*triggered tf.function retracing")
 
 
 def check_process() -> None:
@@ -26,17 +28,12 @@ def check_process() -> None:
         _process.append(os.getpid())
         # From the fifth network on, TensorFlow advises against running so many: it takes what Keras
         # compiles for each for one function, defined on the same line.
-        logging.getLogger("tensorflow").addFilter(_is_of_interest)
+        logging.getLogger("tensorflow").addFilter(lambda r: not _ADVICE.search(r.getMessage()))
     if _process[0] != os.getpid():
         raise RuntimeError(
             "networks cannot run in a process forked from one that has used Keras: its threads are "
             "gone. Start processes anew, by multiprocessing.get_context('spawn') or joblib's loky."
         )
-
-
-def _is_of_interest(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "triggered tf.function retracing" not in message or "TensorFlowTrainer" not in message
 
 
 def inputs_of(operation: Any) -> list[Any]:

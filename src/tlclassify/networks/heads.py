@@ -104,7 +104,25 @@ def get_head(head: str | Head | HeadBuilder, *, n_images: int | None = None) -> 
     if isinstance(head, str):
         head = _PRESETS[check_choice("head", head, tuple(_PRESETS))]
     if isinstance(head, Head):
-        _check(head)
+        units = () if head.hidden_units == AUTO else head.hidden_units
+        if isinstance(units, str) or not isinstance(units, Sequence):
+            raise ValueError(  # noqa: TRY004 - as all that is wrong with parameters
+                f"hidden_units must be {AUTO!r} or a sequence of integers; received {units!r}."
+            )
+        rates = head.dropout if isinstance(head.dropout, Sequence) else [head.dropout]
+        fits = rates is not head.dropout or len(rates) == len(units)
+        problem = (
+            f"dropout must be one number, or {len(units)} for as many hidden layers; "
+            f"received {head.dropout!r}"
+        )
+        check_parameters(
+            *(("hidden_units", number, COUNT) for number in units),
+            *(("dropout", rate, Interval(0, 1, closed="left")) for rate in rates),
+            ("activation", head.activation, _ACTIVATIONS),
+            ("pooling", head.pooling, POOLINGS),
+            ("C", head.C, Interval(0, closed="right", optional=True)),
+            problems=[None if fits else problem],
+        )
         copy: Head = clone(head)
         if copy.hidden_units == AUTO and n_images is not None:
             copy.hidden_units = () if n_images <= _MOST_IMAGES_OF_LINEAR else (512,)
@@ -117,34 +135,8 @@ def get_head(head: str | Head | HeadBuilder, *, n_images: int | None = None) -> 
     )
 
 
-def _check(head: Head) -> None:
-    units = () if head.hidden_units == AUTO else head.hidden_units
-    if isinstance(units, str) or not isinstance(units, Sequence):
-        raise ValueError(  # noqa: TRY004 - as all that is wrong with parameters
-            f"hidden_units must be {AUTO!r} or a sequence of integers; received {units!r}."
-        )
-    rates = head.dropout if isinstance(head.dropout, Sequence) else [head.dropout]
-    fits = rates is not head.dropout or len(rates) == len(units)
-    problem = (
-        f"dropout must be one number, or {len(units)} for as many hidden layers; "
-        f"received {head.dropout!r}"
-    )
-    fraction = Interval(0, 1, closed="left")
-    check_parameters(
-        *(("hidden_units", number, COUNT) for number in units),
-        *(("dropout", rate, fraction) for rate in rates),
-        ("activation", head.activation, _ACTIVATIONS),
-        ("pooling", head.pooling, POOLINGS),
-        ("C", head.C, Interval(0, closed="right", optional=True)),
-        problems=[None if fits else problem],
-    )
-
-
 def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> keras.KerasTensor:
-    """Return the part of the head that has no weights, so that it is run once per image.
-
-    The pooling of a `Head`; for a user's function or layer the feature map itself.
-    """
+    """Return what has no weights, run once per image: a `Head`'s pooling, else the map itself."""
     if not isinstance(head, Head):
         return feature_map
     rank, x = len(feature_map.shape), feature_map
@@ -175,17 +167,13 @@ def build_head(
     features_shape: Sequence[int],
     statistics: Statistics | None = None,
 ) -> keras.Model:
-    """Build the part of the head that has weights: features to class probabilities, float32.
-
-    Given statistics, a `Head` first takes the square root of the features and brings it to mean 0
-    and, over all features, variance 1, by fixed numbers: faint features then say as much as strong
-    ones, and one learning rate and one penalty suit every backbone. Of a user's layer this is a
-    copy, so that two fits share no weights.
-    """
+    """Build the part of the head that has weights: features to class probabilities, float32."""
     inputs = keras.Input(features_shape, name="features")
     if isinstance(head, Head):
         x = inputs
         if statistics is not None:
+            # Faint features then say as much as strong ones, and one learning rate and one penalty
+            # suit every backbone.
             x = x / keras.ops.sqrt(keras.ops.abs(x) + _FAINT)
             x = keras.layers.Normalization(
                 mean=statistics.mean, variance=statistics.variance, name=STANDARDIZATION
@@ -195,8 +183,11 @@ def build_head(
             n_classes, activation="softmax", dtype="float32", name="probabilities"
         )(_hidden_layers(head, x))
     else:
-        is_layer = isinstance(head, keras.Layer)
-        outputs = _copy(head)(inputs) if is_layer else head(inputs, n_classes)
+        if isinstance(head, keras.Layer):
+            # A copy, so that two fits share no weights.
+            outputs = type(head).from_config(head.get_config())(inputs)
+        else:
+            outputs = head(inputs, n_classes)
         shape = getattr(outputs, "shape", None)
         if shape is None or tuple(shape) != (None, n_classes):
             raise ValueError(
@@ -208,18 +199,12 @@ def build_head(
     return keras.Model(inputs, outputs, name="head")
 
 
-def _copy(layer: keras.Layer) -> keras.Layer:
-    return type(layer).from_config(layer.get_config())
-
-
 def measure_features(
     features: NDArray[np.float32], weights: NDArray[np.float32] | None = None
 ) -> Statistics:
-    """Return the mean of each feature's root, and for each the mean variance of them all.
-
-    A variance of its own for each would make as much of noise as of what tells classes apart: on
-    few images it costs up to a point and a half (`make bench`).
-    """
+    """Return the mean of each feature's root, and for each the mean variance of them all."""
+    # A variance of its own for each would make as much of noise as of what tells classes apart: on
+    # few images it costs up to a point and a half (`make bench`).
     roots = features / np.sqrt(np.abs(features) + _FAINT)
     mean = np.average(roots, axis=0, weights=weights)
     variance = np.average((roots - mean) ** 2, weights=weights, axis=0).mean()
@@ -228,12 +213,11 @@ def measure_features(
 
 
 def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:
-    one = head.dropout
-    # One number is for the features too, a sequence leaves them whole.
-    all_rates = [0.0, *one] if isinstance(one, Sequence) else [one] * (1 + len(head.hidden_units))
-    features_rate, *rates = all_rates
-    if features_rate:
-        x = keras.layers.Dropout(features_rate, name="features_dropout")(x)
+    rates = head.dropout
+    if not isinstance(rates, Sequence):
+        # One number is for the features too, a sequence leaves them whole.
+        x = keras.layers.Dropout(rates, name="features_dropout")(x) if rates else x
+        rates = [rates] * len(head.hidden_units)
     for number, (units, rate) in enumerate(zip(head.hidden_units, rates, strict=True), start=1):
         x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number}")(x)
         if head.batch_norm:
@@ -244,11 +228,9 @@ def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def add_table(top: keras.Model, outputs: Sequence[NDArray[np.float32]]) -> keras.Model:
-    """Return a head that looks its features up: from row numbers to class probabilities.
-
-    A batch of row numbers costs nothing to hand over, a batch of features takes a copy that is
-    slower than training a linear head on it. The head's layers are shared.
-    """
+    """Return a head, its layers shared, that looks its features up by their row numbers."""
+    # A batch of row numbers costs nothing to hand over, a batch of features takes a copy that is
+    # slower than training a linear head on it.
     table = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
     rows = keras.Input((), dtype="int32", name="rows")
     lookup = keras.layers.Embedding(

@@ -1,5 +1,6 @@
 """An exported classifier, without Keras: its graph, its class names and image size."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,32 @@ from tlclassify.engines.runtimes import AUTO, Engine, open_engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
 
-class ExportedClassifier:
+class _Exported:
+    """A graph that an engine runs, and what its file says of it."""
+
+    def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
+        self.metadata_ = metadata
+        self.image_shape_, self.pixel_range_ = metadata.image_shape, metadata.pixel_range
+        self.framing_ = Framing(metadata.aspect, metadata.fill)
+        self.engine_, self.batch_size, self._engine = engine.name, batch_size, engine
+
+    def __repr__(self) -> str:
+        (height, width, _), n_features = self.image_shape_, self.metadata_.n_features
+        found = f"{n_features} features" if n_features else f"{len(self.metadata_.labels)} classes"
+        return (
+            f"<{type(self).__name__} of {self.metadata_.backbone!r}: {found}, "
+            f"images of {height}x{width}, on {self.engine_}>"
+        )
+
+    def _open(self, X: Any) -> ImageSource:
+        return reopen_images(X, self.image_shape_, self.pixel_range_, self.framing_)
+
+    def _run(self, X: Any) -> NDArray[np.float32]:
+        batches = read_batches(self._open(X), self.batch_size)
+        return np.concatenate([self._engine.predict_on_batch(batch) for batch in batches])
+
+
+class ExportedClassifier(_Exported):
     """A fitted classifier that is run by ONNX Runtime or OpenVINO; made by `load_exported`.
 
     Attributes
@@ -39,22 +65,10 @@ class ExportedClassifier:
     batch_size : int
     """
 
-    def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
-        self.metadata_ = metadata
-        self.classes_ = metadata.labels
-        self.image_shape_ = metadata.image_shape
-        self.pixel_range_ = metadata.pixel_range
-        self.framing_ = Framing(metadata.aspect, metadata.fill)
-        self.engine_ = engine.name
-        self.batch_size = batch_size
-        self._engine = engine
-
-    def __repr__(self) -> str:
-        height, width, _ = self.image_shape_
-        return (
-            f"<ExportedClassifier of {self.metadata_.backbone!r}: {len(self.classes_)} classes, "
-            f"images of {height}x{width}, on {self.engine_}>"
-        )
+    @cached_property
+    def classes_(self) -> NDArray[Any]:
+        """The labels, of shape (n_classes,)."""
+        return self.metadata_.labels
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Return class probabilities.
@@ -75,7 +89,7 @@ class ExportedClassifier:
         ValueError, TypeError, OSError
             If the images are not as above; if files cannot be read, all of them named.
         """
-        return _run(self, self._open(X))
+        return self._run(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each image of `predict_proba`, shape (n,)."""
@@ -106,36 +120,22 @@ class ExportedClassifier:
             )
         return float(np.average(self.predict(X) == labels, weights=weights))
 
-    def _open(self, X: Any) -> ImageSource:
-        return reopen_images(X, self.image_shape_, self.pixel_range_, self.framing_)
 
-
-class ExportedExtractor:
+class ExportedExtractor(_Exported):
     """A fitted feature extractor that is run by an engine; made by `load_exported`.
 
     Attributes
     ----------
     n_features_ : int
         Width of an embedding.
-    image_shape_, pixel_range_, metadata_, engine_, batch_size
+    image_shape_, pixel_range_, framing_, metadata_, engine_, batch_size
         As in `ExportedClassifier`.
     """
 
-    def __init__(self, metadata: ExportMetadata, *, engine: Engine, batch_size: int = 32) -> None:
-        self.metadata_ = metadata
-        self.n_features_ = metadata.n_features
-        self.image_shape_ = metadata.image_shape
-        self.pixel_range_ = metadata.pixel_range
-        self.engine_ = engine.name
-        self.batch_size = batch_size
-        self._engine = engine
-
-    def __repr__(self) -> str:
-        height, width, _ = self.image_shape_
-        return (
-            f"<ExportedExtractor of {self.metadata_.backbone!r}: {self.n_features_} features, "
-            f"images of {height}x{width}, on {self.engine_}>"
-        )
+    @property
+    def n_features_(self) -> int:
+        """Width of an embedding."""
+        return self.metadata_.n_features
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Return the embeddings of images as for `ExportedClassifier.predict_proba`.
@@ -144,14 +144,7 @@ class ExportedExtractor:
         -------
         ndarray of shape (n, n_features_), float32
         """
-        framing = Framing(self.metadata_.aspect, self.metadata_.fill)
-        return _run(self, reopen_images(X, self.image_shape_, self.pixel_range_, framing))
-
-
-def _run(exported: Any, source: ImageSource) -> NDArray[np.float32]:
-    """Return what a graph makes of images."""
-    batches = read_batches(source, exported.batch_size)
-    return np.concatenate([exported._engine.predict_on_batch(batch) for batch in batches])  # noqa: SLF001
+        return self._run(X)
 
 
 def load_exported(

@@ -39,7 +39,7 @@ def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None
         ("Head", blueprint.head),
         ("Weights", f"{clf.model_.count_params():,}"),
         ("Images are seen at", ", ".join(f"{n} x {n} pixels" for n in blueprint.image_sizes)),
-        ("Images that are not square", blueprint.aspect),
+        ("Images that are not square", blueprint.framing.aspect),
         ("Views at prediction", "image and mirror image" if blueprint.is_mirrored else "image"),
         ("Precision", blueprint.dtype_policy),
         ("Learnt by", training_text(clf.history_)),

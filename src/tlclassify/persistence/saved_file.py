@@ -28,6 +28,8 @@ FORMAT_VERSION = 4
 NO_DIGEST = "0" * 64
 """What stands for the digest while it is computed."""
 _KEY = "tlclassify"
+# What a manifest takes over from the record of the same name.
+IN_BLUEPRINT = ("weights", "head", "image_sizes", "dtype_policy", "class_counts", "is_mirrored")
 _NOT_KEPT = ("callbacks", "cache_dir", "engine")
 _MAX_BYTES = 32 * 2**20  # it takes some ten times as much memory
 _MAX_PIXELS = 2**24
@@ -149,16 +151,11 @@ def encode_manifest(clf: TransferClassifier) -> str:
     manifest = Manifest(
         versions=list_versions(),
         backbone=backbone,
-        weights=_to_value(blueprint.weights, "weights"),
-        head=_to_value(blueprint.head, "head"),
-        image_sizes=list(blueprint.image_sizes),
-        dtype_policy=blueprint.dtype_policy,  # type: ignore[arg-type]
+        **{name: _to_value(getattr(blueprint, name), name) for name in IN_BLUEPRINT},
+        aspect=blueprint.framing.aspect,  # type: ignore[arg-type]
         parameters={k: _to_value(v, k) for k, v in params.items() if k not in _NOT_KEPT},
         classes=classes,
         classes_dtype=classes_dtype,
-        class_counts=blueprint.class_counts,
-        is_mirrored=blueprint.is_mirrored,
-        aspect=blueprint.aspect,  # type: ignore[arg-type]
         image_shape=clf.image_shape_,  # type: ignore[arg-type]
         pixel_range=clf.pixel_range_,  # type: ignore[arg-type]
         temperature=float(clf.temperature_),

@@ -32,6 +32,7 @@ from tlclassify.networks.heads import (
 from tlclassify.networks.rows import Backbone
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import (
+    IN_BLUEPRINT,
     Function,
     Manifest,
     answer_probe,
@@ -138,26 +139,19 @@ def load(
     path = Path(path)
     with _refusing(path, _DAMAGE):
         manifest, parts = read_file(path)
-    blueprint = Blueprint(
-        _choose(_BACKBONE, manifest.backbone, backbone, path),
-        manifest.weights,
-        _choose(_HEAD, manifest.head, head, path),
-        tuple(manifest.image_sizes),
-        manifest.dtype_policy,
-        manifest.class_counts,
-        manifest.is_mirrored,
-        manifest.aspect,
-    )
-    names = [] if backbone is not None else [manifest.backbone]
-    for name in keras.tree.flatten(names):
-        if name not in list_backbones():
+    for name in keras.tree.flatten(manifest.backbone if backbone is None else []):
+        if isinstance(name, str) and name not in list_backbones():
             raise ValueError(
                 f"{str(path)!r} was saved with the backbone {name[:100]!r}, which is not "
                 f"registered here. Call register_backbone(..., name={name[:100]!r}) with the same "
                 "network first."
             )
+    known: dict[str, Any] = {name: getattr(manifest, name) for name in IN_BLUEPRINT}
+    known["image_sizes"] = tuple(manifest.image_sizes)
+    known[_BACKBONE] = _choose(_BACKBONE, manifest.backbone, backbone, path)
+    known[_HEAD] = _choose(_HEAD, manifest.head, head, path)
     with _refusing(path, (ValueError,)):
-        clf = _rebuild(manifest, parts, blueprint)
+        clf = _rebuild(manifest, parts, known)
         difference = np.abs(answer_probe(clf) - manifest.probe).max()
         # NaN is no less than anything.
         if not difference <= _TOLERANCES.get(manifest.dtype_policy, 0.05):
@@ -209,10 +203,11 @@ def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
 
 
 def _rebuild(
-    manifest: Manifest, parts: dict[str, list[NDArray[Any]]], blueprint: Blueprint
+    manifest: Manifest, parts: dict[str, list[NDArray[Any]]], known: dict[str, Any]
 ) -> TransferClassifier:
     """Return a classifier as `fit` leaves it, its networks built and given their weights."""
-    row = get_backbone(blueprint.backbone)
+    row = get_backbone(known[_BACKBONE])
+    blueprint = Blueprint(**known, framing=row.frame(manifest.aspect))
     n_parameters = sum(array.size for array in parts[_BACKBONE])
     # Before a network takes memory: a small file must not name a large one.
     if row.n_parameters not in {None, n_parameters}:

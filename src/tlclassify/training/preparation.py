@@ -78,7 +78,7 @@ def prepare_fit(
     else:
         options = {"image_shape": source.shape, "weights": clf.weights, "framing": source.framing}
         network = build_frozen(row, head, image_sizes=sizes, random_state=weights_seed, **options)
-        blueprint = Blueprint(clf.backbone, clf.weights, head, sizes, aspect=clf.aspect)
+        blueprint = Blueprint(clf.backbone, clf.weights, head, sizes, framing=source.framing)
     fit = Fit(
         network,
         head,

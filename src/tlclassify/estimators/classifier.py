@@ -48,58 +48,51 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     backbone : str, Backbone, keras.Model, callable or a list of them, default "mobilenet"
-        A registered name, as `list_backbones` shows them; a row; or a network of one's own. Of
-        several the features stand side by side, each network seeing the images in its own size; no
-        stage trains them, and `grad_cam` does not explain them.
+        A name that `list_backbones` shows, a row, or a network of one's own. Of several, features
+        stand side by side; no stage trains them, and `grad_cam` does not explain them.
     weights : {"pretrained"}, path or None, default "pretrained"
         The backbone's published weights or a model's own, a file, or random ones.
     image_size : int, optional
-        Pixels a side at which the backbone sees the images. By default the row's policy:
-        for ImageNet rows half as much again as the images have, at least 128 and at most 224.
+        Pixels a side at which the backbone sees the images. None: the row's policy, for ImageNet
+        half as much again as the images have, at least 128 and at most 224.
     aspect : {"stretch", "pad", "crop", "soft"}, default "stretch"
         How a picture that is not square becomes one: squeezed; with bars of the backbone's mean
         colour; its middle alone; or between these, a square of the picture's own area.
     head : Head, str, callable or keras.layers.Layer, default Head()
-        The head, by default a linear one up to 3,000 images and with a hidden layer for more; the
-        name of a preset; a function (feature_map, n_classes) -> probabilities of Keras tensors; or
-        a layer or ``keras.Sequential`` from one to the other.
+        As parameters; a preset's name; or a function (feature_map, n_classes) -> probabilities of
+        Keras tensors, or a layer from one to the other.
     augmentation : Augmentation, str, layers of Keras or None, default None
-        How training images, and no others, are changed; a preset, "flip", "article" or "strong";
-        or, where a stage trains the whole network, a layer or a list of them.
+        How training images, and no others, are changed. Presets: "flip", "article", "strong".
+        Layers only where a stage trains the whole network.
     head_stage : {"auto", "exact"}, Stage or None, default "auto"
-        How the head gets its weights before all else. "exact": one that is linear, as Head() then
-        is for any number of images, is solved, on all of them, without epochs or images held out,
-        as a logistic regression on stored features; a `Stage` trains any head; "auto": "exact" for
-        linear heads, `Stage()` for others. None: `fine_tune_stage` trains it from random weights,
-        or on from where it stands with `warm_start`.
+        "exact": a linear head is solved, on all images, as a logistic regression on stored
+        features; a `Stage` trains any head by epochs; "auto": "exact" for linear heads, else
+        `Stage()`. None: `fine_tune_stage` trains it too, from random weights or, with
+        `warm_start`, as it stands.
     fine_tune_stage : Stage, str or None, default None
-        What is trained after that, beginning with the trained head; or the name of a preset:
-        "top" trains the upper half of the backbone's blocks, "all" the whole of it.
+        What is trained after that. Presets: "top", the upper half of the backbone's blocks, and
+        "all", the whole of it.
     validation_fraction : float in [0, 1), optional
-        Share of the images, stratified by class and at least one a class, that measures each
-        epoch. 0: none; the training loss then decides which epoch is best. None: 0.1 where there
-        are epochs and 2,000 images or more, else 0.
+        Share of the images, at least one a class, that measures each epoch; 0: none, and the
+        training loss decides. None: 0.1 where there are epochs and 2,000 images or more, else 0.
     predict_mirrored : bool, default False
-        Whether predictions are the mean of the probabilities for an image and for its mirror
-        image, which takes twice the time and is usually up to a point more accurate. Never for
-        digits, text, road signs or whatever else differs from its mirror image. With it,
-        predictions read nothing from `cache_dir`.
+        Whether probabilities are the mean for an image and its mirror image, in twice the time.
+        Never for what differs from that, such as text. Then `cache_dir` is not read.
     class_weight : None, "balanced" or dict, default None
         Weights by label; "balanced" weighs classes against their frequency.
     batch_size : int, default 64
         Images run through the network at once.
     cache_dir : path, optional
-        Where fits keep activations, so that no image is run again by another head, fold, grid
-        point or session. Predictions read them and add none.
+        Where fits keep activations for other heads, folds, grid points and sessions. Predictions
+        read them and add none.
     engine : {"keras", "auto", "openvino", "openvino_bfloat16", "onnxruntime"}, default "keras"
-        What runs frozen parts and predictions; "auto": OpenVINO where it is installed
-        (``pip install "tlclassify[fast]"``), else ONNX Runtime, else Keras. Training is Keras's.
-        Numbers differ by roundings.
+        What runs frozen parts and predictions; "auto": OpenVINO where it is installed, else ONNX
+        Runtime, else Keras. Numbers differ by roundings.
     callbacks : sequence of keras.callbacks.Callback, optional
         Told of all stages as of one training, of the model from raw images to probabilities.
     warm_start : bool, default False
-        Whether `fit` goes on from the last fit's backbone, head and history; the parameters
-        that describe those are then not looked at.
+        Whether `fit` goes on from the last fit's backbone, head and history, and does not look at
+        the parameters that describe those.
     random_state : int, RandomState or None
         Seed of the split, the head's weights, the order of images, views and dropout.
     verbose : int, default 1
@@ -128,8 +121,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     image_marks_ : ndarray of uint64
         Hashes of the images trained on, by which `evaluate` warns of those among its own.
     blueprint_ : record
-        What the networks were built from, the `Head` that so many images got among it, and how
-        many images of each class they have seen.
+        What the networks were built from, the `Head` that so many images got among it, and how many
+        images of each class they have seen.
 
     Examples
     --------
@@ -164,11 +157,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     verbose: int = 1
 
     def set_params(self, **params: Any) -> "TransferClassifier":
-        """Set parameters, ``head__dropout`` and the like included.
-
-        A part that is reached into is replaced by a copy first: it may be a shared default, or
-        belong to another classifier. A preset's name becomes the preset.
-        """
+        """Set parameters, ``head__dropout`` and the like too, in a copy of what is reached into."""
         own = self.get_params(deep=False)
         # Names that there are none of are left to scikit-learn, which lists those that there are.
         for name in {key.partition("__")[0] for key in params if "__" in key} & own.keys():
@@ -212,11 +201,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         groups : array-like of shape (n,), optional
             The patient, camera or plant of each image: all of one are trained on or held out.
 
-        Returns
-        -------
-        TransferClassifier
-            Itself.
-
         Raises
         ------
         ValueError, TypeError
@@ -251,11 +235,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n, n_classes), float32
             Columns in the order of `classes_`; rows sum to 1.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If `fit` has not been called.
         """
         check_is_fitted(self, "model_")
         running = Running(self.batch_size, self.cache_dir)
@@ -283,20 +262,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(probabilities)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each image.
-
-        Parameters
-        ----------
-        X : array-like
-            Images as for `fit`, of the same shape and range.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels of the type seen in `fit`.
-        """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
+        """Return the most probable label of each image of `predict_proba`, shape (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]  # type: ignore[no-any-return]
 
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.

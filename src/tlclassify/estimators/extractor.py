@@ -44,14 +44,14 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     Parameters
     ----------
-    backbone, weights, image_size, aspect, batch_size, engine, verbose
-        As in `TransferClassifier`.
     pooling : {"avg", "max", "flatten", "first", "first_avg"}, default "avg"
         How a feature map or tokens become a vector, as in `Head`.
     cache_dir : path, optional
         Where embeddings are kept, so that no image is run twice.
     random_state : int, RandomState or None
         Seed of random weights.
+    backbone, weights, image_size, aspect, batch_size, engine, verbose
+        As in `TransferClassifier`.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     @classmethod
     def from_classifier(cls, clf: TransferClassifier) -> "FeatureExtractor":
-        """Return the extractor of what a classifier's head reads, fine-tuned layers and all.
+        """Return the fitted extractor of what a classifier's head reads, fine-tuned layers and all.
 
         Its `backbone` is a row that holds a copy of the network, so that it can be cloned, fitted
         to images of another shape and put into a pipeline.
@@ -94,16 +94,6 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         ----------
         clf : TransferClassifier
             Fitted. Its `batch_size`, `cache_dir`, `engine` and `verbose` are taken over.
-
-        Returns
-        -------
-        FeatureExtractor
-            Fitted; it takes images as `clf` does.
-
-        Raises
-        ------
-        TypeError, NotFittedError
-            If `clf` is no fitted `TransferClassifier`.
 
         Examples
         --------
@@ -125,20 +115,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return extractor
 
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":  # noqa: ARG002 - scikit-learn's signature
-        """Build the network for images such as these.
-
-        Parameters
-        ----------
-        X : array-like
-            Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
-            floating point in [0, 1] or [0, 255]; or n file paths.
-        y : ignored
-
-        Returns
-        -------
-        FeatureExtractor
-            Itself.
-        """
+        """Build the network for images such as these, as for `TransferClassifier.fit`."""
         check_shared(self, ("pooling", self.pooling, POOLINGS))
         row, head = get_backbone(self.backbone), Head(pooling=self.pooling)
         source, sizes = open_for_backbone(X, row, self.image_size, self.aspect)
@@ -165,7 +142,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Parameters
         ----------
         X : array-like
-            Images as for `fit`, of the same shape and range.
+            Images as for `TransferClassifier.fit`, once fitted of the same shape and range.
 
         Returns
         -------

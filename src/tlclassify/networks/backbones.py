@@ -294,10 +294,7 @@ def check_settings() -> None:
 def open_for_backbone(
     X: Any, row: Backbone, image_size: int | None, aspect: str
 ) -> tuple[ImageSource, tuple[int, ...]]:
-    """Check images; return them and the size at which each part of a backbone sees them.
-
-    Files are read at the largest of these.
-    """
+    """Check images; return them, and the size at which each part of a backbone sees them."""
     source = replace(open_images(X), framing=row.frame(aspect))
     side = measure_side(source)
     sizes = tuple(image_size or choose_image_size(part, side) for part in row.parts)
@@ -312,10 +309,7 @@ def build_frozen(
     weights: str | Path | None,
     **options: Any,
 ) -> keras.Model:
-    """Build the network up to the head's cut, frozen, with a size for each part of the backbone.
-
-    Other options are those of `build_backbone`.
-    """
+    """Build the network up to the head's cut, frozen; each part of the backbone has a size."""
     if len(row.parts) > 1 and not (isinstance(head, Head) and weights in {"pretrained", None}):
         raise ValueError(
             "backbone must be a single one with a head or weights of your own; received "

@@ -47,9 +47,8 @@ class Head(BaseEstimator):  # type: ignore[misc]
         Units of each hidden layer; (): a linear head. "auto": linear up to 3,000 training images,
         and one hidden layer of 512 units for more.
     dropout : float or sequence of float in [0, 1), default 0.5
-        One number: the fraction of the features and of each hidden layer's output dropped. A
-        sequence: one fraction for each hidden layer, and the features stay whole. Only where the
-        head is trained by epochs.
+        Where the head is trained by epochs: the fraction of the features and of each hidden layer's
+        output dropped; a sequence: one for each hidden layer, and the features stay whole.
     activation : str, default "relu"
         Activation of the hidden layers, by its Keras name.
     batch_norm : bool, default False
@@ -60,8 +59,7 @@ class Head(BaseEstimator):  # type: ignore[misc]
         and, beside it, the mean of all. What is a vector already stays as it is.
     C : float, optional
         Inverse strength of the L2 penalty of a head that is solved exactly, as in
-        `sklearn.linear_model.LogisticRegression`. None: 10 / n_features, which is near the best
-        for any number of images.
+        `sklearn.linear_model.LogisticRegression`. None: 10 / n_features.
 
     Examples
     --------

@@ -83,11 +83,6 @@ class ExportedClassifier(_Exported):
         -------
         ndarray of shape (n, n_classes), float32
             Columns in the order of `classes_`; rows sum to 1.
-
-        Raises
-        ------
-        ValueError, TypeError, OSError
-            If the images are not as above; if files cannot be read, all of them named.
         """
         return self._run(X)
 
@@ -102,12 +97,7 @@ class ExportedClassifier(_Exported):
         Parameters
         ----------
         X, y, sample_weight : array-like
-            Images as for `predict_proba`, their labels, and weights, finite and zero or more.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If they are not as above, or labels are of another type than `classes_`.
+            Images as for `predict_proba`, labels of the type of `classes_`, weights from 0 on.
         """
         n_samples = len(self._open(X))
         labels, weights = check_labels(y, n_samples=n_samples), None
@@ -150,7 +140,7 @@ class ExportedExtractor(_Exported):
 def load_exported(
     path: str | Path, *, engine: str = AUTO, batch_size: int = 32, n_threads: int | None = None
 ) -> Any:
-    """Load what `export` has written, without Keras and TensorFlow.
+    """Load what `export` has written, as its example shows, without Keras and TensorFlow.
 
     ``pip install --no-deps tlclassify`` with ``numpy pillow msgspec onnxruntime`` is enough.
 
@@ -173,21 +163,10 @@ def load_exported(
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file, or it lacks the file that belongs to it.
+    FileNotFoundError, ImportError
+        If there is no such file, or it lacks the one that belongs to it; if there is no engine.
     ValueError
         If it is none that `export` has written, or a parameter is not as above.
-    ImportError
-        If the engine is not installed.
-
-    Examples
-    --------
-    >>> from tlclassify import TransferClassifier, export, load_exported
-    >>> from tlclassify.datasets import make_shapes
-    >>> X, y = make_shapes(60, random_state=0)
-    >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
-    >>> path = export(clf, "shapes.onnx")  # doctest: +SKIP
-    >>> load_exported(path).predict(X[:2])  # doctest: +SKIP
     """
     path = Path(path)
     check_parameters(

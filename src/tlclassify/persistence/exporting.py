@@ -31,11 +31,9 @@ def export(
 ) -> Path:
     """Write a fitted classifier for other runtimes: raw uint8 images to probabilities.
 
-    Or an extractor: raw uint8 images to embeddings.
-
-    The file holds the class names and the image size too, so `load_exported` needs nothing else.
-    It takes the place of an older export only when it is whole. What a process killed at that
-    moment had moved aside is in a hidden folder beside it, ``.*.tmp``.
+    Of an extractor: to embeddings. The file holds the class names and the image size too, so
+    `load_exported` needs nothing else. It takes the place of an older export only when it is
+    whole; what a process killed at that moment had moved aside is in a hidden folder, ``.*.tmp``.
 
     Parameters
     ----------
@@ -57,8 +55,7 @@ def export(
     Raises
     ------
     TypeError, NotFittedError, ValueError
-        If a parameter is not as above, or the network computes in less than float32, or has
-        nothing that ONNX would compute in int8.
+        If a parameter is not as above, or the network cannot be exported so.
     ImportError
         If the format needs a package that is not installed, a later Keras or another backend.
     OSError
@@ -66,11 +63,12 @@ def export(
 
     Examples
     --------
-    >>> from tlclassify import TransferClassifier, export
+    >>> from tlclassify import TransferClassifier, export, load_exported
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(60, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X, y)
     >>> path = export(clf, "shapes.onnx")  # doctest: +SKIP
+    >>> load_exported(path).predict(X[:2])  # doctest: +SKIP
     """
     is_extractor = isinstance(clf, FeatureExtractor)
     check_is_fitted(clf, "model_") if is_extractor else check_fitted(clf)

@@ -75,8 +75,7 @@ def save(
     Raises
     ------
     TypeError, NotFittedError, ValueError
-        If `clf` has parameters that no file holds, or answers with NaN; if another parameter is
-        not as above, or `report` is of other classes or comes without a card.
+        If a parameter is not as above, no file holds those of `clf`, or it answers with NaN.
     OSError
         If the file cannot be written.
 
@@ -132,9 +131,8 @@ def load(
     OSError
         If there is no file of this name.
     ValueError
-        If the file is damaged, none of ours or of another format; if its backbone is not
-        registered; if `backbone` or `head` is missing or not asked for; or if the classifier
-        answers differently.
+        If the file is damaged, none of ours, of another format, or answers differently; or if its
+        backbone is not registered, or `backbone` or `head` is missing or not asked for.
     """
     path = Path(path)
     with _refusing(path, _DAMAGE):

@@ -14,11 +14,7 @@ _PARTS_OF_A_MODEL = (keras.layers.Layer, keras.Variable, keras.optimizers.Optimi
 
 
 class WholeFit(keras.callbacks.CallbackList):  # type: ignore[misc]
-    """Tell callbacks of every stage with the whole model, images to probabilities, as theirs.
-
-    Its optimizer is the stage's own. Training begins with the first stage and ends when `close`
-    is called, and epochs are numbered through.
-    """
+    """Tell callbacks of all stages as of one training, with the whole model, until `close`."""
 
     def __init__(
         self, callbacks: Sequence[keras.callbacks.Callback], whole: keras.Model, *, n_epochs: int

@@ -65,8 +65,7 @@ Inputs = StoredInputs | ImageInputs
 class Examples(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches of inputs, probabilities to be learnt and weights; with a seed, shuffled anew.
 
-    Without one, the order stays as it is, and every image is in its view 0. `label_smoothing` is
-    the share of a target that goes to all classes alike; `mixing` has MixUp and CutMix.
+    Without one, the order stays as it is, and every image is in its view 0.
     """
 
     inputs: Inputs

@@ -52,10 +52,7 @@ def prepare_fit(
     groups: ArrayLike | None = None,
     validation: tuple[Any, ArrayLike] | None = None,
 ) -> Fit:
-    """Check everything, split the images, and build the network or take the last fit's.
-
-    `clf` is a TransferClassifier, for its parameters and, with `warm_start`, what it has learnt.
-    """
+    """Check everything, split the images, and build the network or take the last fit's."""
     stages, augmentation, layers = _check_settings(clf)
     row = get_backbone(clf.backbone)
     if goes_on := clf.warm_start and hasattr(clf, "model_"):

@@ -49,29 +49,27 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     learning_rate : float, optional
         At its highest. None: 2e-3 for the head alone, else 3e-4.
     schedule : {"plateau", "plateau_article", "cosine", "constant"}, default "plateau"
-        "plateau": after 2 epochs without improvement the learning rate falls to a fifth, twice
-        at most. "plateau_article": after 3 epochs without a better accuracy to a hundredth, never
-        under 1e-5. "cosine": up to the full rate in the first tenth of the steps, then down to 0
-        along a half cosine.
+        "plateau": after 2 epochs without improvement the learning rate falls to a fifth, twice at
+        most. "plateau_article": after 3 without a better accuracy to a hundredth, never under 1e-5.
+        "cosine": up in the first tenth of the steps, then down to 0 along a half cosine.
     batch_size : int, optional
         Images per step of the optimizer. None: a sixteenth of the training images, as a power of
         two from 16 to 512 for the head alone; else 32 up to 2,000 images, 64 for more.
     optimizer : {"adamw", "adam", "sgd"}, default "adamw"
         By Keras's names; "sgd" has momentum 0.9.
     weight_decay : float, optional
-        Decoupled: each step takes `learning_rate` times this share of every kernel, and nothing
-        of biases and batch normalisation. None: with "adamw" 1.0 for the head alone, else 0.05;
-        0.0 with the others.
+        Share of the learning rate that each step takes of every kernel, and of nothing else. None:
+        with "adamw" 1.0 for the head alone, else 0.05; 0.0 with the others.
     patience : int or None, default 5
-        Epochs after which the stage ends without a validation loss (without validation, a training
-        loss) lower by more than 0.001; None: all epochs are run. The best epoch's weights are kept
-        either way, and with validation those before the stage if they were better still.
+        Epochs without a validation loss (without validation, a training loss) lower by more than
+        0.001 that end the stage; None: all are run. The best epoch's weights are kept either way,
+        and with validation those before the stage if they were better still.
     batch_norm : {"frozen", "train"}, default "frozen"
         Whether the backbone's batch normalisation stays as it was trained, or follows the images:
         its statistics, scale and offset. The head's own is always trained.
     layer_decay : float in (0, 1], default 1.0
-        Each block's learning rate over that of the block above it; the head has the full one.
-        Weight decay, a share of the learning rate, is lowered with it.
+        Each block's learning rate, and weight decay with it, over that of the block above it; the
+        head has the full one.
     label_smoothing : float in [0, 1), default 0.0
         Probability that training targets take from the true class and give to all alike; the
         validation loss is of the labels as they are.
@@ -81,8 +79,6 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     >>> from tlclassify import Stage
     >>> Stage(epochs=20, learning_rate=3e-3)
     Stage(epochs=20, learning_rate=0.003)
-    >>> Stage(epochs=6, unfreeze=2, schedule="cosine")
-    Stage(epochs=6, schedule='cosine', unfreeze=2)
     """
 
     epochs: int = 100

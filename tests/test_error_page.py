@@ -1,0 +1,49 @@
+"""The page of error messages has all that the library raises, and nothing else."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[1] / "tools" / "messages.py"
+SPEC = importlib.util.spec_from_file_location("messages", PATH)
+tool = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tool)
+
+CODE = '''
+"""X must be a docstring; received no message."""
+if bad:
+    raise ValueError(f"{name} must hold apples; received {value!r}. " + hint)
+warnings.warn("pears are left out" if n else f"{n} pears are left out", stacklevel=2)
+problem = "plums must be ripe" if green else None
+raise KeyError(name)
+'''
+
+
+def test_messages_are_collected_with_an_ellipsis_for_values():
+    assert [text for _, text in tool.collect(CODE)] == [
+        "… must hold apples; received …. …",
+        "pears are left out … pears are left out",
+        "plums must be ripe",
+    ]
+
+
+def test_a_message_is_found_by_its_words_in_the_first_column_alone():
+    page = "| message | why |\n| --- | --- |\n| `must hold apples`<br>`plums` | `pears` |\n"
+    raised = dict.fromkeys(["… must hold apples; received …", "pears are left out"], "a.py:1")
+    assert tool.missing(page, raised) == ["pears are left out"]
+
+
+@pytest.fixture(scope="module")
+def raised():
+    return tool.messages()
+
+
+def test_the_page_has_every_message(raised):
+    assert len(raised) > 150
+    assert tool.missing(tool.PAGE.read_text(encoding="utf-8"), raised) == []
+
+
+def test_the_page_has_no_words_that_no_message_has(raised):
+    words = tool.documented(tool.PAGE.read_text(encoding="utf-8"))
+    assert [text for text in words if not any(text in message for message in raised)] == []

@@ -6,6 +6,7 @@
     PHOTOS=clothing:insects make bench BENCH=aspect  # folders of class folders; half an hour
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
+    make bench BENCH=many_images  # half an hour; needs ray and pyarrow
     make bench BENCH=before BEFORE=../before/src  # against another checkout
 
 CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
@@ -30,11 +31,12 @@ import aspect
 import before
 import few_images
 import fine_tuning
+import many_images
 import shipping
 import trust
 from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
-ASKED_FOR = {"aspect", "before", "few_images", "fine_tune_50000", "fine_tune_whole"}
+ASKED_FOR = {"aspect", "before", "few_images", "fine_tune_50000", "fine_tune_whole", "many_images"}
 
 
 def bench_import() -> None:
@@ -185,6 +187,7 @@ BENCHMARKS = {
     "extractor": bench_extractor,
     "cifar10": bench_cifar10,
     "stored": bench_stored,
+    "many_images": many_images.bench_many_images,
     "micro": bench_micro,
     "memory": bench_memory,
     "few_images": few_images.bench_few_images,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.jobs.batches import BatchPredictor
+    from tlclassify.jobs.features import fit_features
     from tlclassify.jobs.files import predict_files
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
@@ -61,6 +62,7 @@ __all__ = [
     "export",
     "find_duplicates",
     "find_learning_rate",
+    "fit_features",
     "get_backbone",
     "grad_cam",
     "learning_curve",
@@ -97,6 +99,7 @@ _HOMES = {
     "export": "persistence.exporting",
     "find_duplicates": "analysis.duplicates",
     "find_learning_rate": "analysis.learning_rates",
+    "fit_features": "jobs.features",
     "get_backbone": "networks.backbones",
     "grad_cam": "analysis.explanation",
     "learning_curve": "analysis.learning_curve",

@@ -156,9 +156,9 @@ class BatchPredictor:
         `root`.
         """
         model = self._open()
-        rows = _Rows(
-            images, name, Path(root), model.image_shape_, model.pixel_range_, self._framing
-        )
+        framing = getattr(model, "framing_", None) or model.blueprint_.framing
+        shape, white = model.image_shape_, model.pixel_range_
+        rows = _Rows(images, name, Path(root), shape, white, framing)
         run = model.transform if self.what == FEATURES else model.predict_proba
         for pixels, errors in read_batches(rows, self.batch_size):
             good = [row for row, error in enumerate(errors) if error is None]
@@ -189,7 +189,6 @@ class BatchPredictor:
             model = load_exported(path, engine=self.engine, **options)
             is_extractor = hasattr(model, "transform")
             check_choice("what", self.what, WHATS[2:] if is_extractor else WHATS[:2])
-            self._framing = Framing(model.metadata_.aspect, model.metadata_.fill)
         else:
             if self.n_threads is not None:
                 raise ValueError(
@@ -204,7 +203,6 @@ class BatchPredictor:
                 from tlclassify.estimators.extractor import FeatureExtractor
 
                 model = FeatureExtractor.from_classifier(model)
-            self._framing = model.blueprint_.framing
         self._model: Any = model
         self.image_shape_: tuple[int, int, int] = model.image_shape_
         self.classes_ = None if self.what == FEATURES else model.classes_

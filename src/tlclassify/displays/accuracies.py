@@ -86,13 +86,7 @@ class AccuracyAgainstTimeDisplay:
                 self.ax_.scatter([], [], s=area, color=BLUE, label=EngFormatter(places=1)(size))
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1.02)}
             self.ax_.legend(title="Parameters", frameon=False, **place)
-        self._write_names(times, accuracy, intervals, markers)
-        return self
-
-    def _write_names(
-        self, times: NDArray[Any], accuracy: NDArray[Any], intervals: NDArray[Any], markers: Any
-    ) -> None:
-        """Write each name near its point, where it hides neither another nor what is drawn."""
+        # Each name comes near its point, where it hides neither another nor what is drawn.
         adjust = import_extra("adjustText", "plot", user="AccuracyAgainstTimeDisplay.plot")
         names = [textwrap.fill(plain(row.name, 44), 22) for row in self.rows]
         texts = [
@@ -100,7 +94,7 @@ class AccuracyAgainstTimeDisplay:
             for x, y, name in zip(times, accuracy, names, strict=True)
         ]
         settle(self.figure_)
-        bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
+        bars = np.linspace(*intervals.T, num=9)
         adjust.adjust_text(
             texts,
             np.tile(times, len(bars)),
@@ -113,6 +107,7 @@ class AccuracyAgainstTimeDisplay:
             iter_lim=200,  # a limit of time would give another picture on another machine
             arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.6},
         )
+        return self
 
 
 class AccuracyBarsDisplay:

@@ -1,6 +1,9 @@
 """What all pictures share: libraries imported late, colours, names, panels."""
 
+import io
+import warnings
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,6 +25,10 @@ else:  # matplotlib is imported when something is drawn
 BLUE, VERMILION = "#0072B2", "#D55E00"
 _COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", "-.", (0, (1, 1)))
+# Text stays text, so that it can be searched and read aloud.
+_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "tlclassify", "legend.facecolor": "none"}
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_SMALLEST_SCALE, _PIXELS_PER_INCH = 0.7, 96
 
 
 def curve_style(i: int) -> dict[str, Any]:
@@ -70,3 +77,22 @@ def open_axes(
     for unused in axes[n_panels:]:
         unused.set_axis_off()
     return axes[:n_panels], axes[0].figure
+
+
+def draw(display: Any, caption: str) -> str:
+    """Return a display as SVG, in the page's own colour where it is black."""
+    plt = import_extra("matplotlib.pyplot", "plot", user="to_html")
+    content = io.StringIO()
+    with plt.rc_context(_STYLE), warnings.catch_warnings():
+        # Browsers have letters that Matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
+        figure = display.plot().figure_
+        try:
+            figure.savefig(content, format="svg", transparent=True, metadata=_NO_METADATA)
+        finally:
+            plt.close(figure)
+    _, _, svg = content.getvalue().partition("<svg")
+    width = round(_SMALLEST_SCALE * _PIXELS_PER_INCH * figure.get_figwidth())
+    label = escape(caption, quote=True)
+    first = f'<svg role="img" aria-label="{label}" fill="currentColor" style="min-width: {width}px"'
+    return first + svg.replace("#000000", "currentColor")

@@ -16,7 +16,7 @@ from tlclassify._checks import files
 from tlclassify._checks.images import as_uint8, check_images
 from tlclassify._checks.parameters import COUNT, check_choice, check_parameters
 from tlclassify._checks.tables import Part, shown_by
-from tlclassify.displays.drawing import VERMILION, Axes, open_axes, plain
+from tlclassify.displays.drawing import VERMILION, Axes, draw, open_axes, plain
 from tlclassify.evaluation.report import ORDERS, EvaluationReport
 
 _CAPTION_WIDTH, _IMAGE_INCHES, _FILE_PIXELS = 25, 1.7, 256
@@ -147,11 +147,8 @@ def _describe_heat(display: "HeatmapDisplay") -> list[Part]:
 
 
 def _draw_heat(display: "HeatmapDisplay") -> str:
-    if hasattr(display, "figure_"):
-        return ""  # it is shown already
-    from tlclassify.displays.pages import draw
-
-    return draw(copy.copy(display), "Heat maps")
+    # Where a figure is there, it is shown already.
+    return "" if hasattr(display, "figure_") else draw(copy.copy(display), "Heat maps")
 
 
 @shown_by(_describe_heat, draw=_draw_heat)

@@ -79,7 +79,7 @@ def draw_with(display: str, record: Any) -> str:
     """Return a record as SVG, drawn by the display of that name; ImportError without matplotlib."""
     # A door upwards: displays read records.
     from tlclassify import displays
-    from tlclassify.displays.pages import draw
+    from tlclassify.displays.drawing import draw
 
     return draw(attrgetter(display)(displays)(record), display)
 

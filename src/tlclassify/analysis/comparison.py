@@ -12,22 +12,20 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import clone
 
 from tlclassify._checks.files import open_whole
 from tlclassify._checks.parameters import (
     Interval,
-    check_labels,
     check_parameters,
     encode_labels,
     show_progress,
@@ -37,16 +35,14 @@ from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_reports
-from tlclassify.evaluation.report import build_report
+from tlclassify.evaluation.report import EvaluationReport, build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
 from tlclassify.inputs.splits import (
-    check_groups,
-    check_targets,
-    check_test_set,
+    Task,
     draw_seeds,
+    open_task,
     split_folds,
-    split_rows,
 )
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.rows import BUILT_IN, Backbone
@@ -57,86 +53,6 @@ _REASON_WIDTH = 300
 # What keeps a backbone from a task: weights, disk, network, memory, size, precision, packages.
 _EXPECTED = (OSError, MemoryError, ValueError, FloatingPointError, OverflowError, ImportError)
 _COSTS = [field.name for field in fields(ComparisonRow)[3:]]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Images and labels to fit on and to judge by, and where finished rows are kept, if at all."""
-
-    X: Any
-    labels: NDArray[Any]
-    groups: NDArray[Any] | None
-    X_test: Any
-    labels_test: NDArray[Any]
-    classes: NDArray[Any]
-    folds: list[tuple[NDArray[Any], NDArray[Any]]] | None
-    confidence_level: float = 0.95
-    cache_dir: str | Path | None = None
-
-    @cached_property
-    def _name(self) -> str:
-        """What is the same only for the same images, labels, folds and versions."""
-        pairs = [[part.tolist() for part in pair] for pair in self.folds or ()]
-        groups = None if self.groups is None else self.groups.tolist()
-        digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs} {groups}".encode())
-        for images, labels in ((self.X, self.labels), (self.X_test, self.labels_test)):
-            digest.update(open_images(images).digests().tobytes())
-            digest.update(repr(labels.tolist()).encode())
-        return digest.hexdigest()
-
-    def read_row(self, name: str, clf: TransferClassifier) -> ComparisonRow | None:
-        """Return the row that an equal classifier left, or None."""
-        path = self._path(clf)
-        if path is None:
-            return None
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                probabilities, kept = arrays["probabilities"], json.loads(str(arrays["kept"]))
-        except (OSError, LookupError, ValueError, RuntimeError, EOFError, BadZipFile):
-            return None
-        true, level = encode_labels(self.labels_test, self.classes), self.confidence_level
-        report = build_report(true, probabilities, self.classes, confidence_level=level)
-        origin = replace(
-            trace_origin(clf, self.X_test, report),
-            created=kept["created"],
-            history=tuple(kept["history"]),
-        )
-        return ComparisonRow(name, replace(report, origin=origin), **kept["costs"])
-
-    def keep_row(self, clf: TransferClassifier, row: ComparisonRow) -> None:
-        """Keep a row; where that cannot be done, warn, for the row itself is not lost."""
-        path, report = self._path(clf), row.report
-        if path is None or report is None:
-            return
-        costs = {key: getattr(row, key) for key in _COSTS}
-        origin = {"created": report.origin.created, "history": report.origin.history}
-        kept = np.array(json.dumps({"costs": costs, **origin}))
-        try:
-            with open_whole(path) as file:
-                np.savez(file, probabilities=report.probabilities, kept=kept)
-        except OSError as error:
-            warnings.warn(
-                f"cache_dir: the row {row.name!r} could not be kept in {path.parent} ({error}); "
-                "the same call again would fit it anew. Free some room or choose another folder.",
-                stacklevel=2,
-            )
-
-    def _path(self, clf: TransferClassifier) -> Path | None:
-        """Return a row's file, or None where no name of the settings would last."""
-        # An object's text may hold its address or be cut short; a user's own backbone may be
-        # another network tomorrow.
-        settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
-        text = repr(sorted((name, repr(value)) for name, value in settings.items()))
-        is_lasting = " at 0x" not in text and "..." not in text
-        is_lasting &= set(get_backbone(clf.backbone).parts) <= set(BUILT_IN)
-        if self.cache_dir is None or not is_lasting:
-            return None
-        weights = Path(str(clf.weights))
-        if weights.is_file():
-            status = weights.stat()
-            text += f" {status.st_size} {status.st_mtime_ns}"
-        name = f"{hashlib.sha256(text.encode()).hexdigest()}.row"
-        return Path(self.cache_dir) / "comparisons" / self._name / name
 
 
 def compare_backbones(
@@ -213,15 +129,23 @@ def compare_backbones(
     split_seed, seed = draw_seeds(random_state, 2)
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
     classifiers = _name_rows(names, template, cache_dir=cache_dir, verbose=max(verbose - 1, 0))
-    test = {"X_test": X_test, "y_test": y_test, "cv": cv, "fraction": test_fraction}
-    task = _open_task(X, y, groups, **test, seed=split_seed)
-    task = replace(task, confidence_level=confidence_level, cache_dir=cache_dir)
+    task = open_task(X, y, groups, X_test, y_test)
+    task, folds = _choose_judges(task, cv, test_fraction, split_seed)
+    folder = None if cache_dir is None else Path(cache_dir, "comparisons", _name_task(task, folds))
     rows: list[ComparisonRow] = []
+    level = float(confidence_level)
     total = _N_STEPS * len(classifiers)
     with show_progress(total, "", unit="step", verbose=verbose) as progress:
         for name, clf in classifiers.items():
             try:
-                rows.append(task.read_row(name, clf) or _measure_row(name, clf, task, progress))
+                file = _name_file(clf)
+                path = folder / file if folder and file else None
+                row = None if path is None else _read_row(path, name, clf, task, level)
+                if row is None:
+                    row = _measure_row(name, clf, task, folds=folds, level=level, progress=progress)
+                    if path is not None and row.report is not None:
+                        _keep_row(path, row, row.report)
+                rows.append(row)
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
                 # No backend says MemoryError.
@@ -230,7 +154,7 @@ def compare_backbones(
                     raise
                 rows.append(ComparisonRow(name, failure=short_name(text, width=_REASON_WIDTH)))
             progress.update(len(rows) * _N_STEPS - progress.n)
-    return compare_reports(rows, confidence_level=confidence_level)
+    return compare_reports(rows, confidence_level=level)
 
 
 def _name_rows(
@@ -252,37 +176,50 @@ def _name_rows(
     return classifiers
 
 
-def _measure_row(name: str, clf: TransferClassifier, task: _Task, progress: Any) -> ComparisonRow:
+def _choose_judges(task: Task, cv: Any, fraction: float, seed: int) -> tuple[Task, Any]:
+    """Return the task with images to judge by, and the folds of `cv`, if there are any."""
+    if cv is not None:
+        if task.X_test is not None:
+            raise ValueError(
+                "cv must be None where X_test is given; received both. Drop one of them."
+            )
+        # All rows are judged by the same folds, also where a splitter draws new ones at each call.
+        folds = split_folds(cv, task.labels, task.groups)
+        return replace(task, X_test=task.images, labels_test=task.labels), folds
+    if task.X_test is not None:
+        return task, None
+    rows, held_out = task.hold_out(fraction, seed)
+    judges = {"X_test": task.images[held_out], "labels_test": task.labels[held_out]}
+    return replace(task.take(rows), **judges), None
+
+
+def _measure_row(
+    name: str, clf: TransferClassifier, task: Task, *, folds: Any, level: float, progress: Any
+) -> ComparisonRow:
     with tempfile.TemporaryDirectory() as scratch:
-        if task.folds is not None and clf.cache_dir is None:
+        if folds is not None and clf.cache_dir is None:
             # Folds read what the fit on all images has run.
             clf.set_params(cache_dir=scratch)
         progress.set_description(f"{name}: fit")
-        options: dict[str, Any] = {} if task.groups is None else {"groups": task.groups}
         start = time.perf_counter()
-        clf.fit(task.X, task.labels, **options)
+        clf.fit(task.images, task.labels, groups=task.groups)
         fit_seconds = time.perf_counter() - start
         progress.update()
         progress.set_description(f"{name}: evaluate")
+        options = {"confidence_level": level, "cv": folds}
+        if folds is not None:
+            options["groups"] = task.groups
         # Groups go to the classifier itself, whatever a caller's own tools are told.
         with config_context(enable_metadata_routing=False):
-            report = evaluate(
-                clf,
-                task.X_test,
-                task.labels_test,
-                cv=task.folds,
-                groups=None if task.folds is None else task.groups,
-                confidence_level=task.confidence_level,
-            )
+            report = evaluate(clf, task.X_test, task.labels_test, **options)
         progress.update()
         progress.set_description(f"{name}: measure speed")
-        source = reopen_images(
-            task.X_test, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing
-        )
+        framing = clf.blueprint_.framing
+        source = reopen_images(task.X_test, clf.image_shape_, clf.pixel_range_, framing)
         whole, frozen = (Runner(network, clf.engine) for network in (clf.model_, clf.backbone_))
         file = Path(scratch) / "model.keras"
         clf.model_.save(file)
-        row = ComparisonRow(
+        return ComparisonRow(
             name,
             report,
             fit_seconds=fit_seconds,
@@ -292,8 +229,6 @@ def _measure_row(name: str, clf: TransferClassifier, task: _Task, progress: Any)
             n_parameters=clf.model_.count_params(),
             file_bytes=file.stat().st_size,
         )
-    task.keep_row(clf, row)
-    return row
 
 
 def _measure_rate(runner: Runner, source: ImageSource, batch_size: int) -> float:
@@ -309,25 +244,60 @@ def _measure_rate(runner: Runner, source: ImageSource, batch_size: int) -> float
     return n_images / statistics.median(seconds[1:])
 
 
-def _open_task(
-    X: Any, y: Any, groups: Any, *, X_test: Any, y_test: Any, cv: Any, fraction: float, seed: int
-) -> _Task:
-    """Check images and labels, and split them where there is nothing else to judge by."""
-    source, folds = open_images(X), None
-    labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels)
-    groups = check_groups(groups, n_samples=len(source))
-    labels_test = check_test_set(X_test, y_test, source, classes)
-    if X_test is not None and cv is not None:
-        raise ValueError("cv must be None where X_test is given; received both. Drop one of them.")
-    if cv is not None:
-        X_test, labels_test = X, labels
-        # All rows are judged by the same folds, also where a splitter draws new ones at each call.
-        folds = split_folds(cv, labels, groups)
-    elif labels_test is None:
-        words = {"name": "test_fraction", "instead": "pass X_test and y_test"}
-        rows, held_out = split_rows(targets, classes, fraction, seed, groups=groups, **words)
-        X, X_test = source.images[rows], source.images[held_out]
-        labels, labels_test = labels[rows], labels[held_out]
-        groups = None if groups is None else groups[rows]
-    return _Task(X, labels, groups, X_test, labels_test, classes, folds)
+def _name_task(task: Task, folds: Any) -> str:
+    """Return what is the same only for the same images, labels, folds and versions."""
+    pairs = [[part.tolist() for part in pair] for pair in folds or ()]
+    groups = None if task.groups is None else task.groups.tolist()
+    digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs} {groups}".encode())
+    for images, labels in ((task.images, task.labels), (task.X_test, task.labels_test)):
+        digest.update(open_images(images).digests().tobytes())
+        digest.update(repr(labels.tolist()).encode())
+    return digest.hexdigest()
+
+
+def _name_file(clf: TransferClassifier) -> str | None:
+    """Return the name of a row's file, or None where no name of the settings would last."""
+    # An object's text may hold its address or be cut short; a user's own backbone may be another
+    # network tomorrow.
+    settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
+    text = repr(sorted((name, repr(value)) for name, value in settings.items()))
+    is_built_in = set(get_backbone(clf.backbone).parts) <= set(BUILT_IN)
+    if " at 0x" in text or "..." in text or not is_built_in:
+        return None
+    weights = Path(str(clf.weights))
+    if weights.is_file():
+        status = weights.stat()
+        text += f" {status.st_size} {status.st_mtime_ns}"
+    return f"{hashlib.sha256(text.encode()).hexdigest()}.row"
+
+
+def _read_row(
+    path: Path, name: str, clf: TransferClassifier, task: Task, level: float
+) -> ComparisonRow | None:
+    """Return the row that an equal classifier left, or None."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            probabilities, kept = arrays["probabilities"], json.loads(str(arrays["kept"]))
+    except (OSError, LookupError, ValueError, RuntimeError, EOFError, BadZipFile):
+        return None
+    true = encode_labels(task.labels_test, task.classes)
+    report = build_report(true, probabilities, task.classes, confidence_level=level)
+    origin = trace_origin(clf, task.X_test, report)
+    origin = replace(origin, created=kept["created"], history=tuple(kept["history"]))
+    return ComparisonRow(name, replace(report, origin=origin), **kept["costs"])
+
+
+def _keep_row(path: Path, row: ComparisonRow, report: EvaluationReport) -> None:
+    """Keep a row; where that cannot be done, warn, for the row itself is not lost."""
+    costs = {key: getattr(row, key) for key in _COSTS}
+    origin = {"created": report.origin.created, "history": report.origin.history}
+    kept = np.array(json.dumps({"costs": costs, **origin}))
+    try:
+        with open_whole(path) as file:
+            np.savez(file, probabilities=report.probabilities, kept=kept)
+    except OSError as error:
+        warnings.warn(
+            f"cache_dir: the row {row.name!r} could not be kept in {path.parent} ({error}); the "
+            "same call again would fit it anew. Free some room or choose another folder.",
+            stacklevel=2,
+        )

@@ -12,7 +12,6 @@ from sklearn.base import clone
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
-    check_labels,
     check_parameters,
     check_type,
     listed,
@@ -20,14 +19,11 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.learning_curve import LearningCurve
-from tlclassify.inputs.images import open_images
 from tlclassify.inputs.splits import (
-    check_groups,
-    check_targets,
-    check_test_set,
+    Task,
     check_weights,
     draw_seeds,
-    split_rows,
+    open_task,
 )
 from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import choose_head, prepare_fit
@@ -47,18 +43,6 @@ class _Draw:
     def take(self, size: int) -> NDArray[np.intp]:
         """Return the rows of the first images of each class."""
         return np.concatenate([rows[:size] for rows in self.by_class])
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Images and labels to draw from; images to judge by, where they are not held out of those."""
-
-    images: NDArray[Any]
-    labels: NDArray[Any]
-    groups: NDArray[Any] | None
-    targets: NDArray[np.intp]
-    test: tuple[Any, NDArray[Any]] | None
-    classes: NDArray[Any]
 
 
 def learning_curve(
@@ -135,46 +119,23 @@ def learning_curve(
         ("test_fraction", test_fraction, between),
         ("confidence_level", confidence_level, between),
     )
-    task = _open_task(X, y, groups, X_test, y_test)
-    seeds = draw_seeds(random_state, n_draws)
-    draws = [_draw(task, test_fraction, seed) for seed in seeds]
+    task = open_task(X, y, groups, X_test, y_test)
+    draws = [_draw(task, test_fraction, seed) for seed in draw_seeds(random_state, n_draws)]
     sizes = _choose_sizes(train_sizes, draws, task.classes)
-    n_classes = len(task.classes)
-    if task.test is None:
-        n_test = len(np.unique(np.concatenate([draw.held_out for draw in draws])))
-    else:
-        n_test = len(task.test[1])
+    judged_by = np.unique(np.concatenate([draw.held_out for draw in draws]))
+    n_classes, n_test = len(task.classes), len(judged_by if X_test is None else task.labels_test)
     with tempfile.TemporaryDirectory() as scratch:
         own = clone(clf).set_params(cache_dir=clf.cache_dir or scratch, verbose=0)
         accuracies = _measure(own, task, draws, sizes, verbose=verbose)
     return LearningCurve(np.array(sizes), accuracies, n_test, n_classes, float(confidence_level))
 
 
-def _open_task(X: Any, y: Any, groups: Any, X_test: Any, y_test: Any) -> _Task:
-    """Check images and labels."""
-    source = open_images(X)
-    labels = check_labels(y, n_samples=len(source))
-    classes, targets = check_targets(labels)
-    groups = check_groups(groups, n_samples=len(source))
-    labels_test = check_test_set(X_test, y_test, source, classes)
-    test = None if labels_test is None else (X_test, labels_test)
-    return _Task(source.images, labels, groups, targets, test, classes)
-
-
-def _draw(task: _Task, fraction: float, seed: int) -> _Draw:
+def _draw(task: Task, fraction: float, seed: int) -> _Draw:
     """Hold images out, and put the others of each class in a random order."""
     targets = task.targets
     rows, held_out = np.arange(len(targets)), np.arange(0)
-    if task.test is None:
-        rows, held_out = split_rows(
-            targets,
-            task.classes,
-            fraction,
-            seed,
-            groups=task.groups,
-            name="test_fraction",
-            instead="pass X_test and y_test",
-        )
+    if task.X_test is None:
+        rows, held_out = task.hold_out(fraction, seed)
     rows = np.random.default_rng(seed).permutation(rows)
     by_class = [rows[targets[rows] == number] for number in range(len(task.classes))]
     return _Draw(by_class, held_out)
@@ -200,7 +161,7 @@ def _choose_sizes(given: Any, draws: Sequence[_Draw], classes: NDArray[Any]) -> 
 
 def _measure(
     clf: TransferClassifier,
-    task: _Task,
+    task: Task,
     draws: Sequence[_Draw],
     sizes: Sequence[int],
     *,
@@ -210,7 +171,9 @@ def _measure(
     taken = [rows for draw in draws for rows in (draw.take(sizes[-1]), draw.held_out)]
     used = np.unique(np.concatenate(taken))
     whole = clone(clf).set_params(validation_fraction=0, verbose=verbose)
-    fit = prepare_fit(whole, task.images[used], task.labels[used], validation=task.test)
+    part = task.take(used)
+    test = None if task.X_test is None else (task.X_test, task.labels_test)
+    fit = prepare_fit(whole, part.images, part.labels, validation=test)
     # What all fits read is run before, and so is what judges them.
     fit.store(fit.lowest)
     accuracies = np.empty((len(sizes), len(draws)))
@@ -227,7 +190,10 @@ def _measure(
                 if alone:
                     accuracies[i, j] = _solve(fit, head, clf.class_weight, rows, held_out)
                 else:
-                    accuracies[i, j] = _fit_anew(clf, task, used[rows], used[held_out])
+                    drawn, others = part.take(rows), part.take(held_out)
+                    fitted = clone(clf).fit(drawn.images, drawn.labels, groups=drawn.groups)
+                    X_test, labels_test = test or (others.images, others.labels)
+                    accuracies[i, j] = np.mean(fitted.predict(X_test) == labels_test)
                 progress.update()
     return accuracies
 
@@ -256,13 +222,3 @@ def _solve(
     )
     part.solve()
     return float(part.history[-1]["val_accuracy"])
-
-
-def _fit_anew(
-    clf: TransferClassifier, task: _Task, rows: NDArray[np.intp], held_out: NDArray[np.intp]
-) -> float:
-    """Return the accuracy of a clone that is fitted on some rows."""
-    test = task.test or (task.images[held_out], task.labels[held_out])
-    groups = None if task.groups is None else task.groups[rows]
-    fitted = clone(clf).fit(task.images[rows], task.labels[rows], groups=groups)
-    return float(np.mean(fitted.predict(test[0]) == test[1]))

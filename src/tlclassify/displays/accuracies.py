@@ -94,7 +94,7 @@ class AccuracyAgainstTimeDisplay:
             for x, y, name in zip(times, accuracy, names, strict=True)
         ]
         settle(self.figure_)
-        bars = np.linspace(*intervals.T, num=9)
+        bars = np.linspace(intervals[:, 0], intervals[:, 1], num=9)
         adjust.adjust_text(
             texts,
             np.tile(times, len(bars)),

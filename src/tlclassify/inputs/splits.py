@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tlclassify._checks.parameters import (
     encode_labels,
     listed,
 )
-from tlclassify.inputs.images import ImageSource, open_images
+from tlclassify.inputs.images import open_images
 
 # Keras draws from one generator for all threads.
 _SEEDING = threading.RLock()
@@ -63,18 +64,45 @@ def check_targets(
     return classes, targets
 
 
-def check_test_set(
-    X_test: Any, y_test: Any, source: ImageSource, classes: NDArray[Any]
-) -> NDArray[Any] | None:
-    """Return the labels of the images to judge by, or None where neither is given."""
+@dataclass(frozen=True)
+class Task:
+    """Checked images and labels to fit on, and those to judge by, None where they are held out."""
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    groups: NDArray[Any] | None
+    classes: NDArray[Any]
+    targets: NDArray[np.intp]
+    X_test: Any = None
+    labels_test: Any = None
+
+    def take(self, rows: NDArray[np.intp]) -> "Task":
+        """Return the images of some rows, and what stands beside them."""
+        parts = {name: getattr(self, name)[rows] for name in ("images", "labels", "targets")}
+        return replace(self, groups=None if self.groups is None else self.groups[rows], **parts)
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return rows to fit on and rows to judge by."""
+        words = {"name": "test_fraction", "instead": "pass X_test and y_test"}
+        return split_rows(self.targets, self.classes, fraction, seed, groups=self.groups, **words)
+
+
+def open_task(X: Any, y: Any, groups: Any, X_test: Any, y_test: Any) -> Task:
+    """Check images and labels, and those to judge by if they are given."""
+    source = open_images(X)
+    labels = check_labels(y, n_samples=len(source))
+    classes, targets = check_targets(labels)
+    task = Task(
+        source.images, labels, check_groups(groups, n_samples=len(source)), classes, targets
+    )
     if (X_test is None) != (y_test is None):
         raise ValueError("X_test and y_test must come together; received one of them.")
     if y_test is None:
-        return None
+        return task
     test = open_images(X_test, pixel_range=source.pixel_range, name="X_test")
-    labels = check_labels(y_test, n_samples=len(test), name="y_test")
-    encode_labels(labels, classes, name="y_test")
-    return labels
+    labels_test = check_labels(y_test, n_samples=len(test), name="y_test")
+    encode_labels(labels_test, classes, name="y_test")
+    return replace(task, X_test=X_test, labels_test=labels_test)
 
 
 def check_groups(groups: ArrayLike | None, *, n_samples: int) -> NDArray[Any] | None:

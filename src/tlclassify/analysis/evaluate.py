@@ -109,22 +109,15 @@ def evaluate(
             warn_of_known(reopen_images(X, clf.image_shape_, clf.pixel_range_, framing), marks)
     else:
         classes, true = np.unique(labels, return_inverse=True)
-        probabilities = _predict_by_others(clf, X, labels, cv, groups)
+        groups = check_groups(groups, n_samples=len(labels))
+        options: dict[str, Any] = {"cv": split_folds(cv, labels, groups), "method": "predict_proba"}
+        is_routed = get_config()["enable_metadata_routing"]
+        if groups is not None and (is_routed or has_fit_parameter(clf, "groups")):
+            options["params"] = {"groups": groups}
+        probabilities = cross_val_predict(clf, X, labels, **options)
     p = check_probabilities(probabilities, shape=(len(true), len(classes)))
     report = build_report(true, p, classes, top_k=ks, confidence_level=confidence_level)
     return replace(report, origin=trace_origin(clf, X, report))
-
-
-def _predict_by_others(
-    clf: Any, X: Any, labels: NDArray[Any], cv: Any, groups: ArrayLike | None
-) -> NDArray[Any]:
-    """Return the probabilities of each fold, by a copy that was fitted on the others."""
-    groups = check_groups(groups, n_samples=len(labels))
-    options: dict[str, Any] = {"cv": split_folds(cv, labels, groups), "method": "predict_proba"}
-    is_routed = get_config()["enable_metadata_routing"]
-    if groups is not None and (is_routed or has_fit_parameter(clf, "groups")):
-        options["params"] = {"groups": groups}
-    return cross_val_predict(clf, X, labels, **options)  # type: ignore[no-any-return]
 
 
 def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:

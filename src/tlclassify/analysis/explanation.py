@@ -1,6 +1,5 @@
 """Where a classifier looks: maps of what in an image speaks for a class."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
 from tlclassify.activations.run import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
-from tlclassify.inputs.images import ImageSource, reopen_images
+from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.blueprints import mirror
 from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
 
@@ -28,10 +27,9 @@ def grad_cam(
 ) -> NDArray[np.float32]:
     """Return for each image where the evidence for a class lies, by Grad-CAM [1]_.
 
-    Each channel of a feature map is weighed with the mean slope of the class's score by it: of
-    what softmax turns into the probability, or else of the probability's logarithm. The sum of the
-    weighted channels, where it is above zero, is enlarged to the image. With `predict_mirrored` a
-    map is the mean of the image's and of the mirror image's, mirrored back.
+    Channels of a feature map are weighed with the mean slope of the class's score by them, and
+    their sum, where it is above zero, is enlarged to the image. With `predict_mirrored` a map is
+    the mean of the image's and of the mirror image's, mirrored back.
 
     Parameters
     ----------
@@ -42,8 +40,8 @@ def grad_cam(
     labels : label or array-like of shape (n,), optional
         The class to look for: one for all images, or one for each. By default the predicted one.
     layer : str, optional
-        The feature map: one of ``tlclassify.networks.cuts.cut_points(clf.backbone_)`` that has rows
-        and columns. Lower ones are finer and say less about the class. By default the last.
+        The feature map, a cut point of the backbone that has rows and columns, by default the last.
+        Lower ones are finer and say less about the class.
 
     Returns
     -------
@@ -84,6 +82,7 @@ def grad_cam(
     above = _build_scores(clf.backbone_, feature_map, clf.head_)
     batch_size = min(clf.batch_size, len(source))
     probe = _build_probe(above, batch_size)
+    shifts = probe.get_layer("shifts")
 
     def explain(below: keras.Model) -> NDArray[np.float32]:
         maps: list[NDArray[np.float32]] = []
@@ -93,9 +92,11 @@ def grad_cam(
             if targets is None:
                 columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
             else:
-                rows = slice(len(maps), len(maps) + len(features))
-                columns = np.resize(targets[rows], batch_size)
-            slopes = _find_slopes(probe, filled, columns)
+                columns = np.resize(targets[len(maps) :][: len(features)], batch_size)
+            rows = np.arange(batch_size, dtype=np.int32)[:, None]
+            probe.train_on_batch([filled, rows], columns[:, None])
+            (slopes,) = shifts.get_weights()
+            shifts.set_weights([np.zeros_like(slopes)])
             maps += [*np.maximum(filled @ slopes[:, None, :, None], 0)[: len(features)]]
         return np.stack(maps)
 
@@ -103,9 +104,14 @@ def grad_cam(
     if is_mirrored:
         of_mirror_images = keras.Model(below.input, below(mirror(below.input)))
         maps = np.mean([maps, explain(of_mirror_images)[:, :, ::-1]], axis=0, dtype=np.float32)
-    return np.stack(
-        [_as_heat(*pair, source.shape) for pair in zip(maps, _extents(source), strict=True)]
-    )
+    heatmaps = np.empty((len(source), *source.shape), np.float32)
+    for row, (image, square) in enumerate(zip(source.images, maps, strict=True)):
+        shape = read_image(image, max_side=_SIDE).shape[:2] if source.is_files else source.shape
+        extent = source.framing.extent(shape, source.shape)
+        down, across = map(_reading, square.shape, source.shape, extent)
+        heat = down @ square[..., 0] @ across.T
+        heatmaps[row] = heat / (heat.max() or 1)
+    return heatmaps
 
 
 def _check_targets(labels: ArrayLike, classes: NDArray[Any], n: int) -> NDArray[np.intp]:
@@ -192,34 +198,6 @@ def _build_probe(above: keras.Model, batch_size: int) -> keras.Model:
     descent = keras.optimizers.SGD(learning_rate=float(batch_size))
     probe.compile(descent, loss=NegativeScores(dtype="float32"), auto_scale_loss=False)
     return probe
-
-
-def _find_slopes(
-    probe: keras.Model, features: NDArray[np.float32], columns: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Return the slope of each image's score by channel, summed over the map, (n, channels)."""
-    rows = np.arange(len(features), dtype=np.int32)[:, None]
-    probe.train_on_batch([features, rows], columns[:, None])
-    shifts = probe.get_layer("shifts")
-    (slopes,) = shifts.get_weights()
-    shifts.set_weights([np.zeros_like(slopes)])
-    return np.asarray(slopes)
-
-
-def _extents(source: ImageSource) -> Iterable[NDArray[np.float64]]:
-    """Yield each image's height and width in squares that the backbone sees of it."""
-    for image in source.images:
-        shape = read_image(image, max_side=_SIDE).shape[:2] if source.is_files else source.shape
-        yield source.framing.extent(shape, source.shape)
-
-
-def _as_heat(
-    square: NDArray[np.float32], extent: NDArray[np.float64], shape: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Return a map (rows, columns, 1), zero or more, as of its picture (height, width), up to 1."""
-    down, across = map(_reading, square.shape, shape, extent)
-    heat = down @ square[..., 0] @ across.T
-    return np.asarray(heat / (heat.max() or 1), np.float32)
 
 
 def _reading(n_have: int, n: int, extent: float) -> NDArray[np.float64]:

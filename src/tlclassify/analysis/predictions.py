@@ -59,17 +59,12 @@ def predict_table(
     best = np.argsort(-p, axis=1, kind="stable")[:, :n_best]
     probabilities = np.take_along_axis(p, best, axis=1)
     least_sure = np.argsort(probabilities[:, 0], kind="stable")[:N_THUMBNAILS].tolist()
+    is_column = getattr(X, "ndim", 1) == 1
+    is_paths = is_column and isinstance(next(iter(X)), str | os.PathLike)
     return PredictionTable(
-        paths=_paths_of(X),
+        paths=tuple(map(os.fspath, X)) if is_paths else None,
         labels=classes[best],
         probabilities=probabilities,
         threshold=threshold if threshold is None else float(threshold),
         thumbnails=take_thumbnails(clf, X, least_sure),
     )
-
-
-def _paths_of(X: Any) -> tuple[str, ...] | None:
-    """Return file paths as text, or None of what holds none."""
-    if getattr(X, "ndim", 1) != 1 or not isinstance(next(iter(X)), str | os.PathLike):
-        return None
-    return tuple(map(os.fspath, X))

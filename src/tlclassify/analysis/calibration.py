@@ -27,29 +27,22 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
     ----------
     clf : TransferClassifier
         Fitted; it stays as it is. A temperature that it has already is replaced.
-    X : array-like
-        Images as for `clf.predict_proba`, a few hundred or more. **Never those that the classifier
-        was trained on**, of which it is rightly surer, nor is evaluated on.
-    y : array-like of shape (n,)
-        Their labels, all of them among `clf.classes_`.
+    X, y : array-like
+        Images and labels, a few hundred or more. **Never those that the classifier was trained
+        on**, of which it is rightly surer, nor is evaluated on.
 
     Returns
     -------
     TransferClassifier
         With `temperature_`, a float in [0.01, 100], which is inside its `model_` too. It shares its
-        layers with `clf`: going on with either by `warm_start` changes both, from the raw
-        probabilities on, and leaves a `temperature_` of 1.
+        layers with `clf`: going on with either by `warm_start` changes both, and leaves a
+        `temperature_` of 1.
 
     Raises
     ------
     TypeError, NotFittedError, ValueError
-        If `clf`, the images or the labels are not as above.
-
-    Warns
-    -----
-    UserWarning
-        If the log loss has no lowest point in [0.01, 100]: T is held at 0.01 where every image is
-        classified correctly, so that surer is always better.
+        If `clf`, the images or the labels are not as above. A UserWarning tells where the log loss
+        has no lowest point in [0.01, 100], as where every image is classified correctly.
 
     References
     ----------
@@ -78,12 +71,8 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 def with_temperature(clf: TransferClassifier, temperature: float) -> TransferClassifier:
     """Return a copy of a fitted classifier that shares its layers, with another temperature."""
     calibrated = copy.copy(clf)
-    calibrated.model_ = build_classifier(
-        clf.backbone_,
-        clf.head_,
-        temperature=temperature,
-        mirrored=clf.blueprint_.is_mirrored,
-    )
+    options = {"temperature": temperature, "mirrored": clf.blueprint_.is_mirrored}
+    calibrated.model_ = build_classifier(clf.backbone_, clf.head_, **options)
     calibrated.temperature_ = temperature
     return calibrated
 
@@ -100,18 +89,16 @@ def find_temperature(probabilities: ArrayLike, targets: NDArray[np.intp]) -> flo
         weights = softmax(logits * math.exp(-log_temperature), axis=1)
         return float(np.mean(of_target - (weights * logits).sum(axis=1)))
 
-    lowest, highest = 0.01, 100.0
-    low, high = math.log(lowest), math.log(highest)
+    low, high = math.log(0.01), math.log(100)
     if slope(low) < 0 < slope(high):
         return math.exp(brentq(slope, low, high, xtol=1e-12))
     if not logits.any():
         held, why = 1.0, "every class of every image of X is as probable"
     elif slope(low) < 0:
-        held = highest
+        held = 100.0
         why = "the probabilities say nothing about y. See whether X and y are in the same order"
     else:
-        held = lowest
-        why = "clf classifies every image of X correctly, and the surer the better"
+        held, why = 0.01, "clf classifies every image of X correctly, and the surer the better"
         if of_target.any():
             why = "the probabilities of clf are almost the same for all classes"
         why += ". Pass more images, with some that the classifier gets wrong"

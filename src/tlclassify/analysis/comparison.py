@@ -81,8 +81,7 @@ def compare_backbones(
         names the rows.
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
-    X_test, y_test : array-like, optional
-        The images to judge by, and their labels.
+    X_test, y_test : array-like, optional, the images to judge by and their labels
     test_fraction : float in (0, 1)
         The share of `X`, stratified by class, to judge by where there is no `X_test` and no `cv`.
     cv : int, scikit-learn splitter or iterable, optional
@@ -90,20 +89,17 @@ def compare_backbones(
         time is taken is one more, on all of `X`.
     groups : array-like of shape (n,), optional
         The patient, camera or plant of each image of `X`: never on both sides of any split.
-    classifier : TransferClassifier, optional
-        The settings of rows given by name.
+    classifier : TransferClassifier, optional, the settings of rows given by name
     cache_dir : path, optional
         Where activations and finished rows are kept for the same call again; rows whose settings
         have no lasting name (functions, `RandomState` objects) are fitted anew.
-    confidence_level : float in (0, 1)
-        Of intervals and of differences.
+    confidence_level : float in (0, 1), of intervals and of differences
     error_score : "raise" or np.nan
         NaN: a row that fails of what can be expected (OSError, ImportError, MemoryError,
         ValueError, FloatingPointError) says why, and the others go on.
     random_state : int, RandomState or None
         Seed of the split, and of the classifiers given by name.
-    verbose : int
-        1 shows a progress bar over the whole comparison, 2 also those of its parts; 0 is silent.
+    verbose : int, 1 shows a progress bar, 2 also those of the parts, 0 is silent
 
     Raises
     ------

@@ -24,11 +24,9 @@ def find_duplicates(X: Any, X_other: Any = None, *, max_distance: float = 0.3) -
 
     Parameters
     ----------
-    X : array-like
-        Images as for `TransferClassifier.fit`.
+    X : array-like, images as for `TransferClassifier.fit`
     X_other : array-like, optional
-        Images, such as those of a test set, that are looked for in `X`. None: each of `X` is looked
-        for among those before it.
+        Images that are looked for in `X`. None: each of `X` is looked for among those before it.
     max_distance : float, default 0.3
         Root mean square difference of two thumbnails up to which they are the same picture: 0 of
         equal ones, about 1.4 of two that have nothing to do with each other.
@@ -36,8 +34,8 @@ def find_duplicates(X: Any, X_other: Any = None, *, max_distance: float = 0.3) -
     Returns
     -------
     ndarray of shape (n_duplicates, 2), intp
-        For each duplicate the row of `X` that is most like it, and its own row, of `X_other` or
-        `X`; in the order of the latter.
+        For each duplicate the row of `X` that is most like it, and its own row, by which they are
+        sorted.
 
     Raises
     ------

@@ -54,31 +54,22 @@ def evaluate(
     clf : classifier
         Any scikit-learn classifier or pipeline with `predict_proba`, fitted unless `cv` is given.
         The predicted label is that of the largest probability; `predict` is not called.
-    X : array-like of n_samples rows
-        Whatever `clf` takes: images, file paths, features, texts, sparse matrices, data frames.
-    y : array-like of shape (n_samples,)
-        The labels, all known to `clf`. A class may be absent: its support is 0.
+    X : array-like of n_samples rows: images, file paths, or whatever else `clf` takes
+    y : array-like of shape (n_samples,), labels known to `clf`
     cv : int, scikit-learn splitter or iterable, optional
         Folds: each part of `X` is predicted by a copy of `clf` fitted on the others.
     groups : array-like of shape (n_samples,), optional
-        For `cv`: the patient, camera or plant of each image. A splitter gets them, and so does
-        `clf.fit` where it takes them; a number of folds parts none.
+        For `cv`: the patient, camera or plant of each image, which a number of folds never parts.
+        A splitter gets them, and so does `clf.fit` where it takes them.
     top_k : int or sequence of int, each at least 1
         Which top-k accuracies; a k above the number of classes counts as that number.
-    confidence_level : float in (0, 1)
-        Of all intervals, by Wilson's score [1]_.
+    confidence_level : float in (0, 1), of all intervals, by Wilson's score [1]_
 
     Raises
     ------
-    TypeError, NotFittedError
-        If `clf` has no `predict_proba`, or is not fitted.
-    ValueError
-        If another parameter is not as above, or probabilities are not finite or do not sum to 1.
-
-    Warns
-    -----
-    UserWarning
-        If a `TransferClassifier` was trained on images that are, by content, in `X`.
+    TypeError, NotFittedError, ValueError
+        If `clf` or another parameter is not as above, or probabilities do not sum to 1. A
+        UserWarning tells of images in `X` that a `TransferClassifier` was trained on.
 
     References
     ----------

@@ -33,10 +33,8 @@ def grad_cam(
 
     Parameters
     ----------
-    clf : TransferClassifier
-        Fitted; it stays as it is.
-    X : array-like
-        Images as for `clf.predict_proba`.
+    clf : TransferClassifier, fitted
+    X : array-like, images as for `clf.predict_proba`
     labels : label or array-like of shape (n,), optional
         The class to look for: one for all images, or one for each. By default the predicted one.
     layer : str, optional

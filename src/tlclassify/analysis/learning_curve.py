@@ -62,10 +62,9 @@ def learning_curve(
 ) -> LearningCurve:
     """Fit a classifier on ever more images of each class, and say what still more would give.
 
-    No image is run through the frozen part twice. Where the head is solved, and nothing is trained
-    by epochs or held out for validation, the network is built once and each fit takes a fraction
-    of a second; other classifiers are cloned and fitted for each size and draw, which takes as
-    long as those fits do.
+    No image is run through the frozen part twice. Where the head is solved and nothing comes after
+    it, a fit takes a fraction of a second; other classifiers are cloned and fitted for each size
+    and draw.
 
     Parameters
     ----------
@@ -73,8 +72,7 @@ def learning_curve(
         Never changed; whether it is fitted makes no difference.
     X, y : array-like
         Images and labels, as in `TransferClassifier.fit`.
-    X_test, y_test : array-like, optional
-        The images by which all draws are judged, and their labels.
+    X_test, y_test : array-like, optional, the images by which all draws are judged, and labels
     groups : array-like of shape (n,), optional
         The patient, camera or plant of each image of `X`: never on both sides of any split.
     train_sizes : sequence of int, optional
@@ -85,18 +83,15 @@ def learning_curve(
     test_fraction : float in (0, 1)
         The share of `X`, stratified by class, that each draw holds out to be judged by, where
         there is no `X_test`. Every draw holds out others, so that a few images do not decide.
-    confidence_level : float in (0, 1)
-        Of intervals.
+    confidence_level : float in (0, 1), of intervals
     random_state : int, RandomState or None
         Seed of the draws. Fits have the classifier's own.
-    verbose : int
-        1 shows a progress bar; 0 is silent.
+    verbose : int, 1 shows a progress bar, 0 is silent
 
     Raises
     ------
     ValueError, TypeError
-        If the images, labels or settings are not as above; a size that is larger than what is
-        there is told the largest.
+        If the images, labels or settings are not as above.
 
     Examples
     --------

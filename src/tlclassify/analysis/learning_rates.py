@@ -92,8 +92,7 @@ def find_learning_rate(
         Images and labels, as in `TransferClassifier.fit`.
     stage : {"head", "fine_tune"}, optional
         By default the classifier's last. Stages before it are run as they are.
-    low, high : float
-        The learning rates at the first step and at the last.
+    low, high : float, the learning rates at the first step and at the last
     n_steps : int
         Steps at most; the search ends where the loss is four times its lowest, or not finite.
 

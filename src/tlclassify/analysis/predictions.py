@@ -25,11 +25,9 @@ def predict_table(
     ----------
     clf : classifier
         As of `evaluate`: fitted, with `predict_proba`; an exported one too.
-    X : array-like of n images or file paths
-        Whatever `clf` takes.
+    X : array-like of n images or file paths, whatever `clf` takes
     n_best : int, at least 1
-        How many labels an image gets, the most probable first; all classes where it is above their
-        number.
+        How many labels an image gets, the most probable first; no more than there are.
     threshold : float in [0, 1], optional
         The probability from which on an answer is sure, as `EvaluationReport.choose_threshold`
         finds one. By default nothing is said about it.

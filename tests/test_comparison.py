@@ -208,7 +208,7 @@ def test_what_fails_becomes_a_row(shapes, make, tmp_path):
 
 
 def test_a_row_without_memory(shapes, make, monkeypatch):
-    def out_of_memory(*_):
+    def out_of_memory(*_, **__):
         raise MemoryError("700 GiB")
 
     monkeypatch.setattr(TransferClassifier, "fit", out_of_memory)
@@ -220,7 +220,7 @@ def test_a_row_without_memory(shapes, make, monkeypatch):
 
 
 def fail_with(error):
-    def fit(*_):
+    def fit(*_, **__):
         raise error
 
     return fit
@@ -279,7 +279,7 @@ def test_what_is_timed_runs_on_the_classifiers_engine(shapes, make, monkeypatch)
 
 
 def test_an_interrupt_is_no_failure(shapes, make, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt("stop")
 
     monkeypatch.setattr(TransferClassifier, "fit", interrupt)

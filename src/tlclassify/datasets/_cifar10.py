@@ -26,10 +26,9 @@ def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageData
     Parameters
     ----------
     path : path-like, default=None
-        `cifar10.npz` with x_train, y_train, x_test and y_test, the folder `cifar-10-batches-bin` of
-        the published binary version, or a folder that holds one of them. By default the folder that
-        the environment variable TLCLASSIFY_DATA names, and where they are not there
-        `keras.datasets.cifar10`, which downloads 170 MB once.
+        `cifar10.npz`, the folder `cifar-10-batches-bin` of the published binary version, or a
+        folder that holds one of them. By default the folder that the environment variable
+        TLCLASSIFY_DATA names, or else `keras.datasets.cifar10`, which downloads 170 MB once.
 
     Returns
     -------
@@ -53,7 +52,12 @@ def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageData
     ImageDataset(50000 images of 32x32x3, 10 classes)
     """
     given = path if path is not None else os.environ.get("TLCLASSIFY_DATA")
-    source = None if given is None else _find(Path(given).expanduser())
+    root = None if given is None else Path(given).expanduser()
+    places = () if root is None else (root, root / _BINARY_FOLDER, root / _NPZ_FILE)
+    source = next(
+        (p for p in places if (p / _TEST_BATCH).is_file() or (p.suffix == ".npz" and p.is_file())),
+        None,
+    )
     if path is not None and source is None:
         raise FileNotFoundError(
             f"path must be {_NPZ_FILE}, {_BINARY_FOLDER} or a folder that holds one of them; "
@@ -65,14 +69,6 @@ def fetch_cifar10(path: str | os.PathLike[str] | None = None) -> tuple[ImageData
         train, test = _read_npz(source) if source.suffix == ".npz" else _read_binary(source)
     name = str(source or "Keras")
     return _as_dataset(train, 5 * _N_PER_BATCH, name), _as_dataset(test, _N_PER_BATCH, name)
-
-
-def _find(path: Path) -> Path | None:
-    """Return the file or folder of CIFAR-10 that is, or lies in, a path."""
-    for place in (path, path / _BINARY_FOLDER, path / _NPZ_FILE):
-        if (place / _TEST_BATCH).is_file() or (place.suffix == ".npz" and place.is_file()):
-            return place
-    return None
 
 
 def _fetch_from_keras() -> tuple[_Arrays, _Arrays]:
@@ -92,16 +88,16 @@ def _fetch_from_keras() -> tuple[_Arrays, _Arrays]:
 
 def _read_binary(folder: Path) -> tuple[_Arrays, _Arrays]:
     """Read records of a label and 1024 red, 1024 green and 1024 blue values."""
-    batches = []
+    content = b""
     for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), _TEST_BATCH):
-        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
-        if len(content) != _N_PER_BATCH * _RECORD_BYTES:
+        batch = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        if len(batch) != _N_PER_BATCH * _RECORD_BYTES:
             raise ValueError(
                 f"{folder / name} must hold {_N_PER_BATCH:,} records of {_RECORD_BYTES} bytes; "
-                f"received {len(content):,} bytes. Unpack the archive again."
+                f"received {len(batch):,} bytes. Unpack the archive again."
             )
-        batches.append(np.frombuffer(content, np.uint8).reshape(-1, _RECORD_BYTES))
-    records = np.concatenate(batches)
+        content += batch
+    records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD_BYTES)
     images, labels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
     n = 5 * _N_PER_BATCH
     return (images[:n], labels[:n]), (images[n:], labels[n:])

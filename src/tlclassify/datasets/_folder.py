@@ -54,16 +54,14 @@ def load_image_folder(
     """Return the image files of a folder and their labels; the pixels are not kept.
 
     Each sub-folder is a class and gives it its name; images may lie in folders below it. Hidden
-    files and those that systems leave (`@eaDir`, `__MACOSX`, `Thumbs.db` and the like) are left
-    out; files without the suffix of an image are listed in `ignored_paths`. Links are followed to
-    files, and to folders where a class folder stands.
+    files and those that systems leave (`Thumbs.db` and the like) are left out; files without the
+    suffix of an image are listed in `ignored_paths`. Links are followed to files and class folders.
 
     Parameters
     ----------
     folder : path-like
     verify : {"header", "full", "none"}
-        "header" reads the beginning of each file; "full" decodes it, which finds files cut short
-        and takes as long as an epoch; "none" opens nothing.
+        "header" reads the beginning of each file; "full" decodes it; "none" opens nothing.
     verbose : int, 0 shows no progress bar
 
     Raises

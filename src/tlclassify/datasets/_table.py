@@ -37,8 +37,7 @@ def load_image_table(
     path_or_frame : path-like or frame
         A ``.csv`` or ``.tsv`` file in UTF-8, its columns parted by comma, semicolon or tab; a
         ``.parquet`` file; a frame of pandas or polars, an Arrow table, or a dict of columns.
-    path_column, label_column : str
-        The columns of file paths and of labels.
+    path_column, label_column : str, the columns of file paths and of labels
     group_column : str, optional
         The column of groups, such as patients or cameras, for ``fit(X, y, groups=...)``.
     root : path-like, optional
@@ -50,9 +49,8 @@ def load_image_table(
     FileNotFoundError
         If there is no such table.
     ValueError
-        If a column is not there; or naming, by row, all files that are not there, all missing
-        paths, labels and groups, and all files named twice. The rows of a frame count from 0; of
-        CSV the line is given, as an editor shows it.
+        If a column is not there; or naming, by row from 0 or by line of CSV, all files that are
+        not there, all missing paths, labels and groups, and all files named twice.
 
     Examples
     --------

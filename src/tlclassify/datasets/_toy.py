@@ -62,15 +62,13 @@ def make_shapes(
     n_samples : int, at least one per class
     n_classes : int, from 2 to 6
     image_size : int, height and width in pixels, at least 8
-    noise : float in [0, 1]
-        Standard deviation of the normal noise on each value, as a fraction of 255.
+    noise : float in [0, 1], standard deviation of the noise on each value, as a fraction of 255
     random_state : int, RandomState or None
 
     Returns
     -------
     X : ndarray of shape (n_samples, image_size, image_size, 3) and dtype uint8, in [0, 255]
-    y : ndarray of shape (n_samples,) and dtype str
-        The name of the shape in each image.
+    y : ndarray of shape (n_samples,) and dtype str, the name of the shape in each image
 
     Raises
     ------

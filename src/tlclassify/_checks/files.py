@@ -60,24 +60,16 @@ def read_image(
         image.load()
         picture = _to_eight_bit_rgb(_turn(image))
         if size is not None:
-            picture = _frame(picture, size, framing)
+            rows, columns = framing.place(picture.size[::-1], size)
+            corner = (columns.start, rows.start)
+            seen = (*corner, columns.start + columns.n_seen, rows.start + rows.n_seen)
+            covered = (columns.n_covered, rows.n_covered)
+            part = picture.crop(seen).resize(covered, Image.Resampling.BILINEAR)
+            picture = Image.new("RGB", size[::-1], tuple(map(round, framing.fill)))
+            picture.paste(part, ((size[1] - covered[0]) // 2, (size[0] - covered[1]) // 2))
         elif max_side is not None:
             picture.thumbnail((max_side, max_side), Image.Resampling.BILINEAR)
         return np.asarray(picture)
-
-
-def _frame(picture: Image.Image, size: tuple[int, int], framing: Framing) -> Image.Image:
-    """Bring a picture to a size (height, width)."""
-    rows, columns = framing.place(picture.size[::-1], size)
-    corner = (columns.start, rows.start)
-    seen = picture.crop((*corner, columns.start + columns.n_seen, rows.start + rows.n_seen))
-    covered = (columns.n_covered, rows.n_covered)
-    seen = seen.resize(covered, Image.Resampling.BILINEAR)
-    if covered == size[::-1]:
-        return seen
-    whole = Image.new("RGB", size[::-1], tuple(map(round, framing.fill)))
-    whole.paste(seen, ((size[1] - covered[0]) // 2, (size[0] - covered[1]) // 2))
-    return whole
 
 
 def measure_image(source: Source) -> tuple[int, int]:
@@ -206,10 +198,7 @@ def digest_image(source: Source, *, in_part: bool = False) -> str:
 
 
 def digest_file(path: str | PathLike[str], *, in_part: bool = False) -> str:
-    """Return the SHA-256 of a file, as 64 hexadecimal digits.
-
-    `in_part`: of its size, beginning, middle and end, which hardly two files have in common.
-    """
+    """Return the SHA-256 of a file; in part, of its size, beginning, middle and end."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         size = file.seek(0, SEEK_END)

@@ -292,11 +292,7 @@ def _hushed(options: Namespace) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
-
-    0: done; 1: what was given is not right; 2: no such option; 130: ended by Ctrl-C; 141: whoever
-    read the results has closed the pipe.
-    """
+    """Run one command and return its exit code: 0, or 1 where what was given is not right."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = build_parser().parse_args(argv)
     try:

@@ -38,17 +38,7 @@ _STRONGEST = 0.8
 
 
 def build_app(clf: Any, *, name: str = "", max_bytes: int = _MAX_BYTES) -> FastAPI:
-    """Return the application; all images opened in this process are held to 40 million pixels.
-
-    Parameters
-    ----------
-    clf : TransferClassifier or ExportedClassifier
-        Fitted. An exported one has no heat maps.
-    name : str
-        What the page calls it.
-    max_bytes : int
-        The largest upload.
-    """
+    """Return the application; all images opened in this process are held to 40 million pixels."""
     app = FastAPI(title="tlclassify", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_add_headers)
     app.add_exception_handler(Exception, _tell_of_failure)

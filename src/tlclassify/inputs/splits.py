@@ -153,10 +153,7 @@ def split_rows(
     name: str = "validation_fraction",
     instead: str = "pass validation_data or validation_fraction=0",
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows for training and rows held out, about a fraction, both with all classes.
-
-    No group is on both sides.
-    """
+    """Return rows to train on and rows held out, both with all classes, no group in both."""
     rows = np.arange(len(targets))
     if fraction == 0:
         return rows, rows[:0]

@@ -27,14 +27,7 @@ DOOR = ("evaluation", "displays")
 # No Keras when they are imported. CIFAR-10 reaches keras.datasets when it is asked for.
 WITHOUT_KERAS = [
     *("_checks", "inputs.images", "engines", "evaluation", "displays", "datasets"),
-    *(
-        "persistence.exported",
-        "analysis.evaluate",
-        "analysis.predictions",
-        "jobs.batches",
-        "jobs.files",
-        "cli",
-    ),
+    *("persistence.exported", "analysis.evaluate", "jobs.batches", "jobs.files", "cli"),
 ]
 # LiteRT's converter is a part of TensorFlow, which no other backend of Keras has.
 NAMES_TENSORFLOW = "engines.converters"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pictures import made_report
+from tlclassify.analysis.evaluate import predict_table
 from tlclassify.analysis.learning_rates import LearningRateSearch
-from tlclassify.analysis.predictions import predict_table
 from tlclassify.displays import HeatmapDisplay
 from tlclassify.evaluation import LearningCurve
 from tlclassify.evaluation.comparison import ComparisonRow, compare_reports

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlclassify.analysis.predictions import predict_table
+from tlclassify.analysis.evaluate import predict_table
 
 CLASSES = np.array(["ant", "bee", "cow"])
 P = np.array([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05], [0.1, 0.1, 0.8], [1 / 3, 1 / 3, 1 / 3]])

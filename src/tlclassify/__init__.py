@@ -7,11 +7,10 @@ if TYPE_CHECKING:
     from tlclassify.analysis.calibration import calibrate
     from tlclassify.analysis.comparison import compare_backbones
     from tlclassify.analysis.duplicates import find_duplicates
-    from tlclassify.analysis.evaluate import evaluate
+    from tlclassify.analysis.evaluate import evaluate, predict_table
     from tlclassify.analysis.explanation import grad_cam
     from tlclassify.analysis.learning_curve import learning_curve
     from tlclassify.analysis.learning_rates import LearningRateSearch, find_learning_rate
-    from tlclassify.analysis.predictions import predict_table
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
@@ -108,7 +107,7 @@ _HOMES = {
     "load": "persistence.saving",
     "load_exported": "persistence.exported",
     "predict_files": "jobs.files",
-    "predict_table": "analysis.predictions",
+    "predict_table": "analysis.evaluate",
     "register_backbone": "networks.backbones",
     "save": "persistence.saving",
 }

@@ -1,5 +1,6 @@
-"""Measure a classifier once; every table and picture is a view of the report."""
+"""Measure a classifier once, or have it name images: records that are looked at many times."""
 
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from tlclassify._checks.parameters import (
     encode_labels,
 )
 from tlclassify.evaluation.diagnosis import Origin
+from tlclassify.evaluation.predictions import PredictionTable
 from tlclassify.evaluation.report import N_THUMBNAILS, EvaluationReport, build_report
 from tlclassify.evaluation.text import short_name, training_text
 from tlclassify.inputs.images import ImageSource, reopen_images, warn_of_known
@@ -109,6 +111,58 @@ def evaluate(
     p = check_probabilities(probabilities, shape=(len(true), len(classes)))
     report = build_report(true, p, classes, top_k=ks, confidence_level=confidence_level)
     return replace(report, origin=trace_origin(clf, X, report))
+
+
+def predict_table(
+    clf: Any, X: Any, *, n_best: int = 2, threshold: float | None = None
+) -> PredictionTable:
+    """Return the most probable labels of images, each beside its file, and whether they are sure.
+
+    Parameters
+    ----------
+    clf : classifier
+        As of `evaluate`: fitted, with `predict_proba`; an exported one too.
+    X : array-like of n images or file paths, whatever `clf` takes
+    n_best : int, at least 1
+        How many labels an image gets, the most probable first; no more than there are.
+    threshold : float in [0, 1], optional
+        The probability from which on an answer is sure, as `EvaluationReport.choose_threshold`
+        finds one. By default nothing is said about it.
+
+    Raises
+    ------
+    TypeError, NotFittedError, ValueError, OSError
+        If a parameter is not as above, or files cannot be read.
+
+    Examples
+    --------
+    >>> from tlclassify import TransferClassifier, predict_table
+    >>> from tlclassify.datasets import make_shapes
+    >>> X, y = make_shapes(60, random_state=0)
+    >>> clf = TransferClassifier("mobilenet_micro", random_state=0).fit(X[:57], y[:57])
+    >>> table = predict_table(clf, X[57:], threshold=0.5)
+    >>> list(table.columns)
+    ['row', 'label', 'probability', 'label_2', 'probability_2', 'sure']
+    """
+    check_parameters(
+        ("n_best", n_best, COUNT), ("threshold", threshold, Interval(0, 1, optional=True))
+    )
+    classes = fitted_classes(clf)
+    shape = (count_rows(X, "X"), len(classes))
+    p = check_probabilities(clf.predict_proba(X), shape=shape)
+    # Of equal probabilities the first in the order of classes, as in argmax.
+    best = np.argsort(-p, axis=1, kind="stable")[:, :n_best]
+    probabilities = np.take_along_axis(p, best, axis=1)
+    least_sure = np.argsort(probabilities[:, 0], kind="stable")[:N_THUMBNAILS].tolist()
+    is_column = getattr(X, "ndim", 1) == 1
+    is_paths = is_column and isinstance(next(iter(X)), str | os.PathLike)
+    return PredictionTable(
+        paths=tuple(map(os.fspath, X)) if is_paths else None,
+        labels=classes[best],
+        probabilities=probabilities,
+        threshold=threshold if threshold is None else float(threshold),
+        thumbnails=take_thumbnails(clf, X, least_sure),
+    )
 
 
 def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:

@@ -1,15 +1,20 @@
-"""What all pictures share: libraries imported late, colours, names, panels."""
+"""What all pictures share: libraries imported late, colours, names, panels, and their pages."""
 
+import base64
 import io
 import warnings
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from tlclassify._checks.files import write_whole
 from tlclassify._checks.parameters import import_extra
+from tlclassify.evaluation import text
 from tlclassify.evaluation.comparison import ComparisonRow
 from tlclassify.evaluation.report import EvaluationReport
 from tlclassify.evaluation.text import short_name, to_plain
@@ -96,3 +101,30 @@ def draw(display: Any, caption: str) -> str:
     label = escape(caption, quote=True)
     first = f'<svg role="img" aria-label="{label}" fill="currentColor" style="min-width: {width}px"'
     return first + svg.replace("#000000", "currentColor")
+
+
+def build_page(template: str, path: str | Path | None, **content: Any) -> str:
+    """Return a page that loads nothing from elsewhere, and write it where a path is given."""
+
+    def png(pixels: Any) -> str:
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, format="PNG")
+        return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+    from tlclassify import displays
+
+    jinja2 = import_extra("jinja2", "plot", user="to_html")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tlclassify", "displays"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals |= {"displays": displays, "text": text}
+    filters = {"count": "{:,}".format, "draw": draw, "plain": text.to_plain, "png": png}
+    environment.filters |= filters
+    page: str = environment.get_template(template).render(content).lstrip()
+    if path is not None:
+        write_whole(path, page.encode())
+    return page

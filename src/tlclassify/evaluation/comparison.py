@@ -121,7 +121,7 @@ class Comparison:
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the comparison as one page for people; as `EvaluationReport.to_html`."""
         # A door upwards: the page draws the displays, which read this.
-        from tlclassify.displays.pages import build_page
+        from tlclassify.displays.drawing import build_page
 
         quality, cost = comparison_tables(self)
         return build_page("comparison.html", path, comparison=self, quality=quality, cost=cost)

@@ -124,7 +124,7 @@ class PredictionTable:
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the rows, the first 1,000, as one page; as `EvaluationReport.to_html`."""
         # A door upwards, as of reports.
-        from tlclassify.displays.pages import build_page
+        from tlclassify.displays.drawing import build_page
 
         cells = _cells(self, _N_ON_PAGE)
         return build_page("predictions.html", path, predictions=self, cells=cells)

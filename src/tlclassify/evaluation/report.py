@@ -271,7 +271,7 @@ class EvaluationReport:
         ImportError without matplotlib or Jinja2; OSError if `path` cannot be written.
         """
         # A door upwards: the page draws the displays, which read reports.
-        from tlclassify.displays.pages import build_page
+        from tlclassify.displays.drawing import build_page
 
         return build_page("report.html", path, report=self, n_thumbnails=N_THUMBNAILS)
 

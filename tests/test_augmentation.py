@@ -7,12 +7,13 @@ from sklearn.base import clone
 
 from tlclassify.inputs.augmentation import (
     Augmentation,
-    count_views,
     fixed_views,
     fresh_views,
     get_augmentation,
     no_views,
+    open_views,
 )
+from tlclassify.inputs.images import open_images
 from tlclassify.networks.cuts import build_view
 
 SIZE = (8, 12)
@@ -149,7 +150,8 @@ def test_a_numpy_bool_is_a_bool():
     ],
 )
 def test_no_view_is_stored_twice(parameters, n):
-    assert count_views(Augmentation(**parameters)) == n
+    images = open_images(np.zeros((1, *SIZE, 3), np.uint8))
+    assert len(open_views(images, Augmentation(**parameters), SIZE)) == n
 
 
 def test_a_view_is_decided_by_its_image_and_number_alone(digests):

@@ -58,7 +58,15 @@ def read_image(
         with suppress(ValueError):  # of a long text behind the pixels, which are there
             image.load()
         image.load()
-        picture = _to_eight_bit_rgb(_turn(image))
+        # Cameras write odd metadata beside good pixels; a damaged tag hides no orientation.
+        orientation: Any = None
+        with suppress(Exception):
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+        found = _ORIENTATION.search(image.info.get("exif", b""))
+        if orientation is None and found:
+            orientation = (found[1] or found[2])[0]
+        upright = orientation not in range(2, 9)
+        picture = _to_eight_bit_rgb(image if upright else image.transpose(_TURNS[orientation - 2]))
         if size is not None:
             rows, columns = framing.place(picture.size[::-1], size)
             corner = (columns.start, rows.start)
@@ -157,17 +165,6 @@ def _decode(content: str | PathLike[str] | bytes) -> Image.Image:
     return Image.open(io.BytesIO(b"".join(kept)), formats=IMAGE_FORMATS)
 
 
-def _turn(image: Image.Image) -> Image.Image:
-    """Return an image upright; damaged tags beside its orientation do not matter."""
-    orientation: Any = None
-    with suppress(Exception):  # cameras write odd metadata beside good pixels
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    found = _ORIENTATION.search(image.info.get("exif", b""))
-    if orientation is None and found:
-        orientation = (found[1] or found[2])[0]
-    return image.transpose(_TURNS[orientation - 2]) if orientation in range(2, 9) else image
-
-
 def _to_eight_bit_rgb(image: Image.Image) -> Image.Image:
     if _is_deep(image):
         # Pillow would clip more than 8 bits to white.
@@ -186,21 +183,16 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode in {"F", "I"} or image.mode.startswith("I;16")
 
 
-def digest_image(source: Source, *, in_part: bool = False) -> str:
-    """Return the SHA-256 of a file, of encoded bytes, or of the pixels of a PIL image."""
-    if not isinstance(source, Picture):
-        return digest_file(source, in_part=in_part)
-    content = source.content
-    if not isinstance(content, bytes):
-        pixels = read_image(source)
-        content = str(pixels.shape).encode() + pixels.tobytes()
-    return hashlib.sha256(content).hexdigest()
-
-
-def digest_file(path: str | PathLike[str], *, in_part: bool = False) -> str:
-    """Return the SHA-256 of a file; in part, of its size, beginning, middle and end."""
+def digest_file(source: Source, *, in_part: bool = False) -> str:
+    """Return the SHA-256 of a file, in part: its size, beginning, middle and end; or of pixels."""
+    if isinstance(source, Picture):
+        content = source.content
+        if not isinstance(content, bytes):
+            pixels = read_image(source)
+            content = str(pixels.shape).encode() + pixels.tobytes()
+        return hashlib.sha256(content).hexdigest()
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with Path(source).open("rb") as file:
         size = file.seek(0, SEEK_END)
         if in_part and size > 3 * _SAMPLE_BYTES:
             digest.update(str(size).encode())

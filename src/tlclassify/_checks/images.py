@@ -65,9 +65,15 @@ def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], int]:
     if images.dtype == np.uint8:
         return images, 255
     if images.dtype.kind != "f":
+        step = f"Pass {name}.astype('float32')."
+        if images.dtype.kind in "iu":
+            low, high = int(images.min()), int(images.max())
+            white = next(white for white in _WHITES if high <= white)
+            way = f"{name}.astype('uint8')" if white == 255 else f"{name} / {white}"
+            step = f"Its values go from {low} to {high}: if white is {white}, pass {way}."
         raise TypeError(
             f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
-            f"{images.dtype}. {_conversion(images, name)}"
+            f"{images.dtype}. {step}"
         )
     return images, _find_white(images, name)
 
@@ -225,13 +231,3 @@ def _next_step(shape: tuple[int, ...], X: Any, name: str) -> str:
             f"back with {name}.reshape(n, height, width)."
         )
     return f"For a single image pass {name}[None]."
-
-
-def _conversion(images: NDArray[Any], name: str) -> str:
-    """Return how integers, or what else holds pixels, become what is taken."""
-    if images.dtype.kind not in "iu":
-        return f"Pass {name}.astype('float32')."
-    low, high = int(images.min()), int(images.max())
-    white = next(white for white in _WHITES if high <= white)
-    way = f"{name}.astype('uint8')" if white == 255 else f"{name} / {white}"
-    return f"Its values go from {low} to {high}: if white is {white}, pass {way}."

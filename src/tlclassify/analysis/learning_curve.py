@@ -70,11 +70,8 @@ def learning_curve(
     ----------
     clf : TransferClassifier
         Never changed; whether it is fitted makes no difference.
-    X, y : array-like
-        Images and labels, as in `TransferClassifier.fit`.
-    X_test, y_test : array-like, optional, the images by which all draws are judged, and labels
-    groups : array-like of shape (n,), optional
-        The patient, camera or plant of each image of `X`: never on both sides of any split.
+    X, y, X_test, y_test, groups
+        Images, labels, images to judge all draws by, and groups, as in `compare_backbones`.
     train_sizes : sequence of int, optional
         Images a class. By default 1, 2, 5, 10, 20, 50 and so on, and at last as many as the
         smallest class has beside its test share.

@@ -66,11 +66,9 @@ def load_image_folder(
 
     Raises
     ------
-    FileNotFoundError, OSError
-        If the folder does not exist; or naming all files that cannot be read as images.
-    ValueError
-        If there are no class folders, one holds no image or what holds it, or they are parts of a
-        data set (`train`, `test`).
+    FileNotFoundError, OSError, ValueError
+        If the folder does not exist; naming all files that cannot be read as images; or if there
+        are no class folders, one holds no image, or they are parts of a data set (`train`).
 
     Examples
     --------

@@ -109,9 +109,8 @@ class PredictionGridDisplay:
     ) -> "PredictionGridDisplay":
         """Return the display of some of the images `X` that a report is about.
 
-        `select` says which come first: the "first", "random" ones, or "wrong", "unlikely" or
-        "uncertain" ones as in `EvaluationReport.ranked_images`; or it holds row numbers, as those
-        of `EvaluationReport.label_errors`. Images beyond the grid are left out.
+        `select` says which: the "first", "random" ones, or an order of
+        `EvaluationReport.ranked_images`; or it holds row numbers. Others are left out.
         """
         y, size = report.y_true, (n_rows, n_columns)
         images, y_true, rows = _choose(X, y, report, select=select, size=size, seed=random_state)

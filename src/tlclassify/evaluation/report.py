@@ -140,10 +140,10 @@ class EvaluationReport:
         ]
 
     def ranked_images(self, order: str = "wrong") -> NDArray[np.intp]:
-        """Return the row numbers of images worth looking at, the first of equal ones first.
+        """Return the rows of the "wrong" predictions, the surest first, or those of all images.
 
-        They are the "wrong" predictions, the surest first; or all, the "unlikely" first, by the
-        probability of the true label, or the "uncertain", by the lead of the likeliest label.
+        By the probability of the true label, the "unlikely" first; by the lead of the likeliest
+        label, the "uncertain" first.
         """
         check_parameters(("order", order, ORDERS))
         if order == "wrong":
@@ -235,12 +235,10 @@ class EvaluationReport:
         return diagnosis.choose_threshold(correct, surest, float(accuracy), float(confidence))
 
     def label_errors(self) -> list[diagnosis.LabelError]:
-        """Return images whose labels are likely wrong, the likeliest first.
+        """Return images whose labels are likely wrong, the likeliest first, by cleanlab [1]_.
 
-        By confident learning [1]_ as cleanlab does it. The probabilities must come from a
-        classifier that has not been trained on these images: a test set, or `evaluate` with `cv`.
-        ImportError without cleanlab, which ``pip install "tlclassify[labels]"`` brings; ValueError
-        if the images are all of one class.
+        The classifier must not have been trained on these images. ImportError without cleanlab,
+        which ``pip install "tlclassify[labels]"`` brings; ValueError if there is but one class.
 
         References
         ----------

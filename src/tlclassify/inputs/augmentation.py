@@ -107,13 +107,6 @@ def get_augmentation(augmentation: str | Augmentation) -> Augmentation:
     return augmentation
 
 
-def count_views(augmentation: Augmentation) -> int:
-    """Return how many views are stored of each image: flipping alone makes no more than two."""
-    if any(getattr(augmentation, name) for name in _CHANGES):
-        return augmentation.n_views
-    return min(augmentation.n_views, 2 if augmentation.horizontal_flip else 1)
-
-
 @dataclass(frozen=True)
 class ViewSource:
     """One view of each image, for networks that `add_views` makes: ten numbers say which."""
@@ -143,7 +136,9 @@ def open_views(
     images: ImageSource, augmentation: Augmentation, image_size: Sequence[int]
 ) -> list[ImageSource | ViewSource]:
     """Return the source of each fixed view, the images themselves first."""
-    n_views = count_views(augmentation)
+    n_views = augmentation.n_views
+    if not any(getattr(augmentation, name) for name in _CHANGES):
+        n_views = min(n_views, 2 if augmentation.horizontal_flip else 1)
     if n_views == 1:
         return [images]
     digests = images.digests()

@@ -89,7 +89,7 @@ class ImageSource:
     def digests(self, *, in_part: bool = False) -> NDArray[np.uint8]:
         """Return a SHA-256 of each image, shape (n, 32): of its RGB pixels, or of its file."""
         if self.is_files:
-            digest = partial(files.digest_image, in_part=in_part)
+            digest = partial(files.digest_file, in_part=in_part)
             found, errors = files.read_files(digest, self._pick(0, len(self)))
             files.raise_unreadable(errors)
             if self.framing.aspect != STRETCH:

@@ -71,8 +71,10 @@ def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifi
 def with_temperature(clf: TransferClassifier, temperature: float) -> TransferClassifier:
     """Return a copy of a fitted classifier that shares its layers, with another temperature."""
     calibrated = copy.copy(clf)
-    options = {"temperature": temperature, "mirrored": clf.blueprint_.is_mirrored}
-    calibrated.model_ = build_classifier(clf.backbone_, clf.head_, **options)
+    mirrored = clf.blueprint_.is_mirrored
+    calibrated.model_ = build_classifier(
+        clf.backbone_, clf.head_, temperature=temperature, mirrored=mirrored
+    )
     calibrated.temperature_ = temperature
     return calibrated
 

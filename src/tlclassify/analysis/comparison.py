@@ -35,7 +35,7 @@ from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_reports
-from tlclassify.evaluation.report import EvaluationReport, build_report
+from tlclassify.evaluation.report import build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
 from tlclassify.inputs.splits import (
@@ -128,19 +128,15 @@ def compare_backbones(
     task = open_task(X, y, groups, X_test, y_test)
     task, folds = _choose_judges(task, cv, test_fraction, split_seed)
     folder = None if cache_dir is None else Path(cache_dir, "comparisons", _name_task(task, folds))
-    rows: list[ComparisonRow] = []
-    level = float(confidence_level)
-    total = _N_STEPS * len(classifiers)
-    with show_progress(total, "", unit="step", verbose=verbose) as progress:
+    rows, level = list[ComparisonRow](), confidence_level
+    with show_progress(_N_STEPS * len(classifiers), "", unit="step", verbose=verbose) as progress:
         for name, clf in classifiers.items():
             try:
-                file = _name_file(clf)
-                path = folder / file if folder and file else None
-                row = None if path is None else _read_row(path, name, clf, task, level)
+                path = _name_file(folder, clf)
+                row = _read_row(path, name, clf, task, level)
                 if row is None:
                     row = _measure_row(name, clf, task, folds=folds, level=level, progress=progress)
-                    if path is not None and row.report is not None:
-                        _keep_row(path, row, row.report)
+                    _keep_row(path, row)
                 rows.append(row)
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
@@ -251,26 +247,28 @@ def _name_task(task: Task, folds: Any) -> str:
     return digest.hexdigest()
 
 
-def _name_file(clf: TransferClassifier) -> str | None:
-    """Return the name of a row's file, or None where no name of the settings would last."""
+def _name_file(folder: Path | None, clf: TransferClassifier) -> Path | None:
+    """Return a row's file, or None without a folder or where no name of the settings would last."""
     # An object's text may hold its address or be cut short; a user's own backbone may be another
     # network tomorrow.
     settings = {k: v for k, v in clf.get_params().items() if k not in {"cache_dir", "verbose"}}
     text = repr(sorted((name, repr(value)) for name, value in settings.items()))
     is_built_in = set(get_backbone(clf.backbone).parts) <= set(BUILT_IN)
-    if " at 0x" in text or "..." in text or not is_built_in:
+    if folder is None or " at 0x" in text or "..." in text or not is_built_in:
         return None
     weights = Path(str(clf.weights))
     if weights.is_file():
         status = weights.stat()
         text += f" {status.st_size} {status.st_mtime_ns}"
-    return f"{hashlib.sha256(text.encode()).hexdigest()}.row"
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()}.row"
 
 
 def _read_row(
-    path: Path, name: str, clf: TransferClassifier, task: Task, level: float
+    path: Path | None, name: str, clf: TransferClassifier, task: Task, level: float
 ) -> ComparisonRow | None:
     """Return the row that an equal classifier left, or None."""
+    if path is None:
+        return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             probabilities, kept = arrays["probabilities"], json.loads(str(arrays["kept"]))
@@ -283,8 +281,11 @@ def _read_row(
     return ComparisonRow(name, replace(report, origin=origin), **kept["costs"])
 
 
-def _keep_row(path: Path, row: ComparisonRow, report: EvaluationReport) -> None:
+def _keep_row(path: Path | None, row: ComparisonRow) -> None:
     """Keep a row; where that cannot be done, warn, for the row itself is not lost."""
+    report = row.report
+    if path is None or report is None:
+        return
     costs = {key: getattr(row, key) for key in _COSTS}
     origin = {"created": report.origin.created, "history": report.origin.history}
     kept = np.array(json.dumps({"costs": costs, **origin}))

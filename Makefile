@@ -50,12 +50,12 @@ lint: $(VENV)/.dev  ## Check format and lint
 types: $(VENV)/.dev  ## Check types
 	$(RUN) mypy
 
-docs: $(VENV)/.docs $(VENV)/.dev  ## Run the code of all pages and build them in site/; warnings are errors
+docs: $(VENV)/.docs $(VENV)/.dev  ## Run the code of all pages and build them, with its results, in site/
+	$(VENV)/bin/python tools/build_pages.py
 	$(RUN) mkdocs build --strict --quiet
-	$(PYTEST) tools/test_pages.py
 
 build: $(VENV)/.dev  ## Build the source distribution and the wheel in dist/
-	rm -rf build dist
+	rm -rf build/lib build/bdist.* dist
 	$(RUN) build
 
 clean:  ## Remove environments, caches and everything built

@@ -27,13 +27,13 @@ help:  ## Show this table
 demo: $(VENV)/.plot  ## Run the quickstart on real images; pictures go to quickstart_output/
 	$(VENV)/bin/python examples/quickstart.py
 
-test: $(VENV)/.dev  ## Run the tests and doctests, in two processes
-	$(PYTEST)
+test: $(VENV)/.dev  ## Run the tests and doctests but for slow ones, in two processes
+	$(PYTEST) -m "not slow"
 
-test-jax: $(JAX_VENV)/.jax  ## Run the same suite on Keras's JAX backend
-	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -n 2 --dist worksteal
+test-jax: $(JAX_VENV)/.jax  ## Run the same on Keras's JAX backend
+	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-check: lint types docs build  ## Run everything that a change must pass; the tests come last
+check: lint types docs build  ## Run everything that a change must pass; all tests come last
 	$(PYTEST) --cov
 
 bench: $(VENV)/.plot  ## Measure speed, memory and accuracy

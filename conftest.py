@@ -1,5 +1,6 @@
 """What holds for every test and doctest: quiet, without a screen, without a network."""
 
+import gc
 import os
 import socket
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# OpenVINO would report each step of a conversion, from a process forked for it: some seconds each.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 LOCAL_HOSTS = {"", "localhost", "127.0.0.1", "::1"}
 
@@ -45,6 +48,30 @@ def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
         return call(*args, **kwargs)
 
     return local_call
+
+
+@pytest.fixture(autouse=True)
+def _graphs(request: pytest.FixtureRequest) -> None:
+    """Run networks step by step: to compile tiny ones costs more than it saves.
+
+    Where it is marked `graphs` their compilation is the subject, and pages show what a user gets.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = request.node.get_closest_marker("graphs") or request.path.parent.name == "tools"
+        tf.config.run_functions_eagerly(not compiled)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_networks() -> Iterator[None]:
+    """Free a module's networks, which would slow down every later one."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

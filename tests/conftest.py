@@ -1,7 +1,5 @@
 """Tiny data and a tiny backbone: what most laws are proved on."""
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -18,37 +16,6 @@ def build_tiny(x):
     x = keras.layers.BatchNormalization(name="one_bn")(x)
     x = keras.layers.ReLU(name="one_relu")(x)
     return keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="two")(x)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _eager_by_default():
-    """Run tiny networks step by step, which costs less than compiling them; see `_graphs`."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.run_functions_eagerly(True)
-
-
-@pytest.fixture(autouse=True)
-def _graphs(request):
-    """Compile functions in tests marked `graphs`, whose subject is what is compiled."""
-    wanted = request.node.get_closest_marker("graphs") is not None
-    if not wanted or keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(False)
-    yield
-    tf.config.run_functions_eagerly(True)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget_networks():
-    """Free a module's networks, which would slow down every later one."""
-    yield
-    keras.backend.clear_session()
-    gc.collect()
 
 
 @pytest.fixture

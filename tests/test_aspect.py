@@ -168,7 +168,11 @@ def test_stored_activations_of_a_file_are_told_apart(tmp_path):
         np.testing.assert_array_equal(found.reshape(-1, 8, 8, 3), seen(paths, aspect))
 
 
-@pytest.fixture(scope="module", params=ASPECTS)
+# One takes all steps: the others lack the padding, the cropping or both.
+QUICK = ["soft", *(pytest.param(aspect, marks=pytest.mark.slow) for aspect in ASPECTS[:3])]
+
+
+@pytest.fixture(scope="module", params=QUICK)
 def clf(request):
     """A classifier of images of 5x7 by each way; no test changes it."""
     return fit_small(SHAPE, image_size=12, aspect=request.param, predict_mirrored=True)

@@ -18,6 +18,7 @@ from tlclassify.networks import backbones
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.persistence.exporting import export
 from tlclassify.persistence.saving import load, save
+from tlclassify.training.stages import Stage
 
 SHAPE = (10, 7)
 X, Y = draw_images(24, SHAPE)
@@ -93,7 +94,8 @@ def test_predictions_from_stored_activations_come_in_parts(tmp_path, monkeypatch
 @pytest.mark.parametrize("augmentation", [None, "flip"])
 def test_it_learns_with_views_and_by_epochs(augmentation):
     assert fit(augmentation=augmentation).score(X, Y) == 1
-    by_epochs = fit(augmentation=augmentation, head="mlp")
+    stage = Stage(6, learning_rate=0.02, batch_size=8)
+    by_epochs = fit(augmentation=augmentation, head="mlp", head_stage=stage)
     assert by_epochs.score(X, Y) == 1
 
 

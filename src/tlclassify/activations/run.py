@@ -88,17 +88,14 @@ def store_images(
     augmentation: Augmentation | None,
     running: Running,
 ) -> list[StoredSource]:
-    """Run training images in every view, and validation images in view 0, up to a cut.
-
-    Each of several backbones by itself, so that what is stored of one serves it alone too.
-    """
+    """Run training images in every view, and validation images in view 0, up to a cut."""
     parts = parts_of(network)
     if len(parts) > 1:
+        # Each by itself, so that what is stored of one backbone serves it alone too.
         options: dict[str, Any] = {"augmentation": augmentation, "running": running}
-        tops = [cut_points(part)[-1] for part in parts]
         found = [
-            store_images(part, top, training, validation, **options)
-            for part, top in zip(parts, tops, strict=True)
+            store_images(part, cut_points(part)[-1], training, validation, **options)
+            for part in parts
         ]
         return [
             StoredSource(beside([part.outputs for part in same]), same[0].of)
@@ -215,10 +212,7 @@ def _store(passes: list[Pass]) -> list[StoredSource]:
 
 
 def run_once(passes: Sequence[Pass]) -> list[Any]:
-    """Run what is not stored yet, and return the outputs of each pass.
-
-    Arrays up to 512 MiB in all, else `StoredOutputs`, or memory maps without a `cache_dir`.
-    """
+    """Run what is not stored yet; return arrays up to 512 MiB in all, else what reads a file."""
     running, n_missing = passes[0].running, sum(item.n_missing for item in passes)
     n_bytes = sum(item.shape[0] * item.row_bytes for item in passes)
     in_memory = n_bytes <= MEMORY_LIMIT_BYTES

@@ -33,7 +33,7 @@ class Runner:
         self._opening = Lock()
         self._opened: Any = None
         self._fingerprint = ""
-        self._training: object = None
+        self.training: object = None
         if self.engine != KERAS and (narrow := narrow_layers(network)):
             self._turn_to_keras(f"its layer {narrow[0]!r} does not compute in float32")
 
@@ -60,15 +60,8 @@ class Runner:
         with self._opening:
             if found != self._fingerprint:
                 self._opened = None
-            self._fingerprint, self._training = found, training
+            self._fingerprint, self.training = found, training
         return found
-
-    def catch_up(self) -> None:
-        """Close an engine whose network has been trained on since it was opened."""
-        from tlclassify.networks.cuts import last_training
-
-        if self.engine != KERAS and self._training is not last_training():
-            self.fingerprint()
 
     def _compile(self) -> None:
         try:
@@ -96,12 +89,15 @@ class Runner:
 
 def reopen_runner(estimator: Any, network: "keras.Model") -> Runner:
     """Return an estimator's runner, whose weights are those of today, whoever has trained it."""
+    from tlclassify.networks.cuts import last_training
+
     with _reopening:
         runners: dict[keras.Model, Runner] = vars(estimator).setdefault("_runners", {})
         if network not in runners or runners[network].asked != estimator.engine:
             runners[network] = Runner(network, estimator.engine)
         runner = runners[network]
-    runner.catch_up()
+    if runner.engine != KERAS and runner.training is not last_training():
+        runner.fingerprint()
     return runner
 
 

@@ -23,12 +23,7 @@ from tlclassify.networks.backbones import (
     open_for_backbone,
     take_backbone,
 )
-from tlclassify.networks.blueprints import (
-    Blueprint,
-    as_in_the_fit,
-    rebuild_network,
-    reduce_network,
-)
+from tlclassify.networks.blueprints import Blueprint, as_in_the_fit, rebuild_network, reduce_network
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import POOLINGS, Head
 from tlclassify.networks.rows import Backbone

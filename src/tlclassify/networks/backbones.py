@@ -15,14 +15,7 @@ from tlclassify._checks.framing import STRETCHED, Framing
 from tlclassify._checks.parameters import close_match_hint
 from tlclassify.inputs.images import ImageSource, measure_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.cuts import (
-    BESIDE,
-    SCALING,
-    check_process,
-    freeze,
-    output_at,
-    parts_of,
-)
+from tlclassify.networks.cuts import BESIDE, SCALING, check_process, freeze, output_at, parts_of
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
 from tlclassify.networks.resizing import build_resizing
 from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling

@@ -72,7 +72,7 @@ def export(
     """
     is_extractor = isinstance(clf, FeatureExtractor)
     check_is_fitted(clf, "model_") if is_extractor else check_fitted(clf)
-    path, images = Path(path), None
+    path, framing, images = Path(path), clf.blueprint_.framing, None
     chosen = _choose_format(format, path)
     check_choice("precision", precision, chosen.precisions)
     # ONNX Runtime is what measures the ranges and writes the quantized graph.
@@ -85,14 +85,8 @@ def export(
             f"{type(calibration_images).__name__} for precision={precision!r}."
         )
     if calibration_images is not None:
-        name = "calibration_images"
-        source = reopen_images(
-            calibration_images,
-            clf.image_shape_,
-            clf.pixel_range_,
-            clf.blueprint_.framing,
-            name=name,
-        )
+        name, shape = "calibration_images", clf.image_shape_
+        source = reopen_images(calibration_images, shape, clf.pixel_range_, framing, name=name)
         images = partial(read_batches, source, clf.batch_size)
     labels, dtype_name = ([], "") if is_extractor else encode_labels_as_json(clf.classes_)
     metadata = ExportMetadata(
@@ -101,8 +95,8 @@ def export(
         n_features=clf.n_features_ if is_extractor else 0,
         image_shape=clf.image_shape_,  # type: ignore[arg-type]
         pixel_range=clf.pixel_range_,  # type: ignore[arg-type]
-        aspect=clf.blueprint_.framing.aspect,  # type: ignore[arg-type]
-        fill=clf.blueprint_.framing.fill,
+        aspect=framing.aspect,  # type: ignore[arg-type]
+        fill=framing.fill,
         backbone=clf.blueprint_.backbone_name,
         weights_licence=clf.blueprint_.weights_licence,
         precision=precision,

@@ -20,7 +20,7 @@ from tlclassify.analysis.evaluate import list_versions
 from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
-from tlclassify.networks.backbones import AnyBackbone, get_backbone, list_backbones
+from tlclassify.networks.backbones import get_backbone, list_backbones
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.stages import Stage
 
@@ -140,7 +140,13 @@ def _digest(text: str, arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
 def encode_manifest(clf: TransferClassifier) -> str:
     """Return what a file says of a fitted classifier, and what `decode_manifest` takes."""
     blueprint, params = clf.blueprint_, clf.get_params(deep=False)
-    backbone = _name_backbone(blueprint.backbone)
+    backbone: Any = blueprint.backbone
+    if not isinstance(backbone, str):
+        row = get_backbone(backbone)
+        names = [part.name for part in row.parts]
+        # Names that the registry has for the same backbones will do for `load`.
+        is_known = set(names) <= set(list_backbones()) and get_backbone(names) == row
+        backbone = (names if len(names) > 1 else names[0]) if is_known else Function(row.name)
     if not isinstance(params["backbone"], str):
         params["backbone"] = backbone
     if isinstance(params["random_state"], np.random.RandomState):
@@ -165,19 +171,6 @@ def encode_manifest(clf: TransferClassifier) -> str:
     text = msgspec.json.encode(manifest).decode()
     decode_manifest(text)
     return text
-
-
-def _name_backbone(backbone: AnyBackbone) -> str | list[str] | Function:
-    """Return what says which backbone it was: registered names, or the name of the user's own."""
-    if isinstance(backbone, str):
-        return backbone
-    row = get_backbone(backbone)
-    names = [part.name for part in row.parts]
-    # Names that the registry has for the same backbones will do for `load`.
-    is_known = set(names) <= set(list_backbones()) and get_backbone(names) == row
-    if not is_known:
-        return Function(row.name)
-    return names[0] if len(names) == 1 else names
 
 
 def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -22,13 +22,7 @@ from tlclassify.evaluation.text import History
 from tlclassify.networks.backbones import build_frozen, get_backbone, list_backbones
 from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
 from tlclassify.networks.cuts import flat_layers
-from tlclassify.networks.heads import (
-    STANDARDIZATION,
-    Head,
-    HeadBuilder,
-    Statistics,
-    build_head,
-)
+from tlclassify.networks.heads import STANDARDIZATION, Head, HeadBuilder, Statistics, build_head
 from tlclassify.networks.rows import Backbone
 from tlclassify.persistence.model_card import build_model_card, check_report
 from tlclassify.persistence.saved_file import (
@@ -102,7 +96,19 @@ def save(
             "Correct its parameters with set_params, or fit it with fewer layers or a lower "
             "learning_rate."
         ) from error
-    write_file(path, text, _list_arrays(clf))
+    # By names that sort in the order of the weights.
+    parts = {_BACKBONE: clf.backbone_.weights, _HEAD: clf.head_.weights, _MARKS: [clf.image_marks_]}
+    for layer in clf.head_.layers if isinstance(clf.blueprint_.head, Head) else ():
+        if layer.name == STANDARDIZATION:
+            parts[STANDARDIZATION] = [layer.input_mean, layer.input_variance]
+    arrays = {}
+    for part, variables in parts.items():
+        for number, variable in enumerate(variables):
+            array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
+            # NumPy has no bfloat16 of its own; float32 holds all its values.
+            is_narrow = array.dtype.name == "bfloat16"
+            arrays[f"{part}/{number:05d}"] = array.astype(np.float32) if is_narrow else array
+    write_file(path, text, arrays)
     if card:
         write_whole(f"{path}.md", build_model_card(clf, report=report).encode())
 
@@ -158,22 +164,6 @@ def load(
                 "the time of saving, so that the network built here is another one"
             )
     return clf
-
-
-def _list_arrays(clf: TransferClassifier) -> dict[str, NDArray[Any]]:
-    """Return all arrays of a file by their names, which sort in the order of the weights."""
-    parts = {_BACKBONE: clf.backbone_.weights, _HEAD: clf.head_.weights}
-    for layer in clf.head_.layers if isinstance(clf.blueprint_.head, Head) else ():
-        if layer.name == STANDARDIZATION:
-            parts[STANDARDIZATION] = [layer.input_mean, layer.input_variance]
-    arrays = {f"{_MARKS}/{0:05d}": clf.image_marks_}
-    for part, variables in parts.items():
-        for number, variable in enumerate(variables):
-            array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
-            # NumPy has no bfloat16 of its own; float32 holds all its values.
-            is_narrow = array.dtype.name == "bfloat16"
-            arrays[f"{part}/{number:05d}"] = array.astype(np.float32) if is_narrow else array
-    return arrays
 
 
 @contextmanager

@@ -117,31 +117,27 @@ def _mix(
 ) -> tuple[Any, NDArray[np.float32]]:
     """Return images and targets after Keras's MixUp and CutMix, where they are on."""
     images, *views = inputs if isinstance(inputs, tuple) else (inputs,)
-    mixup_seed, cutmix_seed = rng.integers(2**31, size=2).tolist()
-    for kind, strength, seed in (
-        (keras.layers.MixUp, mixing.mixup_alpha, mixup_seed),
-        (keras.layers.CutMix, mixing.cutmix_factor, cutmix_seed),
-    ):
-        if not strength:
-            continue
-        with warnings.catch_warnings():
-            # Keras up to 3.15 asks JAX for 64-bit indices, which it does not need.
-            warnings.filterwarnings("ignore", message="(?s).*Explicitly requested dtype")
-            together = {"images": images.astype(np.float32), "labels": targets}
-            mixed = kind(strength, seed=seed)(together, training=True)
-        images = np.rint(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
-        targets = keras.ops.convert_to_numpy(mixed["labels"])
+    seeds = rng.integers(2**31, size=2).tolist()
+    kinds = (keras.layers.MixUp, keras.layers.CutMix)
+    strengths = (mixing.mixup_alpha, mixing.cutmix_factor)
+    for kind, strength, seed in zip(kinds, strengths, seeds, strict=True):
+        if strength:
+            with warnings.catch_warnings():
+                # Keras up to 3.15 asks JAX for 64-bit indices, which it does not need.
+                warnings.filterwarnings("ignore", message="(?s).*Explicitly requested dtype")
+                together = {"images": images.astype(np.float32), "labels": targets}
+                mixed = kind(strength, seed=seed)(together, training=True)
+            images = np.rint(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
+            targets = keras.ops.convert_to_numpy(mixed["labels"])
     return (images, *views) if views else images, targets
 
 
 @dataclass(eq=False, repr=False)
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
-    """Keep a row of history an epoch and the best epoch's weights; stop at what is not finite.
+    """Keep a row of history an epoch and the best epoch's weights; stop at what is not finite."""
 
-    Variables rather than weights: with JAX, a `fit` that is interrupted leaves none of them behind,
-    the states of dropout included.
-    """
-
+    # Rather than weights: with JAX, a `fit` that is interrupted leaves none of them behind, the
+    # states of dropout included.
     variables: Sequence[keras.Variable]
     history: list[dict[str, Any]]
     name: str
@@ -239,10 +235,7 @@ def run_stage(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> None:
-    """Train a model in place and leave it with its best epoch, also when it is interrupted.
-
-    Where it was `trained_before` and there is validation, what it was before counts as an epoch.
-    """
+    """Train a model in place and leave it with its best epoch, also when it is interrupted."""
     model, stage = prepared.model, prepared.stage
     training, validation = prepared.training, prepared.validation
     optimizer = build_optimizer(
@@ -269,7 +262,7 @@ def run_stage(
     if stage.schedule.startswith("plateau"):
         callbacks.append(keras.callbacks.ReduceLROnPlateau(**options))
     try:
-        if trained_before and validation is not None:
+        if trained_before and validation is not None:  # what it was before counts as an epoch
             epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
         model.fit(
             training,

@@ -20,13 +20,11 @@ def solve_logistic(
     C: float,
     n_classes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return kernel and bias at which weighted log loss and penalty are lowest together.
-
-    The problem is that of `sklearn.linear_model.LogisticRegression`. On images of one kind the
-    features go together, so that its loss is steep in few directions and flat in most. Here L-BFGS
-    walks in coordinates in which it is about as steep in all of them, by the features' covariance:
-    half as many steps, a quarter of the time (`make bench BENCH=stored`).
-    """
+    """Return kernel and bias at which weighted log loss and penalty are lowest together."""
+    # The problem is that of `sklearn.linear_model.LogisticRegression`. On images of one kind the
+    # features go together, so that its loss is steep in few directions and flat in most. Here
+    # L-BFGS walks in coordinates in which it is about as steep in all of them, by the features'
+    # covariance: half as many steps, a quarter of the time (`make bench BENCH=stored`).
     share = np.ones(len(x)) if weights is None else weights.astype(np.float64)
     penalty = 1 / (C * share.sum())
     share = (share / share.sum())[:, None]

@@ -17,11 +17,7 @@ _SMALLEST = 1e-7
 
 
 def drop_what_fails(fit: Fit) -> None:
-    """Take a fit's fine-tuning out, with a warning, if it fails in a trial on part of the images.
-
-    It fails where it makes the log loss of the images held out higher, by more than the standard
-    error of that. The fit itself learns from all images, as if there had been no trial.
-    """
+    """Take a fit's fine-tuning out, with a warning, if it fails in a trial on some images."""
     begins_with_head = fit.is_solved or "head" in fit.stages
     if fit.validation or not begins_with_head:
         return
@@ -47,6 +43,7 @@ def drop_what_fails(fit: Fit) -> None:
     finally:
         for model, values in zip(models, weights, strict=True):
             model.set_weights(values)
+    # It fails where it makes the log loss higher by more than the standard error of that.
     change = after - before
     if change.mean() <= change.std(ddof=1) / math.sqrt(len(change)):
         return

@@ -21,15 +21,7 @@ from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import KERAS, Runner
 from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
 from tlclassify.inputs.images import ImageSource, read_batches
-from tlclassify.networks.cuts import (
-    SCALING,
-    add_views,
-    check_process,
-    cut_points,
-    image_size,
-    output_at,
-    parts_of,
-)
+from tlclassify.networks import cuts
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 PART_ROWS = 4096
@@ -89,25 +81,25 @@ def store_images(
     running: Running,
 ) -> list[StoredSource]:
     """Run training images in every view, and validation images in view 0, up to a cut."""
-    parts = parts_of(network)
+    parts = cuts.parts_of(network)
     if len(parts) > 1:
         # Each by itself, so that what is stored of one backbone serves it alone too.
         options: dict[str, Any] = {"augmentation": augmentation, "running": running}
         found = [
-            store_images(part, cut_points(part)[-1], training, validation, **options)
+            store_images(part, cuts.cut_points(part)[-1], training, validation, **options)
             for part in parts
         ]
         return [
             StoredSource(beside([part.outputs for part in same]), same[0].of)
             for same in zip(*found, strict=True)
         ]
-    output, half = output_at(network, cut), cut != cut_points(network)[-1]
+    output, half = cuts.output_at(network, cut), cut != cuts.cut_points(network)[-1]
     plain = Runner(keras.Model(network.input, output, name=network.name), running.engine)
     views: list[ImageSource | ViewSource] = [training]
     if augmentation is not None:
-        views = open_views(training, augmentation, image_size(network))
+        views = open_views(training, augmentation, cuts.image_size(network))
     # Engines take images alone, without the numbers of their views.
-    viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
+    viewed = Runner(cuts.add_views(network, output), KERAS) if len(views) > 1 else plain
     sources = [*views, *([] if validation is None else [validation])]
     runners = [viewed if isinstance(source, ViewSource) else plain for source in sources]
     is_kept = running.cache_dir is not None
@@ -125,12 +117,14 @@ def store_further(
     network: keras.Model, lower: str, stored: list[StoredSource], cut: str, *, running: Running
 ) -> list[StoredSource]:
     """Run what is stored at a lower cut on to a higher one."""
-    part = keras.Model(output_at(network, lower), output_at(network, cut), name=network.name)
+    part = keras.Model(
+        cuts.output_at(network, lower), cuts.output_at(network, cut), name=network.name
+    )
     between = Runner(part, KERAS)
     key = "" if running.cache_dir is None else between.fingerprint()
     keys = [f"{key}-from-{part.name[:16]}{part.name[64:]}" for part in stored]
     pairs = zip(stored, keys, strict=True)
-    half = cut != cut_points(network)[-1]
+    half = cut != cuts.cut_points(network)[-1]
     return _store([Pass(between, source, running, key, half) for source, key in pairs])
 
 
@@ -170,7 +164,7 @@ class Pass:
 
     def run(self, *, write: bool = True, progress: Any = None) -> Iterator[NDArray[Any]]:
         """Yield the outputs in order, part by part; what had to be run is stored if `write`."""
-        check_process()
+        cuts.check_process()
         if self.running.cache_dir is None:
             yield from self._compute(self.source, progress)
             return
@@ -223,8 +217,8 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
         folder = Path(tempfile.gettempdir())
         _check_room(folder, n_bytes, passes, "point TMPDIR to a larger disk")
     network, verbose = passes[0].runner.network, running.verbose
-    has_images = any(layer.name == SCALING for layer in network.layers)
-    at_size = f" at {image_size(network)[0]} px" if has_images else ""
+    has_images = any(layer.name == cuts.SCALING for layer in network.layers)
+    at_size = f" at {cuts.image_size(network)[0]} px" if has_images else ""
     label = f"{network.name}{at_size}: activations"
     with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
         return [_collect(item, item.run(progress=progress), in_memory) for item in passes]
@@ -266,7 +260,7 @@ def run_batches(
     model: Any, source: Source, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the output of a network or Runner over a source, batch by batch, in inference mode."""
-    check_process()
+    cuts.check_process()
     for batch in read_batches(source, batch_size):
         # Filled up to a power of two, so that a graph is compiled for few sizes only.
         n = len(keras.tree.flatten(batch)[0])

@@ -25,10 +25,9 @@ from tlclassify.networks.blueprints import build_classifier, rebuild_network, re
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.networks.rows import Backbone
-from tlclassify.training.fit import Fit
+from tlclassify.training.fit import Fit, drop_what_fails
 from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage, get_stage
-from tlclassify.training.trial import drop_what_fails
 
 _REBUILT = {"model_", "backbone_", "head_", "_runners"}
 # So many are run sooner than it is found out what the network computes.

@@ -2,9 +2,10 @@
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -13,24 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
-from tlclassify.activations.run import Running, StoredSource, store_further, store_images
+from tlclassify.activations.run import (
+    Running,
+    StoredSource,
+    run_batches,
+    store_further,
+    store_images,
+)
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
-from tlclassify.inputs.splits import seeded
+from tlclassify.inputs.splits import seeded, split_rows
+from tlclassify.networks import cuts
 from tlclassify.networks.blueprints import Blueprint, build_classifier
-from tlclassify.networks.cuts import (
-    SCALING,
-    add_views,
-    cut_points,
-    find_cut,
-    freeze,
-    image_size,
-    inputs_of,
-    note_training,
-    output_at,
-    rate_factors,
-    unfreeze_above,
-)
 from tlclassify.networks.heads import Head, HeadBuilder, add_table, build_head, measure_features
 from tlclassify.training.callbacks import WholeFit
 from tlclassify.training.loop import (
@@ -49,6 +44,8 @@ _ROWS_MEASURED = 10_000
 _STEPS_PER_EXECUTION = 10
 # While it is built, a table lies in memory up to three times.
 _TABLE_LIMIT_BYTES = 256 * 2**20
+# Of a trial of fine-tuning: the share held out, and the probability that no loss is above.
+_HELD_OUT, _SMALLEST = 0.2, 1e-7
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,7 @@ class Labelled:
 
 @dataclass
 class Fit:
-    """A network from raw images to the head's features, what it is trained on, and how.
-
-    `top` is the head's part with weights, None until its features are known; `layers` are Keras's
-    own augmentation; `history` grows by a row an epoch; `seed` is that of the head's weights, the
-    order of images and the views drawn. Where the head `is_solved`, that comes before all stages.
-    `at_lowest` is what is stored at the lowest cut: each view of the training images, then what is
-    held out; None until it is asked for.
-    """
+    """A network from raw images to the head's features, what it is trained on, and how."""
 
     network: keras.Model
     head: Head | HeadBuilder
@@ -84,24 +74,26 @@ class Fit:
     training: Labelled
     validation: Labelled | None
     augmentation: Augmentation | None
-    layers: Sequence[keras.layers.Layer]
+    layers: Sequence[keras.layers.Layer]  # Keras's own augmentation
     stages: Mapping[str, Stage]
-    is_solved: bool
-    seed: int
+    is_solved: bool  # the head, before all stages
+    seed: int  # of the head's weights, the order of images and the views drawn
     running: Running
     callbacks: Sequence[keras.callbacks.Callback]
-    top: keras.Model = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    top: keras.Model = None  # the head's part with weights, once its features are known
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
+    # What is stored at the lowest cut: each view of the training images, then what is held out.
     at_lowest: list[StoredSource] | None = None
 
     def __post_init__(self) -> None:
-        points = cut_points(self.network)
+        points = cuts.cut_points(self.network)
         self.cuts = {
-            name: find_cut(self.network, stage.unfreeze, name=f"{name}_stage__unfreeze")
+            name: cuts.find_cut(self.network, stage.unfreeze, name=f"{name}_stage__unfreeze")
             for name, stage in self.stages.items()
         }
         # Up to the scaling there is nothing worth storing.
-        scaling, self.features = points.index(SCALING) if SCALING in points else 0, points[-1]
+        scaling = points.index(cuts.SCALING) if cuts.SCALING in points else 0
+        self.features = points[-1]
         self.on_images = {n: points.index(cut) <= scaling for n, cut in self.cuts.items()}
         stored = [cut for name, cut in self.cuts.items() if not self.on_images[name]]
         self.lowest = min(stored, key=points.index, default=self.features)
@@ -142,7 +134,7 @@ class Fit:
             found = _measure_head(self.top, held_out, self.validation.targets)
             row |= {f"val_{key}": value for key, value in found.items()}
         self.history.append(row | {"seconds": time.perf_counter() - start})
-        note_training()
+        cuts.note_training()
 
     def train(
         self, name: str, prepared: Prepared, *, callbacks: Sequence[keras.callbacks.Callback] = ()
@@ -153,8 +145,8 @@ class Fit:
         try:
             run_stage(prepared, name=name, history=self.history, trained_before=known, **options)
         finally:
-            note_training()
-            freeze(self.network)
+            cuts.note_training()
+            cuts.freeze(self.network)
             prepared.release()
 
     def prepare(self, name: str) -> Prepared:
@@ -163,7 +155,7 @@ class Fit:
         stored = None if self.on_images[name] else self.store(cut)
         if self.top is None:
             self._build_top(stored[0].outputs if stored and cut == self.features else None)
-        unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
+        cuts.unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
         model, inputs, is_table = self._build_trained(cut, stored)
         batch_size: int = stage.batch_size  # type: ignore[assignment]
         training = Examples(
@@ -185,7 +177,7 @@ class Fit:
                 batch_size=max(batch_size, self.running.batch_size),
             )
         variables = self.top.variables if is_table else model.variables
-        factors = rate_factors(self.network, model.trainable_variables, stage.layer_decay)
+        factors = cuts.rate_factors(self.network, model.trainable_variables, stage.layer_decay)
         # The user's own callbacks are told of every batch.
         at_once = is_table and not self.callbacks
         n_steps = min(_STEPS_PER_EXECUTION, len(training)) if at_once else 1
@@ -227,7 +219,7 @@ class Fit:
     ) -> tuple[keras.Model, Sequence[Inputs], bool]:
         """Return what a stage trains, what it reads, and whether that are rows of a table."""
         if stored is None:
-            size = image_size(self.network)
+            size = cuts.image_size(self.network)
             parts = [self.training, *([self.validation] if self.validation else [])]
             inputs = [ImageInputs(part.images, self.augmentation, size) for part in parts]
             return self._build_on_images(), inputs, False
@@ -243,14 +235,14 @@ class Fit:
             ends = np.cumsum([len(part) for part in outputs])
             outputs = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
         else:
-            model = keras.Model(output_at(self.network, cut), self.top(self.network.output))
+            model = keras.Model(cuts.output_at(self.network, cut), self.top(self.network.output))
         return model, [StoredInputs(outputs[:n_views]), StoredInputs(outputs[n_views:])], is_table
 
     def _build_on_images(self) -> keras.Model:
         probabilities = self.top(self.network.output)
         if self.augmentation is not None:
-            return add_views(self.network, probabilities)
-        (resized,) = inputs_of(self.network.get_layer(SCALING))
+            return cuts.add_views(self.network, probabilities)
+        (resized,) = cuts.inputs_of(self.network.get_layer(cuts.SCALING))
         x = resized
         # Copies, so that the user's own stay as they are and `random_state` decides their seeds.
         with seeded(self.seed):
@@ -277,3 +269,51 @@ def _measure_head(
     loss = log_loss(targets, p, sample_weight=weights, labels=np.arange(p.shape[1]))
     accuracy = np.average(p.argmax(axis=1) == targets, weights=weights)
     return {"loss": float(loss), "accuracy": float(accuracy)}
+
+
+def drop_what_fails(fit: Fit) -> None:
+    """Take a fit's fine-tuning out, with a warning, if it fails in a trial on some images."""
+    begins_with_head = fit.is_solved or "head" in fit.stages
+    if fit.validation or not begins_with_head:
+        return
+    targets, groups = fit.training.targets, fit.training.groups
+    try:
+        kept, held_out = split_rows(targets, fit.classes, _HELD_OUT, fit.seed, groups=groups)
+    except ValueError:  # of a class there is one image, or too few groups
+        return
+    judged = fit.training.take(held_out)
+    trial = replace(fit, training=fit.training.take(kept), callbacks=(), history=[*fit.history])
+    trial.at_lowest = [part.take(kept) for part in fit.store(fit.lowest)]
+    models = [model for model in (fit.network, fit.top) if model is not None]
+    weights = [model.get_weights() for model in models]
+    try:
+        with warnings.catch_warnings():
+            # The fit itself will say so.
+            warnings.filterwarnings("ignore", message="stage .* ended", category=UserWarning)
+            trial.run(until="fine_tune")
+            whole = trial.build_whole()
+            before = _losses(whole, judged, fit.running.batch_size)
+            trial.train("fine_tune", trial.prepare("fine_tune"))
+            after = _losses(whole, judged, fit.running.batch_size)
+    finally:
+        for model, values in zip(models, weights, strict=True):
+            model.set_weights(values)
+    # It fails where it makes the log loss higher by more than the standard error of that.
+    change = after - before
+    if change.mean() <= change.std(ddof=1) / math.sqrt(len(change)):
+        return
+    fit.stages = {name: stage for name, stage in fit.stages.items() if name != "fine_tune"}
+    warnings.warn(
+        f"fine_tune_stage is left out, because it makes worse: in a trial, {len(change)} images "
+        f"that were held out had a log loss of {before.mean():.2f} before it and "
+        f"{after.mean():.2f} after it. Lower its learning_rate or unfreeze less; or pass "
+        "validation_data, and its best epoch is kept.",
+        stacklevel=3,
+    )
+
+
+def _losses(network: keras.Model, part: Labelled, batch_size: int) -> NDArray[np.float64]:
+    """Return the log loss of each image, by the network as it stands."""
+    batches = run_batches(network, part.images, batch_size=batch_size)
+    of_true = np.concatenate(list(batches))[np.arange(len(part.targets)), part.targets]
+    return -np.log(np.maximum(of_true.astype(np.float64), _SMALLEST))

@@ -221,7 +221,26 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
     at_size = f" at {cuts.image_size(network)[0]} px" if has_images else ""
     label = f"{network.name}{at_size}: activations"
     with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
-        return [_collect(item, item.run(progress=progress), in_memory) for item in passes]
+        found: list[Any] = []
+        for item in passes:
+            parts = item.run(progress=progress)
+            if in_memory:
+                array, start = np.empty(item.shape, item.dtype), 0
+                for part in parts:
+                    array[start : start + len(part)] = part
+                    start += len(part)
+                found.append(array)
+            elif running.cache_dir is not None:
+                deque(parts, maxlen=0)
+                found.append(StoredOutputs(item.store, item.digests))
+            else:
+                with tempfile.TemporaryFile() as file:
+                    for part in parts:
+                        file.write(np.ascontiguousarray(part).data)
+                    file.flush()
+                    # The mapping keeps the unnamed file alive; its room is freed with the array.
+                    found.append(np.memmap(file, item.dtype, mode="r", shape=item.shape))
+        return found
 
 
 def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str) -> None:
@@ -236,24 +255,6 @@ def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str)
             "Lower augmentation__n_views, unfreeze fewer blocks, pass unfreeze='all', which stores "
             f"nothing, or {remedy}",
         )
-
-
-def _collect(item: Pass, parts: Iterator[NDArray[Any]], in_memory: bool) -> Any:  # noqa: FBT001
-    if in_memory:
-        array, start = np.empty(item.shape, item.dtype), 0
-        for part in parts:
-            array[start : start + len(part)] = part
-            start += len(part)
-        return array
-    if item.running.cache_dir is not None:
-        deque(parts, maxlen=0)
-        return StoredOutputs(item.store, item.digests)
-    with tempfile.TemporaryFile() as file:
-        for part in parts:
-            file.write(np.ascontiguousarray(part).data)
-        file.flush()
-        # The mapping keeps the unnamed file alive; its room is freed with the array.
-        return np.memmap(file, item.dtype, mode="r", shape=item.shape)
 
 
 def run_batches(

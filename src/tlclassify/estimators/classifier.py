@@ -1,7 +1,7 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from tlclassify.activations.run import PART_ROWS, Pass, Running, beside, run_bat
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.evaluation.text import History
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
-from tlclassify.inputs.images import collect_marks, reopen_images
+from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.blueprints import build_classifier, rebuild_network, reduce_network
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
@@ -268,7 +268,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # Only after training, so that a new fit that fails leaves the last one whole.
         source = fit.training.images
         goes_on = fit.network is getattr(self, "backbone_", None)
-        self.image_marks_: Any = collect_marks(source, self.image_marks_ if goes_on else None)
+        self.image_marks_: Any = self.image_marks_ if goes_on else np.empty(0, np.uint64)
+        with suppress(OSError):  # of files that are gone by now
+            self.image_marks_ = np.union1d(self.image_marks_, source.marks())
         self.model_, self.backbone_, self.head_ = fit.build_whole(), fit.network, fit.top
         self.blueprint_, self.classes_ = fit.blueprint, fit.classes
         self.history_ = History(fit.history)

@@ -127,7 +127,7 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         )
         # An engine would keep the last network alive.
         self._runners: dict[keras.Model, Runner] = {}
-        self.n_features_ = int(self.model_.output_shape[1])
+        self.n_features_ = self._n_features_out = int(self.model_.output_shape[1])
         self.image_shape_, self.pixel_range_ = (*source.shape, 3), source.pixel_range
         return self
 
@@ -163,10 +163,6 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if "model_" in state:
             state = state | {"model_": rebuild_network(state["model_"])}
         super().__setstate__(state)
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_features_
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -4,7 +4,6 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -175,16 +174,6 @@ def reopen_images(
             "resized while they are read."
         )
     return source
-
-
-def collect_marks(
-    source: ImageSource, before: NDArray[np.uint64] | None = None
-) -> NDArray[np.uint64]:
-    """Return the marks of images trained on, in order, with those from before."""
-    marks = np.empty(0, np.uint64) if before is None else before
-    with suppress(OSError):  # of files that are gone by now
-        marks = np.union1d(marks, source.marks())
-    return marks
 
 
 def warn_of_known(source: ImageSource, marks: NDArray[np.uint64], *, stacklevel: int = 3) -> None:

@@ -166,10 +166,7 @@ def _join(rows: Sequence[Backbone]) -> Backbone:
 
 def choose_image_size(backbone: Backbone, side: int) -> int:
     """Return the pixels a side, by the row's policy, at which a backbone should see images."""
-    # Chosen by what a solved head gets on 10 and 30 images a class (MobileNet 1.0): CIFAR-10, 32
-    # px, 0.653 and 0.745 at 96, 0.693 and 0.783 at 128; hand signs, 100 px, 0.766 and 0.830 at 96,
-    # 0.779 and 0.855 at 128, 0.806 and 0.882 at 160, 0.801 and 0.901 at 224, for 0.3, 0.6, 1 and 2
-    # times the seconds.
+    # Chosen by what a solved head gets on few images (the guide's page on backbones).
     nearest, enlarged = round(side / 32), math.ceil(_ENLARGEMENT * side / 32)
     size = 32 * max(nearest, min(enlarged, _LARGEST_ENLARGED // 32))
     return min(max(size, backbone.small_size), backbone.native_size)

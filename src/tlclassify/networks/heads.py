@@ -176,10 +176,21 @@ def build_head(
             x = keras.layers.Normalization(
                 mean=statistics.mean, variance=statistics.variance, name=STANDARDIZATION
             )(x)
+        rates = head.dropout
+        if not isinstance(rates, Sequence):
+            # One number is for the features too, a sequence leaves them whole.
+            x = keras.layers.Dropout(rates, name="features_dropout")(x) if rates else x
+            rates = [rates] * len(head.hidden_units)
+        for number, (units, rate) in enumerate(zip(head.hidden_units, rates, strict=True), start=1):
+            x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number}")(x)
+            if head.batch_norm:
+                x = keras.layers.BatchNormalization(name=f"hidden_{number}_bn")(x)
+            if rate:
+                x = keras.layers.Dropout(rate, name=f"hidden_{number}_dropout")(x)
         # In float32 under any policy of mixed precision, so that probabilities sum to 1.
         outputs = keras.layers.Dense(
             n_classes, activation="softmax", dtype="float32", name="probabilities"
-        )(_hidden_layers(head, x))
+        )(x)
     else:
         if isinstance(head, keras.Layer):
             # A copy, so that two fits share no weights.
@@ -208,21 +219,6 @@ def measure_features(
     variance = np.average((roots - mean) ** 2, weights=weights, axis=0).mean()
     variances = np.full_like(mean, max(variance, 1e-12), dtype=np.float32)
     return Statistics(mean.astype(np.float32), variances)
-
-
-def _hidden_layers(head: Head, x: keras.KerasTensor) -> keras.KerasTensor:
-    rates = head.dropout
-    if not isinstance(rates, Sequence):
-        # One number is for the features too, a sequence leaves them whole.
-        x = keras.layers.Dropout(rates, name="features_dropout")(x) if rates else x
-        rates = [rates] * len(head.hidden_units)
-    for number, (units, rate) in enumerate(zip(head.hidden_units, rates, strict=True), start=1):
-        x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number}")(x)
-        if head.batch_norm:
-            x = keras.layers.BatchNormalization(name=f"hidden_{number}_bn")(x)
-        if rate:
-            x = keras.layers.Dropout(rate, name=f"hidden_{number}_dropout")(x)
-    return x
 
 
 def add_table(top: keras.Model, outputs: Sequence[NDArray[np.float32]]) -> keras.Model:

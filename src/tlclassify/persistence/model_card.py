@@ -54,6 +54,12 @@ def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None
     titles = ("class", "training", "validation")[: 1 + len(counts)]
     by_class = _table(titles, zip(clf.classes_.tolist(), *counts, strict=True))
     params = [(name, repr(value)) for name, value in sorted(clf.get_params(deep=False).items())]
+    figures = ["No figures were given: `save(clf, path, card=True, report=evaluate(clf, X, y))`."]
+    if report is not None:
+        # Set in by four, it is text as it stands, whatever is in the names of classes.
+        table = [f"    {line}".rstrip() for line in str(report).splitlines()]
+        day = report.origin.created[:10]
+        figures = [f"Measured on {day}, with an interval by Wilson.", "", *table]
     sections = {
         "Model": _table(("", ""), model),
         "Training data": [
@@ -61,7 +67,7 @@ def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None
             "",
             *by_class,
         ],
-        "Evaluation": _figures(report),
+        "Evaluation": figures,
         "Configuration": _table(("parameter", "value"), params),
         "Versions": _table(("", "version"), list_versions().items()),
     }
@@ -80,11 +86,3 @@ def _cell(value: Any) -> str:
 def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     lines = [titles, ["---"] * len(titles), *([_cell(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _figures(report: EvaluationReport | None) -> list[str]:
-    if report is None:
-        return ["No figures were given: `save(clf, path, card=True, report=evaluate(clf, X, y))`."]
-    # Set in by four, it is text as it stands, whatever is in the names of classes.
-    table = [f"    {line}".rstrip() for line in str(report).splitlines()]
-    return [f"Measured on {report.origin.created[:10]}, with an interval by Wilson.", "", *table]

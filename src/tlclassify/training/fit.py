@@ -147,7 +147,9 @@ class Fit:
         finally:
             cuts.note_training()
             cuts.freeze(self.network)
-            prepared.release()
+            # TensorFlow keeps every data set that was ever iterated over.
+            for examples in filter(None, (prepared.training, prepared.validation)):
+                examples.inputs = StoredInputs([])
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""

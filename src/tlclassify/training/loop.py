@@ -219,12 +219,6 @@ class Prepared:
     rate_factors: Sequence[float] | None = None
     steps_per_execution: int = 1
 
-    def release(self) -> None:
-        """Let go of what is read: TensorFlow keeps every data set that was ever iterated over."""
-        for examples in (self.training, self.validation):
-            if examples is not None:
-                examples.inputs = StoredInputs([])
-
 
 def run_stage(
     prepared: Prepared,

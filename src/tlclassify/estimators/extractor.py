@@ -17,12 +17,7 @@ from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
-from tlclassify.networks.backbones import (
-    build_frozen,
-    get_backbone,
-    open_for_backbone,
-    take_backbone,
-)
+from tlclassify.networks import backbones
 from tlclassify.networks.blueprints import Blueprint, as_in_the_fit, rebuild_network, reduce_network
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import POOLINGS, Head
@@ -100,7 +95,8 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         (40, 512)
         """
         check_fitted(clf)
-        row = take_backbone(clf.backbone_, get_backbone(clf.blueprint_.backbone))
+        row = backbones.get_backbone(clf.blueprint_.backbone)
+        row = backbones.take_backbone(clf.backbone_, row)
         shared = ("batch_size", "cache_dir", "engine", "verbose")
         aspect = clf.blueprint_.framing.aspect
         extractor = cls(row, aspect=aspect, **{name: getattr(clf, name) for name in shared})
@@ -112,11 +108,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def fit(self, X: Any, y: Any = None) -> "FeatureExtractor":  # noqa: ARG002 - scikit-learn's signature
         """Build the network for images such as these, as for `TransferClassifier.fit`."""
         check_shared(self, ("pooling", self.pooling, POOLINGS))
-        row, head = get_backbone(self.backbone), Head(pooling=self.pooling)
-        source, sizes = open_for_backbone(X, row, self.image_size, self.aspect)
+        row, head = backbones.get_backbone(self.backbone), Head(pooling=self.pooling)
+        source, sizes = backbones.open_for_backbone(X, row, self.image_size, self.aspect)
         weights, framing = self.weights, source.framing
         self.blueprint_ = Blueprint(self.backbone, weights, head, sizes, framing=framing)
-        self.model_ = build_frozen(
+        self.model_ = backbones.build_frozen(
             row,
             head,
             image_shape=source.shape,

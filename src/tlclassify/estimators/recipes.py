@@ -39,29 +39,23 @@ def article_classifier(
     random_state: int | None = None,
     verbose: int = 1,
 ) -> TransferClassifier:
-    """Return a classifier that trains as in the article that this library grew out of.
+    """Return a classifier, not fitted, that trains as in the article this library grew out of.
 
     The whole network is trained from the start on 70 % of the images, at 32 pixels and in fresh
     augmented views, with batch normalisation in training mode: SGD at 0.001 with momentum 0.9,
     batches of 100, and the learning rate cut to a hundredth, 1e-5 at least, after 3 epochs
-    without a better validation accuracy. One thing differs: the best epoch is kept, where the
-    article kept the last.
+    without a better validation accuracy. Unlike there, the best epoch is kept, not the last.
 
     Parameters
     ----------
     backbone : {"resnet50", "mobilenet", "vgg16", "vgg19", "alexnet"}, default "mobilenet"
-        AlexNet sees the images at its own size and has no public weights.
+        AlexNet sees the images at its own size.
     epochs : int, optional
         None: 100 for MobileNet, 30 for the others.
     weights : {"pretrained"}, path or None, default "pretrained"
         AlexNet has no pretrained ones and begins with random ones.
     random_state, verbose
         As in `TransferClassifier`.
-
-    Returns
-    -------
-    TransferClassifier
-        Not fitted; its parameters can be looked at and changed.
 
     Examples
     --------

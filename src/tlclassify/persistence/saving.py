@@ -24,17 +24,8 @@ from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
 from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import STANDARDIZATION, Head, HeadBuilder, Statistics, build_head
 from tlclassify.networks.rows import Backbone
+from tlclassify.persistence import saved_file
 from tlclassify.persistence.model_card import build_model_card, check_report
-from tlclassify.persistence.saved_file import (
-    IN_BLUEPRINT,
-    Function,
-    Manifest,
-    answer_probe,
-    encode_manifest,
-    from_value,
-    read_file,
-    write_file,
-)
 
 _BACKBONE, _HEAD, _MARKS = "backbone", "head", "marks"
 # Room for convolutions that a GPU computes in 19 bits; half precision gets more.
@@ -89,7 +80,7 @@ def save(
     check_fitted(clf)
     check_report(report, clf, card=card)
     try:
-        text = encode_manifest(clf)
+        text = saved_file.encode_manifest(clf)
     except (MsgspecError, ValueError) as error:
         raise ValueError(
             f"clf must fit into a file that load reads; received one that does not: {error}. "
@@ -108,7 +99,7 @@ def save(
             # NumPy has no bfloat16 of its own; float32 holds all its values.
             is_narrow = array.dtype.name == "bfloat16"
             arrays[f"{part}/{number:05d}"] = array.astype(np.float32) if is_narrow else array
-    write_file(path, text, arrays)
+    saved_file.write_file(path, text, arrays)
     if card:
         write_whole(f"{path}.md", build_model_card(clf, report=report).encode())
 
@@ -142,7 +133,7 @@ def load(
     """
     path = Path(path)
     with _refusing(path, _DAMAGE):
-        manifest, parts = read_file(path)
+        manifest, parts = saved_file.read_file(path)
     for name in keras.tree.flatten(manifest.backbone if backbone is None else []):
         if isinstance(name, str) and name not in list_backbones():
             raise ValueError(
@@ -150,13 +141,13 @@ def load(
                 f"registered here. Call register_backbone(..., name={name[:100]!r}) with the same "
                 "network first."
             )
-    known: dict[str, Any] = {name: getattr(manifest, name) for name in IN_BLUEPRINT}
+    known: dict[str, Any] = {name: getattr(manifest, name) for name in saved_file.IN_BLUEPRINT}
     known["image_sizes"] = tuple(manifest.image_sizes)
     known[_BACKBONE] = _choose(_BACKBONE, manifest.backbone, backbone, path)
     known[_HEAD] = _choose(_HEAD, manifest.head, head, path)
     with _refusing(path, (ValueError,)):
         clf = _rebuild(manifest, parts, known)
-        difference = np.abs(answer_probe(clf) - manifest.probe).max()
+        difference = np.abs(saved_file.answer_probe(clf) - manifest.probe).max()
         # NaN is no less than anything.
         if not difference <= _TOLERANCES.get(manifest.dtype_policy, 0.05):
             raise ValueError(
@@ -181,17 +172,17 @@ def _refusing(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]
 def _choose(word: str, saved: Any, given: Any, path: Path) -> Any:
     """Return a part as the file says, or as the caller gives it where the file cannot say."""
     allowed, is_own = "None, because the file says itself how it is built", False
-    if isinstance(saved, Function):
+    if isinstance(saved, saved_file.Function):
         allowed, is_own = f"what the fit was given as {word}, once {saved.name[:100]!r}", True
     if is_own != (given is not None):
         raise ValueError(
             f"{word} must be {allowed}; received {type(given).__name__} for {str(path)!r}."
         )
-    return given if is_own else from_value(saved)
+    return given if is_own else saved_file.from_value(saved)
 
 
 def _rebuild(
-    manifest: Manifest, parts: dict[str, list[NDArray[Any]]], known: dict[str, Any]
+    manifest: saved_file.Manifest, parts: dict[str, list[NDArray[Any]]], known: dict[str, Any]
 ) -> TransferClassifier:
     """Return a classifier as `fit` leaves it, its networks built and given their weights."""
     row = get_backbone(known[_BACKBONE])
@@ -224,9 +215,9 @@ def _rebuild(
             blueprint.head, n_classes, features_shape=features_shape, statistics=statistics
         )
         _fill(top, parts[_HEAD])
-    params = {"aspect": manifest.aspect} | from_value(manifest.parameters)
+    params = {"aspect": manifest.aspect} | saved_file.from_value(manifest.parameters)
     for name in (_BACKBONE, _HEAD):
-        if isinstance(params.get(name), Function):
+        if isinstance(params.get(name), saved_file.Function):
             params[name] = getattr(blueprint, name)
     clf = TransferClassifier(**params)
     clf.blueprint_ = blueprint

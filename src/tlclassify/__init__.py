@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
-    from tlclassify.evaluation import (
-        Comparison,
-        EvaluationReport,
-        LearningCurve,
-        PredictionTable,
-    )
+    from tlclassify.evaluation import Comparison, EvaluationReport, LearningCurve, PredictionTable
     from tlclassify.inputs.augmentation import Augmentation
     from tlclassify.jobs.batches import BatchPredictor
     from tlclassify.jobs.features import fit_features
@@ -27,11 +22,7 @@ if TYPE_CHECKING:
     from tlclassify.networks.backbones import get_backbone, list_backbones, register_backbone
     from tlclassify.networks.heads import Head, list_heads
     from tlclassify.networks.rows import Backbone, Scaling
-    from tlclassify.persistence.exported import (
-        ExportedClassifier,
-        ExportedExtractor,
-        load_exported,
-    )
+    from tlclassify.persistence.exported import ExportedClassifier, ExportedExtractor, load_exported
     from tlclassify.persistence.exporting import export
     from tlclassify.persistence.saving import load, save
     from tlclassify.training.stages import Stage

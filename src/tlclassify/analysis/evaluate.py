@@ -75,8 +75,7 @@ def evaluate(
 
     References
     ----------
-    .. [1] E. B. Wilson (1927), Probable inference, the law of succession, and statistical
-       inference, Journal of the American Statistical Association 22(158), 209-212.
+    .. [1] E. B. Wilson (1927), Probable inference, J. of the American Statistical Association 22.
 
     Examples
     --------

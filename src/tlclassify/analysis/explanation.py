@@ -55,8 +55,7 @@ def grad_cam(
 
     References
     ----------
-    .. [1] R. R. Selvaraju et al. (2017), Grad-CAM: visual explanations from deep networks via
-       gradient-based localization, ICCV.
+    .. [1] R. R. Selvaraju et al. (2017), Grad-CAM: visual explanations from deep networks, ICCV.
 
     Examples
     --------

@@ -7,7 +7,6 @@ reaches the port may ask.
 
 import asyncio
 import io
-import tempfile
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -64,7 +63,7 @@ def build_app(clf: Any, *, name: str = "", max_bytes: int = _MAX_BYTES) -> FastA
             "max_bytes": max_bytes,
         }
 
-    async def look(request: Request, run: Callable[[list[Path]], Any]) -> Any:
+    async def look(request: Request, run: Callable[[list[Any]], Any]) -> Any:
         upload = await _read_upload(request, max_bytes)
         async with turns:
             # Beside the loop, so that the page still answers while an image is looked at.
@@ -119,20 +118,17 @@ async def _read_upload(request: Request, max_bytes: int) -> bytes:
     return bytes(upload)
 
 
-def _run(run: Callable[[list[Path]], Any], upload: bytes) -> Any:
+def _run(run: Callable[[list[Any]], Any], upload: bytes) -> Any:
     """Return what is run on one image, or refuse it in words."""
-    with tempfile.TemporaryDirectory() as folder:
-        # By way of a file, which tlclassify reads with all its care for modes and rotations.
-        path = Path(folder) / "upload"
-        path.write_bytes(upload)
-        try:
-            return run([path])
-        except OSError as error:
-            reason = str(error).split(f"{path}: ")[-1].split("\n")[0].rstrip(".")
-            raise HTTPException(422, f"The image cannot be read: {reason}.") from error
+    try:
+        # Bytes by themselves might be read as a path.
+        return run([{"bytes": upload}])
+    except OSError as error:
+        reason = str(error).split("X[0]: ")[-1].split("\n")[0].rstrip(".")
+        raise HTTPException(422, f"The image cannot be read: {reason}.") from error
 
 
-def _explain(clf: Any, X: list[Path], label: Any) -> NDArray[np.float32]:
+def _explain(clf: Any, X: list[Any], label: Any) -> NDArray[np.float32]:
     import keras
 
     heat = tlclassify.grad_cam(clf, X, labels=label)

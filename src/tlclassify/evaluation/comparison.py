@@ -64,9 +64,8 @@ class Comparison:
     References
     ----------
     .. [1] Q. McNemar (1947), Note on the sampling error of the difference between correlated
-       proportions or percentages, Psychometrika 12(2), 153-157.
-    .. [2] S. Holm (1979), A simple sequentially rejective multiple test procedure, Scandinavian
-       Journal of Statistics 6(2), 65-70.
+       proportions or percentages, Psychometrika 12(2).
+    .. [2] S. Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Stat.
     """
 
     rows: tuple[ComparisonRow, ...]

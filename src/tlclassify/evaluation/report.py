@@ -224,10 +224,8 @@ class EvaluationReport:
 
         References
         ----------
-        .. [1] A. N. Angelopoulos et al. (2025), Learn then test: calibrating predictive algorithms
-           to achieve risk control, Annals of Applied Statistics 19(2).
-        .. [2] B. L. Wiens (2003), A fixed sequence Bonferroni procedure for testing multiple
-           endpoints, Pharmaceutical Statistics 2(3), 211-215.
+        .. [1] A. N. Angelopoulos et al. (2025), Learn then test, Annals of Applied Statistics 19.
+        .. [2] B. L. Wiens (2003), A fixed sequence Bonferroni procedure, Pharm. Statistics 2(3).
         """
         wanted = Interval(0, 1, closed="neither")
         check_parameters(("accuracy", accuracy, wanted), ("confidence", confidence, wanted))
@@ -242,8 +240,7 @@ class EvaluationReport:
 
         References
         ----------
-        .. [1] C. Northcutt, L. Jiang, I. Chuang (2021), Confident learning: estimating
-           uncertainty in dataset labels, Journal of Artificial Intelligence Research 70.
+        .. [1] C. Northcutt et al. (2021), Confident learning, J. of AI Research 70.
         """
         cleanlab = import_extra("cleanlab.filter", "labels", user="label_errors")
         # Cleanlab is given the classes that occur only: it takes each to have examples.

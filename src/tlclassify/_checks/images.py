@@ -12,7 +12,6 @@ from PIL import Image
 
 from tlclassify._checks.parameters import is_empty, listed, take_column
 
-_IMAGES_CHECKED_AT_ONCE = 1024
 # How far below black and above white, as a share of white, cubic resizing may bring a pixel.
 _OVERSHOOT = 0.2
 _LONGEST_PATH = 4096
@@ -92,12 +91,8 @@ def has_shades(image: NDArray[Any]) -> bool:
 
 def _find_white(images: NDArray[Any], name: str) -> int:
     """Return the value of white, which each image decides by itself, and all alike."""
-    extremes = []
-    for start in range(0, len(images), _IMAGES_CHECKED_AT_ONCE):
-        part = images[start : start + _IMAGES_CHECKED_AT_ONCE]
-        part = part.reshape(len(part), -1)
-        extremes.append(np.stack([part.min(axis=1), part.max(axis=1)]).astype(float))
-    low, high = np.concatenate(extremes, axis=1)
+    inside = tuple(range(1, images.ndim))
+    low, high = images.min(axis=inside).astype(float), images.max(axis=inside).astype(float)
     unit = high <= 1 + _OVERSHOOT
     white = 255 if (high > 1 + _OVERSHOOT).any() else 1
     # Below black it depends on the brightest: what is centred on 0 was scaled for a network.

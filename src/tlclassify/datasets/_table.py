@@ -115,9 +115,7 @@ def _read_table(path: Path) -> tuple[Any, list[int] | None]:
         step = " Pass a folder to load_image_folder." if path.is_dir() else ""
         raise FileNotFoundError(f"path_or_frame: there is no file {str(path)!r}.{step}")
     if path.suffix.lower() == ".parquet":
-        parquet = import_extra(
-            "pyarrow.parquet", "table", user="load_image_table of a Parquet file"
-        )
+        parquet = import_extra("pyarrow.parquet", "table", user="load_image_table of Parquet")
         return parquet.read_table(path), None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

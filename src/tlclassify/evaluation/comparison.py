@@ -123,7 +123,9 @@ class Comparison:
         from tlclassify.displays.drawing import build_page
 
         quality, cost = comparison_tables(self)
-        return build_page("comparison.html", path, comparison=self, quality=quality, cost=cost)
+        failed = {row.name: row.failure for row in self.rows if row.failure}
+        tables = {"quality": quality, "cost": cost, "failed": failed}
+        return build_page("comparison.html", path, comparison=self, **tables)
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(row.name for row in self.rows)})"

@@ -97,11 +97,8 @@ class ImageSource:
                 found = [hashlib.sha256(text).hexdigest() for text in framed]
             joined = bytes.fromhex("".join(found))
         else:
-            joined = b"".join(
-                hashlib.sha256(image).digest()
-                for start in range(0, len(self), 256)
-                for image in self.read(start, start + 256)
-            )
+            parts = (self.read(start, start + 256) for start in range(0, len(self), 256))
+            joined = b"".join(hashlib.sha256(image).digest() for part in parts for image in part)
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
     def marks(self) -> NDArray[np.uint64]:

@@ -18,9 +18,8 @@ _LEAST_CONTRAST, _MEANS_SHARE = 8.0, 1 / 32
 def find_duplicates(X: Any, X_other: Any = None, *, max_distance: float = 0.3) -> NDArray[np.intp]:
     """Find images that show what an earlier one shows, the same file or nearly the same picture.
 
-    Compared are thumbnails of 16 x 16 pixels, each of them brought to mean 0 in every colour and to
-    standard deviation 1. That sees through another size, compression, brightness or contrast; not
-    through mirroring, turning or cropping.
+    It sees through another size, compression, brightness or contrast; not through mirroring,
+    turning or cropping.
 
     Parameters
     ----------
@@ -28,8 +27,8 @@ def find_duplicates(X: Any, X_other: Any = None, *, max_distance: float = 0.3) -
     X_other : array-like, optional
         Images that are looked for in `X`. None: each of `X` is looked for among those before it.
     max_distance : float, default 0.3
-        Root mean square difference of two thumbnails up to which they are the same picture: 0 of
-        equal ones, about 1.4 of two that have nothing to do with each other.
+        Root mean square difference of two thumbnails, each of standard deviation 1, up to which
+        they are the same picture: about 1.4 where they have nothing to do with each other.
 
     Returns
     -------

@@ -160,11 +160,7 @@ class EvaluationReport:
 
         With `edges` (n_bins + 1,), `n_images` (n_bins,) and, NaN where a bin is empty, `accuracy`
         and mean `confidence` (n_bins,), `accuracy_intervals` (n_bins, 2). `error` is the expected
-        calibration error [1]_: |accuracy - confidence| averaged over the images.
-
-        References
-        ----------
-        .. [1] C. Guo et al. (2017), On calibration of modern neural networks, ICML.
+        calibration error: |accuracy - confidence| averaged over the images.
         """
         check_parameters(("n_bins", n_bins, COUNT))
         correct, confidence = self.y_true == self.y_pred, self.probabilities.max(axis=1)

@@ -41,8 +41,7 @@ class Augmentation(BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
-    S. Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019.
+    H. Zhang et al. (2018), mixup, ICLR; S. Yun et al. (2019), CutMix, ICCV.
 
     Examples
     --------

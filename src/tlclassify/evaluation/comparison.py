@@ -12,7 +12,7 @@ from scipy import stats
 
 from tlclassify._checks.tables import Part, shown_by
 from tlclassify.evaluation.report import EvaluationReport
-from tlclassify.evaluation.text import to_plain
+from tlclassify.evaluation.text import to_plain, write_page
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +119,10 @@ class Comparison:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the comparison as one page for people; as `EvaluationReport.to_html`."""
-        # A door upwards: the page draws the displays, which read this.
-        from tlclassify.displays.drawing import build_page
-
         quality, cost = comparison_tables(self)
         failed = {row.name: row.failure for row in self.rows if row.failure}
         tables = {"quality": quality, "cost": cost, "failed": failed}
-        return build_page("comparison.html", path, comparison=self, **tables)
+        return write_page("comparison.html", path, comparison=self, **tables)
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(row.name for row in self.rows)})"

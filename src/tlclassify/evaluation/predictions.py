@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlclassify._checks.files import write_whole
 from tlclassify._checks.tables import Part, shown_by
-from tlclassify.evaluation.text import short_name, to_plain
+from tlclassify.evaluation.text import short_name, to_plain, write_page
 
 _N_SHOWN, _N_ON_PAGE, _WIDTH = 20, 1_000, 50
 
@@ -123,11 +123,8 @@ class PredictionTable:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return the rows, the first 1,000, as one page; as `EvaluationReport.to_html`."""
-        # A door upwards, as of reports.
-        from tlclassify.displays.drawing import build_page
-
         cells = _cells(self, _N_ON_PAGE)
-        return build_page("predictions.html", path, predictions=self, cells=cells)
+        return write_page("predictions.html", path, predictions=self, cells=cells)
 
     def __repr__(self) -> str:
         return f"PredictionTable({len(self):,} images, {self.labels.shape[1]} labels each)"

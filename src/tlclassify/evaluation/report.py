@@ -20,7 +20,7 @@ from tlclassify._checks.parameters import (
 from tlclassify._checks.tables import shown_by
 from tlclassify.evaluation import diagnosis
 from tlclassify.evaluation.diagnosis import ClassAverage, Origin, wilson_intervals
-from tlclassify.evaluation.text import describe_report, to_plain
+from tlclassify.evaluation.text import describe_report, to_plain, write_page
 
 N_THUMBNAILS = 24  # of each of the two orders that a page shows
 ORDERS = ("wrong", "unlikely", "uncertain")
@@ -261,10 +261,7 @@ class EvaluationReport:
 
         ImportError without matplotlib or Jinja2; OSError if `path` cannot be written.
         """
-        # A door upwards: the page draws the displays, which read reports.
-        from tlclassify.displays.drawing import build_page
-
-        return build_page("report.html", path, report=self, n_thumbnails=N_THUMBNAILS)
+        return write_page("report.html", path, report=self, n_thumbnails=N_THUMBNAILS)
 
 
 def _one_against_all(

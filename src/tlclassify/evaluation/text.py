@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,9 +76,16 @@ def training_text(history: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(ways)
 
 
+def write_page(template: str, path: str | Path | None, **content: Any) -> str:
+    """Return a record's page for people, and write it where a path is given."""
+    # A door upwards, as below: displays read records.
+    from tlclassify.displays.drawing import build_page
+
+    return build_page(template, path, **content)
+
+
 def draw_with(display: str, record: Any) -> str:
     """Return a record as SVG, drawn by the display of that name; ImportError without matplotlib."""
-    # A door upwards: displays read records.
     from tlclassify import displays
     from tlclassify.displays.drawing import draw
 

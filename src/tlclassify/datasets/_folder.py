@@ -104,8 +104,15 @@ def load_image_folder(
             f"files end in one of {' '.join(files.IMAGE_SUFFIXES)}."
         )
     paths = [file for inside in images.values() for file in inside]
-    if verify != "none":
-        _check_readable(paths, decode=verify == "full", verbose=verbose)
+    # A JPEG is read whole but computed at an eighth of its size.
+    read = partial(files.read_image, size=(1, 1)) if verify == "full" else files.measure_image
+    checked, errors = [] if verify == "none" else paths, list[OSError]()
+    with show_progress(len(checked), "checking images", unit="image", verbose=verbose) as bar:
+        for start in range(0, len(checked), _N_CHECKED_AT_ONCE):
+            part = checked[start : start + _N_CHECKED_AT_ONCE]
+            errors += files.read_files(read, part)[1]
+            bar.update(len(part))
+    files.raise_unreadable(errors)
     beside = [entry for entry in _visible(root) if not entry.is_dir()]
     others = set(beside).union(*found.values()).difference(paths)
     return ImageDataset(
@@ -156,15 +163,3 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_image(file: Path) -> bool:
     return file.suffix.lower() in files.IMAGE_SUFFIXES + _OTHER_SUFFIXES and not file.is_dir()
-
-
-def _check_readable(paths: list[Path], *, decode: bool, verbose: int) -> None:
-    # A JPEG is read whole but computed at an eighth of its size.
-    read = partial(files.read_image, size=(1, 1)) if decode else files.measure_image
-    errors: list[OSError] = []
-    with show_progress(len(paths), "checking images", unit="image", verbose=verbose) as bar:
-        for start in range(0, len(paths), _N_CHECKED_AT_ONCE):
-            part = paths[start : start + _N_CHECKED_AT_ONCE]
-            errors += files.read_files(read, part)[1]
-            bar.update(len(part))
-    files.raise_unreadable(errors)

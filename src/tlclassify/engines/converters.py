@@ -35,8 +35,7 @@ class Format:
 
     name: str
     suffix: str
-    # What has to be installed to write it, by Keras's backend: one that is not there cannot.
-    packages: _Packages
+    packages: _Packages  # to be installed, by Keras's backend: one that is not there cannot
     precisions: tuple[str, ...]
     # Takes a network, a path, metadata and, for int8, images.
     write: Callable[["keras.Model", Path, ExportMetadata, Batches | None], None]

@@ -101,7 +101,7 @@ def register_backbone(
     Raises
     ------
     ValueError
-        If the name is taken, or if a row comes with parameters that a row holds itself.
+        If the name is taken, or a row comes with what it holds itself.
 
     Examples
     --------

@@ -50,20 +50,18 @@ class Backbone:
     name : str
         The name that users write.
     builder : str, callable, keras.Model or tuple of Backbone
-        The name of a function of ``keras.applications``; a function that maps a
-        ``keras.KerasTensor`` of scaled images (None, size, size, 3) to a feature map
-        (None, rows, columns, n_features), to tokens (None, n_tokens, n_features) or to features
-        (None, n_features); a functional model that does so, whose weights are then the pretrained
-        ones; or several rows, whose pooled features stand side by side, each with images of its own
-        size and scaling. Of a model each network is a copy.
+        The name of a function of ``keras.applications``; a function from a ``keras.KerasTensor`` of
+        scaled images (None, size, size, 3) to a feature map (None, rows, columns, n_features),
+        tokens (None, n_tokens, n_features) or features (None, n_features); a functional model that
+        does so, to be copied, with the pretrained weights; or several rows, whose pooled features
+        stand side by side, each with images of its own size and scaling.
     scaling : Scaling, default no scaling
         What raw RGB in [0, 255] goes through before the network.
     native_size, small_size, min_size : int, default 224, 128 and 32
         Pixels a side: at which the weights were trained; to which smaller images are enlarged by
         default; that the network needs.
     n_features, n_parameters : int or None
-        Channels of its output, and weights of the network, batch-norm statistics included;
-        None where they are not known before building.
+        Channels of its output, and weights, batch-norm statistics included, where they are known.
     width : float, default 1.0
         The MobileNet width multiplier.
     weights : {"imagenet"}, path or None, default None

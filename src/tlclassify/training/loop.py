@@ -63,10 +63,7 @@ Inputs = StoredInputs | ImageInputs
 
 @dataclass(eq=False, repr=False)
 class Examples(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of inputs, probabilities to be learnt and weights; with a seed, shuffled anew.
-
-    Without one, the order stays as it is, and every image is in its view 0.
-    """
+    """Batches of inputs, probabilities to be learnt and weights; shuffled anew if there is a seed."""
 
     inputs: Inputs
     targets: NDArray[np.intp]
@@ -76,7 +73,7 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
     sample_weight: NDArray[np.float32] | None = None
     label_smoothing: float = 0.0
     mixing: Augmentation | None = None
-    seed: int | None = None
+    seed: int | None = None  # without one every image is in its view 0
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -154,11 +154,9 @@ def build_optimizer(
     decays = [decay if len(variable.shape) > 1 else 0.0 for variable in variables]
 
     class OfEachVariable(kind):  # type: ignore[misc]
-        """Steps and weight decay by a factor for each variable.
+        """Steps and weight decay by a factor for each variable."""
 
-        Scaled gradients would change nothing with Adam, which divides each by its own size.
-        """
-
+        # Scaled gradients would change nothing with Adam, which divides each by its own size.
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             number = self._get_variable_index(variable)
             learning_rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)

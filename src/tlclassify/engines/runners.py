@@ -103,12 +103,12 @@ def reopen_runner(estimator: Any, network: "keras.Model") -> Runner:
 
 def check_engine(engine: Any) -> str:
     """Return the engine meant, which can be used here: for "auto" the first that can, or Keras."""
-    check_choice("engine", engine, (KERAS, *ENGINE_NAMES))
     if engine == AUTO:
         for name in list_engines():
             with suppress(ImportError):
                 return check_engine(name)
         return KERAS
     if engine != KERAS:
+        check_choice("engine", engine, (KERAS, *ENGINE_NAMES))
         check_format(format_of(engine), f"engine={engine!r}")
     return str(engine)

@@ -63,7 +63,7 @@ Inputs = StoredInputs | ImageInputs
 
 @dataclass(eq=False, repr=False)
 class Examples(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of inputs, probabilities to be learnt and weights; shuffled anew if there is a seed."""
+    """Batches of inputs, probabilities to be learnt and weights; shuffled where there is a seed."""
 
     inputs: Inputs
     targets: NDArray[np.intp]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tlclassify.analysis.explanation import grad_cam
     from tlclassify.analysis.learning_curve import learning_curve
     from tlclassify.analysis.learning_rates import LearningRateSearch, find_learning_rate
+    from tlclassify.analysis.selection import select_images
     from tlclassify.estimators.classifier import TransferClassifier
     from tlclassify.estimators.extractor import FeatureExtractor
     from tlclassify.estimators.recipes import article_classifier
@@ -64,6 +65,7 @@ __all__ = [
     "predict_table",
     "register_backbone",
     "save",
+    "select_images",
 ]
 
 _HOMES = {
@@ -101,6 +103,7 @@ _HOMES = {
     "predict_table": "analysis.evaluate",
     "register_backbone": "networks.backbones",
     "save": "persistence.saving",
+    "select_images": "analysis.selection",
 }
 
 

@@ -69,7 +69,7 @@ def walk(
         others = np.setdiff1d(np.arange(len(X)), labelled)
         n_new = n * len(np.unique(y)) - len(labelled)
         if rng is None:
-            new = others[select_images(clf, X[others], n_new)]
+            new = others[select_images(clf, X[others], n_images=n_new)]
         else:
             new = rng.permutation(others)[:n_new]
         labelled = np.concatenate([labelled, new])

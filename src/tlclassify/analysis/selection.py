@@ -17,7 +17,7 @@ _N_COMPONENTS = 64
 _SHARED = "backbone weights image_size aspect batch_size cache_dir engine random_state verbose"
 
 
-def select_images(clf: TransferClassifier, X_pool: Any, n_images: int) -> NDArray[np.intp]:
+def select_images(clf: TransferClassifier, X: Any, *, n_images: int) -> NDArray[np.intp]:
     """Return the rows of images that it pays to label next.
 
     Of a classifier that is not fitted yet they are typical ones: as many clusters as images are
@@ -31,7 +31,7 @@ def select_images(clf: TransferClassifier, X_pool: Any, n_images: int) -> NDArra
     clf : TransferClassifier
         Fitted to the images that have labels, or not fitted where there are none. With its
         `cache_dir`, the pool runs through the backbone once in all rounds.
-    X_pool : array-like of n images
+    X : array-like of n images
         Images without labels, as for `TransferClassifier.fit`. Those among them that `clf` was
         trained on, by content, are passed over.
     n_images : int
@@ -40,7 +40,7 @@ def select_images(clf: TransferClassifier, X_pool: Any, n_images: int) -> NDArra
     Returns
     -------
     ndarray of shape (n_images,), intp
-        Rows of `X_pool`, in ascending order; the same at every call.
+        Rows of `X`, in ascending order; the same at every call.
 
     Raises
     ------
@@ -58,25 +58,25 @@ def select_images(clf: TransferClassifier, X_pool: Any, n_images: int) -> NDArra
     >>> from tlclassify.datasets import make_shapes
     >>> X, y = make_shapes(60, random_state=0)
     >>> clf = TransferClassifier("mobilenet_micro", random_state=0)
-    >>> rows = select_images(clf, X, 6)
+    >>> rows = select_images(clf, X, n_images=6)
     >>> clf.fit(X[rows], y[rows])  # doctest: +ELLIPSIS
     TransferClassifier(...)
-    >>> len(select_images(clf, X, 6))
+    >>> len(select_images(clf, X, n_images=6))
     6
     """
     check_type("clf", clf, TransferClassifier, "a TransferClassifier")
-    source, is_fitted = open_images(X_pool, name="X_pool"), hasattr(clf, "model_")
+    source, is_fitted = open_images(X), hasattr(clf, "model_")
     marks = clf.image_marks_ if is_fitted else []
     rows = np.flatnonzero(~np.isin(source.marks(), marks))
     check_parameters(("n_images", n_images, Interval(1, len(rows), integer=True)))
     if is_fitted:
         extractor, pair = FeatureExtractor.from_classifier(clf), [-2, -1]
-        second, first = np.partition(clf.predict_proba(X_pool), pair, axis=1)[rows][:, pair].T
+        second, first = np.partition(clf.predict_proba(X), pair, axis=1)[rows][:, pair].T
         rows = rows[np.argsort(first - second, kind="stable")]
         rows = rows[: max(len(rows) // 2, min(2 * n_images, len(rows)))]
     else:
         extractor = FeatureExtractor(**{name: getattr(clf, name) for name in _SHARED.split()})
-    features = StandardScaler().fit_transform(extractor.transform(X_pool)[rows])
+    features = StandardScaler().fit_transform(extractor.transform(X)[rows])
     n_components = min(_N_COMPONENTS, *features.shape)
     features = normalize(PCA(n_components, random_state=0).fit_transform(features))
     clusters = KMeans(n_images, n_init=1, random_state=0).fit(features)

@@ -23,8 +23,7 @@ from tlclassify.networks import fingerprints
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.training.stages import Stage
 
-HEAD = Stage(3, learning_rate=0.05, batch_size=8)
-SHORT = Stage(2, learning_rate=0.05, batch_size=8)
+HEAD = Stage(2, learning_rate=0.05, batch_size=8)
 ENGINES = ["openvino", "onnxruntime"]
 needs_engines = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow" and not util.find_spec("jax2onnx"),
@@ -126,7 +125,7 @@ def test_what_is_run_on_from_another_engines_outputs_is_kept_apart(make_clf, ima
 @needs_engines
 def test_an_extractor_with_an_open_engine_is_pickled(tiny, images):
     pytest.importorskip("openvino")
-    extractor = FeatureExtractor("mobilenet_micro", engine="openvino", verbose=0)
+    extractor = FeatureExtractor(tiny, weights=None, random_state=0, engine="openvino", verbose=0)
     expected = extractor.transform(images[0])
     restored = pickle.loads(pickle.dumps(extractor))
     np.testing.assert_allclose(restored.transform(images[0]), expected, atol=1e-5)
@@ -168,7 +167,7 @@ def test_an_engine_follows_who_trains_the_same_layers(make_clf, images, tmp_path
 def test_a_callback_predicts_with_the_weights_of_its_epoch(make_clf, images):
     pytest.importorskip("openvino")
     X, y = images
-    clf, differences = make_clf(head_stage=SHORT).fit(X, y), []
+    clf, differences = make_clf(head_stage=HEAD).fit(X, y), []
     other = copy.copy(clf).set_params(engine="openvino")
 
     class Predict(keras.callbacks.Callback):
@@ -186,7 +185,7 @@ def test_networks_are_fingerprinted_only_after_training(make_clf, images, opened
     """That takes longer than an image; and training another network closes no engine."""
     pytest.importorskip("openvino")
     X, y = images
-    clf = make_clf(head_stage=SHORT).fit(X, y).set_params(engine="openvino")
+    clf = make_clf(head_stage=HEAD).fit(X, y).set_params(engine="openvino")
     clf.predict_proba(X)
     digests, original = [], fingerprints.fingerprint_model
     monkeypatch.setattr(
@@ -198,7 +197,7 @@ def test_networks_are_fingerprinted_only_after_training(make_clf, images, opened
         clf.set_params(batch_size=8).predict_proba(X)
     assert digests == []
     n_opened = len(opened)
-    make_clf(head_stage=SHORT).fit(X, y)
+    make_clf(head_stage=HEAD).fit(X, y)
     for _ in range(3):
         clf.predict_proba(X)
     assert digests == [clf.model_]
@@ -214,7 +213,7 @@ def test_fit_lets_go_of_its_runner_however_it_ends(make_clf, tiny, images):
             assert len(clf.predict(X[:2])) == 2
             raise KeyboardInterrupt("now")
 
-    clf = make_clf(head_stage=SHORT).fit(X, y)
+    clf = make_clf(head_stage=HEAD).fit(X, y)
     with pytest.raises(KeyboardInterrupt, match="now"):
         clf.set_params(warm_start=True, callbacks=[Stop()]).fit(X, y)
     assert not clf._runners
@@ -227,7 +226,7 @@ def test_fit_lets_go_of_its_runner_however_it_ends(make_clf, tiny, images):
 def test_threads_open_an_engine_once(make_clf, images, opened):
     pytest.importorskip("openvino")
     X, y = images
-    clf = make_clf(head_stage=SHORT, batch_size=8).fit(X, y)
+    clf = make_clf(head_stage=HEAD, batch_size=8).fit(X, y)
     expected = clf.predict_proba(X)
     clf.set_params(engine="openvino")
     together = Barrier(4)
@@ -364,7 +363,7 @@ def test_an_engine_is_checked_before_images_are_read(
 ):
     for name in ("openvino", "onnxruntime"):
         pytest.importorskip(name)
-    clf = make_clf(head_stage=SHORT).fit(*images)
+    clf = make_clf(head_stage=HEAD).fit(*images)
     extractor = FeatureExtractor(tiny, weights=None, verbose=0).fit(images[0])
     hide(monkeypatch, "tf2onnx")
     monkeypatch.setattr("tlclassify.engines.runtimes.list_capabilities", lambda: ("FP32",))

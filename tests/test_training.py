@@ -116,7 +116,7 @@ def test_without_validation_the_training_loss_decides(data):
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_every_optimizer_learns(data, optimizer):
-    stage = Stage(epochs=10, learning_rate=0.05, optimizer=optimizer, weight_decay=1e-3)
+    stage = Stage(epochs=4, learning_rate=0.05, optimizer=optimizer, weight_decay=1e-3)
     history = run(linear(), stage, name="x", training=make(*data, range(60), seed=0))
     assert history[-1]["loss"] < history[0]["loss"]
 

@@ -274,7 +274,7 @@ def draw_spots(shapes):
 
 
 @pytest.mark.parametrize("aspect", ASPECTS)
-@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("mirrored", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_heat_lies_on_the_picture_itself(tmp_path, aspect, mirrored):
     """Of arrays as of files, each of its own shape."""
     symmetric = Backbone("eye", itself, make_row().scaling, native_size=32, small_size=32)

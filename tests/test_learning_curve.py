@@ -167,6 +167,7 @@ def test_a_forecast_holds_where_the_law_does(seed):
     assert [each.n_images for each in curve.forecasts] == [100, 200]
 
 
+@pytest.mark.slow
 def test_a_forecast_holds_on_images(clf, noisy):
     """Fitted on up to 10 images a class, it is held against fits on 20 and 40."""
     X, y, X_test, y_test = noisy

@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -243,7 +244,10 @@ def import_extra(module: str, extra: str, *, user: str) -> Any:
 
 def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:
     """Return a bar for work of more than a second, with `update` and `close`; it may be silent."""
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets there is a bar of text.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from tqdm.auto import tqdm
 
     # Programs without a console have no stream to draw on.
     silent = not verbose or sys.stderr is None

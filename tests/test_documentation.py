@@ -1,11 +1,15 @@
-"""The page of error messages has all that the library raises, and nothing else."""
+"""Pages hold what the code has: every error message, and every parameter."""
 
 import importlib.util
+import inspect
 from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).parents[1] / "tools" / "messages.py"
+from tlclassify import FeatureExtractor, Stage, TransferClassifier
+
+ROOT = Path(__file__).parents[1]
+PATH = ROOT / "tools" / "messages.py"
 SPEC = importlib.util.spec_from_file_location("messages", PATH)
 tool = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(tool)
@@ -47,3 +51,13 @@ def test_the_page_has_every_message(raised):
 def test_the_page_has_no_words_that_no_message_has(raised):
     words = tool.documented(tool.PAGE.read_text(encoding="utf-8"))
     assert [text for text in words if not any(text in message for message in raised)] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "described"),
+    [("classifier", TransferClassifier), ("features", FeatureExtractor), ("training", Stage)],
+)
+def test_every_parameter_is_in_the_guide(page, described):
+    text = (ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8")
+    names = inspect.signature(described).parameters
+    assert [name for name in names if f"`{name}`" not in text] == []

@@ -85,19 +85,19 @@ def test_what_is_not_solved_alone_is_fitted_anew(clf, noisy, params):
 
 
 def test_no_image_is_run_twice(clf, images, runs):
-    learning_curve(clf, *images, random_state=0, verbose=0)
+    learning_curve(clf, *images, n_draws=2, random_state=0, verbose=0)
     assert sum(runs) == 24
 
 
 def test_stored_activations_are_read(clf, images, runs, tmp_path):
     clf.set_params(cache_dir=tmp_path).fit(*images)
-    learning_curve(clf, *images, random_state=0, verbose=0)
+    learning_curve(clf, *images, n_draws=2, random_state=0, verbose=0)
     assert sum(runs) == 24
 
 
 def test_it_is_the_same_for_the_same_seed(clf, noisy):
     first, second, other = (
-        learning_curve(clf, *noisy[:2], random_state=seed, verbose=0).accuracies
+        learning_curve(clf, *noisy[:2], n_draws=2, random_state=seed, verbose=0).accuracies
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, second)

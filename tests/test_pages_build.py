@@ -19,7 +19,7 @@ def test_values_and_printed_lines_stand_below_their_block(tmp_path):
     page = build("```python\na = 1\nprint('one')\na + 1  # two\n```\n\nText.\n", tmp_path)
     assert page == (
         "```python\na = 1\nprint('one')\na + 1  # two\n```\n\n"
-        '<div class="output" markdown="1">\n\n```pycon\none\n>>> a + 1\n2\n```\n\n</div>\n\nText.\n'
+        '<div class="output" markdown="1">\n\n```pycon\none\n\n>>> a + 1\n2\n```\n\n</div>\n\nText.\n'
     )
 
 

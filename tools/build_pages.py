@@ -70,6 +70,8 @@ def show(results: list[Result], up: str) -> str:
     is_session = len(texts) > 1 and any(result["kind"] == "value" for result in texts)
     lines, parts = [], []
     for result in texts:
+        if lines and (is_session or "\n" in result["text"]):
+            lines.append("")
         if result["kind"] == "value" and is_session:
             lines.append(">>> " + result["source"].replace("\n", "\n... "))
         lines.append(result["text"])

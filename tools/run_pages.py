@@ -39,6 +39,7 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 DARK = {"#000000": "#dfe3e8", "#0072b2": "#56b4e9", "<svg ": '<svg fill="#dfe3e8" '}
 # As in pyproject.toml: what libraries warn of on the way, and readers cannot help.
 TOLERATED = ("__array__ implementation", r"os\.fork\(\) was called", "Glyph ")
+WRITES = re.compile(r"\.(write_\w+|to_html)\(")  # the file counts, not the value
 MOST_LINES = 16
 
 Result = dict[str, str]
@@ -165,7 +166,7 @@ def run_block(code: str, name: str, namespace: dict[str, Any]) -> Iterator[dict[
         if printed.getvalue().strip():
             yield {"kind": "text", "text": printed.getvalue().rstrip()}
         source = ast.get_source_segment(code, node) or ""
-        if is_told(value) and ".write_" not in source:
+        if is_told(value) and not WRITES.search(source):
             told = str(value) if hasattr(value, "_repr_html_") else pprint.pformat(value, width=90)
             lines = told.split("\n")
             shorter = lines[:MOST_LINES] + ["..."] * (len(lines) > MOST_LINES)

@@ -1,6 +1,6 @@
 """Which of several classifiers?
 
-The packaged weights, the same network seeing smaller images, and the same network untrained, all
+The packaged weights, the same network seeing larger images, and the same network untrained, all
 judged by the same images. Paired tests say which of them these images can tell apart.
 """
 
@@ -12,7 +12,7 @@ digits = load_digits_rgb()
 micro = TransferClassifier("mobilenet_micro", random_state=0)
 candidates = {
     "packaged weights": micro,
-    "seeing 16 pixels": TransferClassifier("mobilenet_micro", image_size=16, random_state=0),
+    "seeing 64 pixels": TransferClassifier("mobilenet_micro", image_size=64, random_state=0),
     "untrained": TransferClassifier("mobilenet_micro", weights=None, random_state=0),
 }
 comparison = compare_backbones(

@@ -8,7 +8,7 @@ from tlclassify import Stage, TransferClassifier, find_learning_rate
 from tlclassify.datasets import make_shapes
 from tlclassify.displays import LearningCurvesDisplay, LearningRateDisplay
 
-X, y = make_shapes(360, n_classes=6, noise=0.3, image_size=24, random_state=0)
+X, y = make_shapes(360, n_classes=6, noise=0.15, random_state=0)
 clf = TransferClassifier(
     "mobilenet_micro",
     head="mlp",

@@ -11,10 +11,10 @@ from tlclassify import TransferClassifier, evaluate
 from tlclassify.datasets import make_shapes
 
 rng = np.random.default_rng(0)
-plants, kinds = make_shapes(60, n_classes=6, noise=0.3, image_size=24, random_state=0)
-X = np.repeat(plants, 6, axis=0) + rng.normal(scale=8, size=(360, 24, 24, 3))
-X, y = np.clip(X, 0, 255).astype(np.uint8), np.repeat(kinds, 6)
-plant = np.repeat(np.arange(60), 6)
+plants, kinds = make_shapes(60, n_classes=6, noise=0.15, random_state=0)
+plant = rng.permutation(np.repeat(np.arange(60), 6))
+X = plants[plant] + rng.normal(scale=8, size=(360, 32, 32, 3))
+X, y = np.clip(X, 0, 255).astype(np.uint8), kinds[plant]
 
 clf = TransferClassifier("mobilenet_micro", cache_dir="activations", random_state=0)
 reports = {

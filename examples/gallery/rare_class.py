@@ -10,7 +10,7 @@ from tlclassify import TransferClassifier, evaluate
 from tlclassify.datasets import make_shapes
 from tlclassify.displays import ConfusionDisplay
 
-X, y = make_shapes(600, n_classes=6, noise=0.3, image_size=24, random_state=0)
+X, y = make_shapes(600, n_classes=6, noise=0.15, random_state=0)
 X_test, y_test = X[400:], y[400:]
 rare = np.flatnonzero(y[:400] == "ring")[8:]
 X, y = np.delete(X[:400], rare, axis=0), np.delete(y[:400], rare)

@@ -199,7 +199,7 @@ def describe(figure: Any, display: object = None) -> str:
     kind = (type(display).__doc__ or "").strip().split("\n")[0] if display else "; ".join(labels)
     if not kind and not words:
         raise ValueError("A picture needs a title or labelled axes, for those who cannot see it.")
-    return re.sub(r'[\[\]\\$`*<>"]', "", f"{kind} {'; '.join(words[:8])}".strip())
+    return re.sub(r'[\[\]\\$`*<>"]| \(n_[^)]*\)', "", f"{kind} {'; '.join(words[:8])}".strip())
 
 
 def keep(result: dict[str, Any], folder: Path) -> Result:

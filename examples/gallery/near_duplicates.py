@@ -1,7 +1,7 @@
 """The same picture twice
 
-A picture that is in the training images and in the test images makes a test too easy. Copies are
-found even when they were made brighter, resized, or saved anew.
+Copies of training images in the test images make a test too easy. They are found when they were
+made brighter, resized or saved anew, and so, now and then, is a pair that only looks alike.
 """
 
 import numpy as np

@@ -16,10 +16,10 @@ def build(text, tmp_path):
 
 
 def test_values_and_printed_lines_stand_below_their_block(tmp_path):
-    page = build("```python\na = 1\nprint('one')\na + 1  # two\n```\n\nText.\n", tmp_path)
+    page = build("```python\na = 1\nprint(1)\na + 1  # b\n```\n\nText.\n", tmp_path)
     assert page == (
-        "```python\na = 1\nprint('one')\na + 1  # two\n```\n\n"
-        '<div class="output" markdown="1">\n\n```pycon\none\n\n>>> a + 1\n2\n```\n\n</div>\n\nText.\n'
+        "```python\na = 1\nprint(1)\na + 1  # b\n```\n\n"
+        '<div class="output" markdown="1">\n\n```pycon\n1\n\n>>> a + 1\n2\n```\n\n</div>\n\nText.\n'
     )
 
 

@@ -3,15 +3,19 @@
 import statistics
 import tempfile
 import time
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
+from few_images import N_DRAWS, Task, draw, interval, load_tasks
 from measuring import load_cifar10, row, seconds
 
 N_EPOCHS = 4
 N_TURNS = 3
+# Points that fine-tuning is to add, by images a class.
+FINE_TUNE_AIMS = {name: {5: 0, 10: 2, 30: 3, 100: 5} for name in ("CIFAR-10", "clothing")}
 
 
 def bench_fine_tune() -> None:
@@ -65,6 +69,45 @@ def measure_fine_tuning(
     for entry in clf.history_:
         if entry["stage"] == "fine_tune":
             print({key: entry[key] for key in ("epoch", "val_accuracy", "seconds")})
+
+
+def bench_fine_tune_few() -> None:
+    """Measure what the preset "top" adds to the head alone when labelled images are few."""
+    for task in load_tasks():
+        if task.name in FINE_TUNE_AIMS:
+            for n, aim in FINE_TUNE_AIMS[task.name].items():
+                gains = [measure_gain(task, n, seed) for seed in range(N_DRAWS)]
+                report_gain(task.name, n, gains, aim)
+
+
+def measure_gain(task: Task, n_per_class: int, seed: int) -> tuple[float, float, bool]:
+    """Return the accuracy of the head, that after fine-tuning, and whether that was kept."""
+    from tlclassify import TransferClassifier
+
+    rows = draw(task.y, n_per_class, seed)
+    options: dict[str, Any] = {"random_state": seed, "aspect": task.aspect, "verbose": 0}
+    accuracies = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a stage that is left out says so
+        for stage in (None, "top"):
+            clf = TransferClassifier("mobilenet", fine_tune_stage=stage, **options)
+            if stage:
+                clf.set_params(augmentation="flip")
+            clf.fit(task.X[rows], task.y[rows])
+            accuracies.append(clf.score(task.X_test, task.y_test))
+    head, fine_tuned = accuracies
+    return head, fine_tuned, any(entry["stage"] == "fine_tune" for entry in clf.history_)
+
+
+def report_gain(name: str, n: int, found: list[tuple[float, float, bool]], aim: float) -> None:
+    """Print the mean gain of the draws with half the width of its interval."""
+    gain, width = interval([after - before for before, after, _ in found])
+    label = f"{name}, {n} a class: points from fine-tuning (+- {100 * width:.1f})"
+    row(label, 100 * gain, "", f">= {aim}", 100 * gain >= aim)
+    head, after, kept = np.mean(found, axis=0)
+    row("... accuracy of the head alone", head, "", "", None)
+    row("... after fine-tuning", after, "", "", None)
+    row("... share of the fits that kept it", kept, "", "", None)
 
 
 def bench_stages() -> None:

@@ -3,6 +3,7 @@
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
     make bench BENCH=few_images  # two hours
+    make bench BENCH=fine_tune_few  # two hours
     make bench BENCH=selection  # half an hour
     PHOTOS=clothing:insects make bench BENCH=aspect  # folders of class folders; half an hour
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
@@ -39,7 +40,13 @@ import trust
 from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
 
 ASKED_FOR = {
-    *("aspect", "before", "few_images", "fine_tune_50000", "fine_tune_whole", "many_images"),
+    "aspect",
+    "before",
+    "few_images",
+    "fine_tune_few",
+    "fine_tune_50000",
+    "fine_tune_whole",
+    "many_images",
     "selection",
 }
 
@@ -196,6 +203,7 @@ BENCHMARKS = {
     "micro": bench_micro,
     "memory": bench_memory,
     "few_images": few_images.bench_few_images,
+    "fine_tune_few": fine_tuning.bench_fine_tune_few,
     "selection": selection.bench_selection,
     "stages": fine_tuning.bench_stages,
     "fine_tune": fine_tuning.bench_fine_tune,

@@ -95,6 +95,16 @@ def listed(values: Iterable[Any], *, write: Callable[[Any], str] = repr) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def check_column(name: str, column: Any, columns: Iterable[Any]) -> None:
+    """Check that a table has the column that a parameter names."""
+    known = [*columns]
+    if column not in known:
+        raise ValueError(
+            f"{name} must be one of {listed(known)}; received {column!r}."
+            f"{close_match_hint(column, map(str, known))}"
+        )
+
+
 def take_column(table: Any, name: str) -> Any:
     """Return the one column of a table, and anything else as it is."""
     columns = getattr(table, "column_names", getattr(table, "columns", None))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tlclassify._checks import files
 from tlclassify._checks.parameters import (
+    check_column,
     check_labels,
-    close_match_hint,
     import_extra,
     is_empty,
     listed,
@@ -151,11 +151,7 @@ def _take(table: Any, name: str, role: str) -> NDArray[Any]:
     if not isinstance(table, Mapping) and names is table:
         kind = type(table).__name__
         raise TypeError(f"path_or_frame must be a path, a frame or a dict; received a {kind}.")
-    if name not in list(names):
-        raise ValueError(
-            f"{role} must be one of the columns {listed(names)}; received {name!r}."
-            f"{close_match_hint(name, map(str, names))}"
-        )
+    check_column(role, name, names)
     values = table[name]
     if hasattr(values, "__array__"):
         return np.asarray(values).astype(object)

@@ -1,7 +1,7 @@
 """A saved or exported classifier that takes the batches of other libraries."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,16 +18,15 @@ from tlclassify._checks.parameters import (
     COUNT,
     Interval,
     check_choice,
+    check_column,
     check_parameters,
-    close_match_hint,
     listed,
 )
 from tlclassify.engines.runtimes import AUTO
 from tlclassify.inputs.images import open_images, read_batches
-from tlclassify.persistence.exported import load_exported
+from tlclassify.persistence.exported import SUFFIXES, load_exported
 
 PROBABILITIES, _, FEATURES = WHATS = ("probabilities", "labels", "features")
-EXPORTS = {".onnx", ".xml"}
 _IMAGE_COLUMNS = ("image", "bytes", "path")
 
 
@@ -103,7 +102,6 @@ class BatchPredictor:
             ("n_threads", self.n_threads, Interval(1, integer=True, optional=True)),
         )
         self.path = Path(self.path).absolute()
-        self.fingerprint_ = files.digest_file(self.path)
         self._open()
 
     def __call__(self, batch: Any) -> Any:
@@ -130,7 +128,7 @@ class BatchPredictor:
         """
         names = [*getattr(batch, "column_names", getattr(batch, "columns", batch))]
         column = self.column or next((name for name in _IMAGE_COLUMNS if name in names), "path")
-        check_column(column, names)
+        check_column("column", column, names)
         images = batch[column]
         images = images.to_pylist() if hasattr(images, "to_pylist") else list(images)
         is_paths = any(isinstance(image, str | PathLike) for image in images)
@@ -178,13 +176,15 @@ class BatchPredictor:
         """Return the model, which is loaded at the first call after an unpickling too."""
         if hasattr(self, "_model"):
             return self._model
-        path = Path(self.path)
-        if files.digest_file(path) != self.fingerprint_:
+        path, digest = Path(self.path), files.digest_file(self.path)
+        # When it is made, there is none to keep to.
+        self.fingerprint_: str = vars(self).get("fingerprint_", digest)
+        if digest != self.fingerprint_:
             raise ValueError(
                 f"path must name the file that it was made with; {str(path)!r} is another one "
                 "by now. Put it back, or begin anew."
             )
-        if path.suffix in EXPORTS:
+        if path.suffix in SUFFIXES:
             options: Any = {"batch_size": self.batch_size, "n_threads": self.n_threads}
             model = load_exported(path, engine=self.engine, **options)
             is_extractor = hasattr(model, "transform")
@@ -254,16 +254,6 @@ class _Rows:
             return files.read_image(image, size=self.image_shape[:2], framing=self.framing)
         except (OSError, ValueError, TypeError) as error:
             return error
-
-
-def check_column(column: str, names: Iterable[Any]) -> None:
-    """Check that a table has a column."""
-    known = [*map(str, names)]
-    if column not in known:
-        raise ValueError(
-            f"column must be one of {listed(known)}; received {column!r}."
-            f"{close_match_hint(column, known)}"
-        )
 
 
 def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:

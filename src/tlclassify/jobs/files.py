@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from io import BytesIO
 from os import PathLike
@@ -21,6 +22,7 @@ from tlclassify._checks.files import IMAGE_SUFFIXES, write_whole
 from tlclassify._checks.parameters import (
     COUNT,
     Interval,
+    check_column,
     check_parameters,
     import_extra,
     listed,
@@ -28,14 +30,8 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.engines.metadata import encode_labels_as_json
 from tlclassify.engines.runtimes import AUTO
-from tlclassify.jobs.batches import (
-    EXPORTS,
-    FEATURES,
-    PROBABILITIES,
-    BatchPredictor,
-    check_column,
-    make_probe,
-)
+from tlclassify.jobs.batches import FEATURES, PROBABILITIES, BatchPredictor, make_probe
+from tlclassify.persistence.exported import SUFFIXES
 
 METADATA_KEY = b"tlclassify"
 _TABLES = {".csv", ".tsv", ".parquet"}
@@ -122,7 +118,7 @@ def predict_files(
     import_extra("pyarrow", "table", user="predict_files")
     if is_ray:
         import_extra("ray", "ray", user="engine='ray'")
-        n_threads = n_threads or (1 if Path(model).suffix in EXPORTS else None)
+        n_threads = n_threads or (1 if Path(model).suffix in SUFFIXES else None)
     options: Any = {"engine": runtime, "batch_size": batch_size, "n_threads": n_threads}
     predictor = BatchPredictor(model, what=what, **options)
     paths, root = _list_paths(files, column)
@@ -172,7 +168,7 @@ class _Job:
         for key, column in found.items():
             nulls = is_good if key == "error" else ~is_good
             arrays[key] = pa.array([*column], types[key], mask=nulls)
-        file, metadata = BytesIO(), {METADATA_KEY: json.dumps(self.describe())}
+        file, metadata = BytesIO(), {METADATA_KEY: json.dumps(self.said)}
         parquet.write_table(pa.table(arrays).replace_schema_metadata(metadata), file)
         # A part that is begun again, or ends after its job was killed, replaces itself.
         digest = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:16]
@@ -187,8 +183,9 @@ class _Job:
             ) from error
         return len(paths)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what files of results say of themselves."""
+    @cached_property
+    def said(self) -> dict[str, Any]:
+        """What files of results say of themselves."""
         predictor = self.predictor
         said = {"fingerprint": predictor.fingerprint_, "what": predictor.what}
         if predictor.classes_ is None:
@@ -201,7 +198,7 @@ class _Job:
         import pyarrow as pa
         from pyarrow import compute, parquet
 
-        done, own, problem = [], self.describe(), ""
+        done, own, problem = [], self.said, ""
         for path in self.output.glob("*.parquet"):
             try:
                 file = parquet.ParquetFile(path)
@@ -290,7 +287,7 @@ def _list_paths(files: Any, column: str) -> tuple[Any, Path]:
         suffix, root = place.suffix.lower(), place.parent if place.is_file() else root
         if suffix == ".parquet":
             files = parquet.ParquetFile(place)
-            check_column(column, files.schema_arrow.names)
+            check_column("column", column, files.schema_arrow.names)
             files = files.read(columns=[column])
         elif suffix in _TABLES:
             with place.open("rb") as file:
@@ -311,8 +308,9 @@ def _list_paths(files: Any, column: str) -> tuple[Any, Path]:
         else:
             raise FileNotFoundError(f"files: there is no folder {str(files)!r}.")
     names = getattr(files, "column_names", getattr(files, "columns", None))
-    if names is not None or isinstance(files, Mapping):
-        check_column(column, files if names is None else names() if callable(names) else names)
+    names = files if isinstance(files, Mapping) else names
+    if names is not None:
+        check_column("column", column, names() if callable(names) else names)
         if callable(names):  # as Ray's
             files = files.select_columns([column]).to_pandas()
         files = files[column]

@@ -20,6 +20,8 @@ from tlclassify.engines.metadata import ExportMetadata, read_metadata
 from tlclassify.engines.runtimes import AUTO, Engine, open_engine
 from tlclassify.inputs.images import ImageSource, read_batches, reopen_images
 
+SUFFIXES = {".onnx", ".xml"}
+
 
 class _Exported:
     """A graph that an engine runs, and what its file says of it."""
@@ -173,7 +175,7 @@ def load_exported(
         ("batch_size", batch_size, COUNT),
         ("n_threads", n_threads, Interval(1, integer=True, optional=True)),
     )
-    if path.suffix not in {".onnx", ".xml"}:
+    if path.suffix not in SUFFIXES:
         raise ValueError(
             f"path must end in .onnx or .xml; received {str(path)!r}. LiteRT files and SavedModel "
             "folders are run by their own runtimes."

@@ -1,5 +1,7 @@
 """What the tests of exported files share: a small fitted classifier, and images for it."""
 
+import subprocess
+import sys
 from functools import cache
 
 import keras
@@ -24,6 +26,12 @@ needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
     reason="only Keras on TensorFlow has graphs that can be converted",
 )
+
+
+def run_without_keras(code):
+    """Run code in a process of its own, and see that it has loaded none of what is heavy."""
+    code += "\nimport sys\nassert not {'keras', 'tensorflow', 'sklearn', 'scipy'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def build_two(x):

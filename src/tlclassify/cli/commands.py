@@ -75,11 +75,11 @@ def _predict(options: Namespace) -> _Answer:
 
 def _compare(options: Namespace) -> _Answer:
     _check_page(options)
+    if hasattr(options, "cv") and hasattr(options, "test_fraction"):
+        raise ValueError("--test-fraction has no effect with --cv. Leave one of them out.")
     images = _read_labelled(options.photos, options)
     names = ("test_fraction", "cv", "cache_dir", "confidence_level", "random_state", "verbose")
     choices = {"classifier": _build_classifier(options), **_given(options, *names)}
-    if {"cv", "test_fraction"} <= choices.keys():
-        raise ValueError("--test-fraction has no effect with --cv. Leave one of them out.")
     comparison = tlclassify.compare_backbones(
         options.names, images.X, images.y, groups=images.groups, **choices
     )

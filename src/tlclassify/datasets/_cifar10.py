@@ -88,7 +88,7 @@ def _fetch_from_keras() -> tuple[_Arrays, _Arrays]:
 
 def _read_binary(folder: Path) -> tuple[_Arrays, _Arrays]:
     """Read records of a label and 1024 red, 1024 green and 1024 blue values."""
-    content = b""
+    batches = []
     for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), _TEST_BATCH):
         batch = (folder / name).read_bytes() if (folder / name).is_file() else b""
         if len(batch) != _N_PER_BATCH * _RECORD_BYTES:
@@ -96,8 +96,8 @@ def _read_binary(folder: Path) -> tuple[_Arrays, _Arrays]:
                 f"{folder / name} must hold {_N_PER_BATCH:,} records of {_RECORD_BYTES} bytes; "
                 f"received {len(batch):,} bytes. Unpack the archive again."
             )
-        content += batch
-    records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD_BYTES)
+        batches.append(batch)
+    records = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, _RECORD_BYTES)
     images, labels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
     n = 5 * _N_PER_BATCH
     return (images[:n], labels[:n]), (images[n:], labels[n:])

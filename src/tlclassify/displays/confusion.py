@@ -53,8 +53,9 @@ class ConfusionDisplay:
     def plot(self, ax: Axes | None = None, *, colorbar: bool = True) -> "ConfusionDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         names = [plain(name, 40) for name in self.class_names]
-        written = text_inches(" ", *_cell_texts(self.confusion_matrix), fontsize=9)
-        cell = written if len(names) <= _CELLS_WITH_VALUES else 0.2
+        cell = 0.2
+        if len(names) <= _CELLS_WITH_VALUES:
+            cell = _cell_inches(_cell_texts(self.confusion_matrix), fontsize=9)
         side = min(max(len(names) * cell, 3.0), 17.0)
         margin = text_inches(*names, fontsize=10) + 0.6
         size = (side + margin + 1.1, side + 0.75 * margin)
@@ -130,9 +131,14 @@ class ConfusionMatricesDisplay:
 
 
 def _cell_texts(matrix: NDArray[Any]) -> list[str]:
-    """Return the values as they stand in the cells, and a blank: counts, or fractions."""
+    """Return the values as they stand in the cells: counts, or fractions of two digits."""
     form = ".2f" if matrix.dtype.kind == "f" else "d"
-    return [f"{format(value, form) if value else '0'} " for value in matrix.flat]
+    return [format(value, form) if value else "0" for value in matrix.flat]
+
+
+def _cell_inches(texts: list[str], *, fontsize: float) -> float:
+    """Return how wide a cell must be for the longest text and a blank."""
+    return text_inches(f"{max(texts, key=len)} ", fontsize=fontsize)
 
 
 def _draw_matrix(
@@ -166,10 +172,10 @@ def _write_values(ax: Axes, matrix: NDArray[Any]) -> None:
     """Write the values in the size of their cells, where that can be read."""
     texts = _cell_texts(matrix)
     cell = ax.get_window_extent().width / ax.figure.dpi / len(matrix)
-    size = min(9, cell / text_inches(*texts, fontsize=1))
+    size = min(9, cell / _cell_inches(texts, fontsize=1))
     if len(matrix) > _CELLS_WITH_VALUES or size < _SMALLEST_VALUE:
         return
     dark = 0.7 * ax.images[0].get_clim()[1]
     style: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False, "fontsize": size}
     for ((row, column), value), text in zip(np.ndenumerate(matrix), texts, strict=True):
-        ax.text(column, row, text[:-1], color="white" if value > dark else "#202020", **style)
+        ax.text(column, row, text, color="white" if value > dark else "#202020", **style)

@@ -18,7 +18,7 @@ from tlclassify.training.stages import Stage, build_optimizer
 
 LOSS = "categorical_crossentropy"
 _PLATEAU = {"patience": 2, "factor": 0.2}
-_LOWEST_RATE = 0.2**2
+_LOWEST_RATE = _PLATEAU["factor"] ** 2
 _IMPROVEMENT = 1e-3
 PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
 

@@ -60,15 +60,14 @@ def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
 def _graphs(request: pytest.FixtureRequest) -> None:
     """Run networks step by step: to compile tiny ones costs more than it saves.
 
-    Where it is marked `graphs` their compilation is the subject, and pages show what a user gets.
+    Where it is marked `graphs` their compilation is the subject.
     """
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        compiled = request.node.get_closest_marker("graphs") or request.path.parent.name == "tools"
-        tf.config.run_functions_eagerly(not compiled)
+        tf.config.run_functions_eagerly(request.node.get_closest_marker("graphs") is None)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,6 +7,7 @@ comment after them part it into cells, as editors and jupytext read them.
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "examples" / "gallery"
@@ -28,9 +29,10 @@ notebook, and needs nothing but the package: `pip install ".[plot]"` in a checko
 
 def cells_of(source: str) -> tuple[str, list[tuple[str, str]]]:
     """Return the title, and what each cell says and does."""
-    first = ast.parse(source).body[0]
+    tree = ast.parse(source)
+    first = tree.body[0]
     assert isinstance(first, ast.Expr), "a script begins with a docstring"
-    title, _, said = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
+    title, _, said = (ast.get_docstring(tree) or "").partition("\n\n")
     parts = CELL.split("\n".join(source.split("\n")[first.end_lineno :]))
     texts = [said, *(re.sub(r"^# ", "", text, flags=re.MULTILINE) for text in parts[1::2])]
     return title, [
@@ -90,8 +92,9 @@ def gallery_index(thumbnails: dict[str, str]) -> str:
     return INDEX.format(cards="\n\n".join(cards))
 
 
-def add_examples(text: str) -> str:
-    """Return an API page that names, after each public name, the scripts that use it."""
+@cache
+def users_of_names() -> dict[str, list[str]]:
+    """Return links to the scripts that use each public name."""
     users: dict[str, list[str]] = {}
     for path in sorted(SCRIPTS.glob("*.py")):
         source = path.read_text("utf-8")
@@ -100,9 +103,14 @@ def add_examples(text: str) -> str:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tlclassify"):
                 for alias in node.names:
                     users.setdefault(alias.name, []).append(link)
+    return users
+
+
+def add_examples(text: str) -> str:
+    """Return an API page that names, after each public name, the scripts that use it."""
 
     def add(directive: re.Match[str]) -> str:
-        links = users.get(directive[1])
+        links = users_of_names().get(directive[1])
         return directive[0] + (f"\n\n**In the gallery:** {', '.join(links)}" if links else "")
 
     return PUBLIC_NAME.sub(add, text)

@@ -269,7 +269,7 @@ def test_views_that_are_applied_otherwise_are_not_taken_over(
     lower = store(network, "one_relu", parts, SHIFT, cache_dir=tmp_path)
     first = store_further(network, "one_relu", lower, "pooling", running=running)
     runs.clear()
-    monkeypatch.setattr(activations, "add_views", darkened)
+    monkeypatch.setattr(activations.cuts, "add_views", darkened)
     lower = store(network, "one_relu", parts, SHIFT, cache_dir=tmp_path)
     assert sum(runs) == 2 * 16
     found = store_further(network, "one_relu", lower, "pooling", running=running)

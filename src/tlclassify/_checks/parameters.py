@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -252,13 +253,21 @@ def import_extra(module: str, extra: str, *, user: str) -> Any:
         ) from error
 
 
-def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:
-    """Return a bar for work of more than a second, with `update` and `close`; it may be silent."""
+@cache
+def _load_tqdm() -> Any:
+    """Import it once: each time that warnings are caught, Python forgets which it has shown."""
     with warnings.catch_warnings():
         # In a notebook without ipywidgets there is a bar of text.
         warnings.filterwarnings("ignore", message="IProgress not found")
         from tqdm.auto import tqdm
 
+    return tqdm
+
+
+def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:
+    """Return a bar for work of more than a second, with `update` and `close`; it may be silent."""
     # Programs without a console have no stream to draw on.
     silent = not verbose or sys.stderr is None
-    return tqdm(total=total, desc=label, unit=unit, disable=silent, delay=_PROGRESS_DELAY_SECONDS)
+    return _load_tqdm()(
+        total=total, desc=label, unit=unit, disable=silent, delay=_PROGRESS_DELAY_SECONDS
+    )

@@ -176,6 +176,11 @@ def build_head(
             x = keras.layers.Normalization(
                 mean=statistics.mean, variance=statistics.variance, name=STANDARDIZATION
             )(x)
+        # In float32 under any policy of mixed precision, so that probabilities sum to 1. It is made
+        # first: layers draw their seeds in the order in which they are made.
+        last = keras.layers.Dense(
+            n_classes, activation="softmax", dtype="float32", name="probabilities"
+        )
         rates = head.dropout
         if not isinstance(rates, Sequence):
             # One number is for the features too, a sequence leaves them whole.
@@ -187,10 +192,7 @@ def build_head(
                 x = keras.layers.BatchNormalization(name=f"hidden_{number}_bn")(x)
             if rate:
                 x = keras.layers.Dropout(rate, name=f"hidden_{number}_dropout")(x)
-        # In float32 under any policy of mixed precision, so that probabilities sum to 1.
-        outputs = keras.layers.Dense(
-            n_classes, activation="softmax", dtype="float32", name="probabilities"
-        )(x)
+        outputs = last(x)
     else:
         if isinstance(head, keras.Layer):
             # A copy, so that two fits share no weights.

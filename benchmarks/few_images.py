@@ -6,22 +6,25 @@ of github.com/alexeygrigorev/clothing-dataset-small (CC0; any folder of class fo
     CLOTHING=path/to/clothing make bench BENCH=few_images
 
 It takes two hours of two cores. What is finished is kept, and read again by the next call that
-names what to measure anew, as in ``TASKS="clothing" make bench BENCH=few_images``.
+names what to measure anew, as in ``TASKS="clothing:digits" make bench BENCH=few_images``.
 
 Each draw takes so many images of each class at random; all are judged on the same test images.
 The others choose their parameters on those very test images, so that none loses by bad luck.
 """
 
 import contextlib
+import io
 import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from scipy import stats
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -30,13 +33,31 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from measuring import RESULTS, load_cifar10, row
+from measuring import RESULTS, TABLE, keep, load_cifar10, row
 
 IMAGES_A_CLASS = (1, 5, 10, 30, 100, 1_000)
 N_DRAWS = 5
 N_DRAWS_OF_MANY = 2  # from 1,000 images a class on, where fits take minutes and draws differ little
 BOTH = ["mobilenet", "mobilenet_micro"]
+BEST_OF_OURS = "tlclassify, two backbones, mirrored"
 METRICS = ("euclidean", "cosine")
+# Okabe and Ito's colours, which every colour vision tells apart; markers and lines differ too.
+LINES = {
+    "tlclassify": ("#0072b2", "o", "-"),
+    BEST_OF_OURS: ("#0072b2", "D", "--"),
+    "logistic regression": ("#009e73", "s", "-"),
+    "linear SVM": ("#cc79a7", "^", "-"),
+    "shrinkage LDA": ("#e69f00", "v", "-"),
+    "nearest neighbours": ("#999999", "x", "-"),
+    "Keras guide": ("#d55e00", "P", "-"),
+}
+# Browsers draw a picture as the page around it is, light or dark.
+DARK = """@media (prefers-color-scheme: dark) { text { fill: #dfe3e8 }
+[style*="fill: #ffffff"] { fill: #1e2129 !important }
+[style*="stroke: #000000"] { stroke: #dfe3e8 !important }
+[style*="fill: #000000"] { fill: #dfe3e8 !important }
+[style*="stroke: #0072b2"] { stroke: #56b4e9 !important }
+[style*="fill: #0072b2"] { fill: #56b4e9 !important } }"""
 TARGETS = {
     ("CIFAR-10", "mobilenet"): {5: 0.58, 10: 0.67, 30: 0.76, 100: 0.81, 1_000: 0.855},
     ("clothing", "mobilenet"): {5: 0.49, 10: 0.59, 30: 0.72, 100: 0.785},
@@ -129,18 +150,17 @@ def draw(y: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 def bench_few_images() -> None:
     """Measure the default on 1 to 1,000 images a class, and what people would use instead."""
-    kept, wanted = RESULTS / "few_images.json", os.environ.get("TASKS", "").split()
-    RESULTS.mkdir(exist_ok=True)
-    table = [Row(*line) for line in json.loads(kept.read_text())] if kept.is_file() else []
+    path, wanted = RESULTS / "few_images.json", os.environ.get("TASKS", "").split(":")
+    if path.is_file():
+        TABLE.extend(Row(*line) for line in json.loads(path.read_text())["table"])
     for task in load_tasks():
-        if wanted and task.name not in wanted:
+        if any(wanted) and task.name not in wanted:
             continue
         with tempfile.TemporaryDirectory() as folder:
             for backbone in BOTH:
                 new = measure_task(task, backbone, folder)
-                table = [r for r in table if (r.task, r.backbone) != (task.name, backbone)] + new
-                kept.write_text(json.dumps(table))
-                write_table(table)
+                TABLE[:] = [r for r in TABLE if r[:2] != (task.name, backbone)] + new
+                keep("few_images")
 
 
 def measure_task(task: Task, backbone: str, folder: str) -> list[Row]:
@@ -177,7 +197,7 @@ def measure_task(task: Task, backbone: str, folder: str) -> list[Row]:
                 best.fit(X[drawn], y[drawn])
                 p = np.mean([best.head_.predict_on_batch(view) for view in views], axis=0)
                 right = best.classes_[p.argmax(axis=1)] == y_test
-                found.setdefault("tlclassify, two backbones, mirrored", []).append(right.mean())
+                found.setdefault(BEST_OF_OURS, []).append(right.mean())
             part = (features[drawn], y[drawn], features_test, y_test)
             found.setdefault("Keras guide", []).append(fit_keras_guide(*part))
             scaler = StandardScaler().fit(part[0])
@@ -197,6 +217,7 @@ def measure_task(task: Task, backbone: str, folder: str) -> list[Row]:
         of_n = [Row(task.name, backbone, n, way, *interval(x)) for way, x in found.items()]
         report(of_n, float(np.median(seconds)))
         rows += of_n
+    get_reusable_executor().shutdown()  # what it has worked counts as ours from now on
     return rows
 
 
@@ -208,7 +229,7 @@ def interval(scores: list[float]) -> tuple[float, float]:
 
 def report(rows: list[Row], fit_seconds: float) -> None:
     """Print the rows of one number of images; the first is ours."""
-    ours, *others = [row for row in rows if row.way != "tlclassify, two backbones, mirrored"]
+    ours, *others = [row for row in rows if row.way != BEST_OF_OURS]
     target = TARGETS.get((ours.task, ours.backbone), {}).get(ours.n)
     reached = None if target is None else ours.accuracy >= target
     label = f"{ours.task}, {ours.backbone}, {ours.n} a class: accuracy (+- {ours.half_width:.3f})"
@@ -219,43 +240,58 @@ def report(rows: list[Row], fit_seconds: float) -> None:
     row("... a fit on stored activations", fit_seconds, "s", "", None)
 
 
-def write_table(table: list[Row]) -> None:
-    """Write all rows as a table in Markdown and as a picture, one panel a task."""
-    ways = list(dict.fromkeys(r.way for r in table))
-    cells = {r[:4]: f"{r.accuracy:.3f} ± {r.half_width:.3f}" for r in table}
-    lines = [f"| data | backbone | images a class | {' | '.join(ways)} |"]
-    lines.append("| --- " * (3 + len(ways)) + "|")
-    for key in dict.fromkeys(r[:3] for r in table):
-        shown = [cells.get((*key, way), "") for way in ways]
-        lines.append(f"| {' | '.join([*map(str, key), *shown])} |")
-    (RESULTS / "few_images.md").write_text("\n".join(lines) + "\n")
-    draw_picture(table, ways)
+def write_table(table: list[Row], backbone: str) -> list[str]:
+    """Return the rows of a backbone as lines of Markdown, the best of each in bold."""
+    of_backbone = [r for r in table if r.backbone == backbone and r.accuracy]
+    ways = sorted(dict.fromkeys(r.way for r in of_backbone), key=lambda way: way == BEST_OF_OURS)
+    names = [way.removeprefix("tlclassify, ") for way in ways]
+    lines = [f"| data | a class | {' | '.join(names)} |", "| --- " * (2 + len(ways)) + "|"]
+    for task, n in dict.fromkeys((r.task, r.n) for r in of_backbone):
+        found = {r.way: r for r in of_backbone if (r.task, r.n) == (task, n)}
+        best = max(r.accuracy for way, r in found.items() if way != BEST_OF_OURS)
+        cells = [show(found[way], best) if way in found else "" for way in ways]
+        lines.append(f"| {task} | {n:,} | {' | '.join(cells)} |")
+    return lines
 
 
-def draw_picture(table: list[Row], ways: list[str]) -> None:
+def show(r: Row, best: float) -> str:
+    """Return an accuracy with its interval, in bold where no other is higher."""
+    mean = f"{r.accuracy:.3f}"
+    return f"{f'**{mean}**' if r.accuracy == best else mean} ±\u00a0{r.half_width:.3f}"
+
+
+def draw_picture(table: list[Row], path: Path) -> None:
     """Draw accuracy against images a class, one panel a task, for MobileNet."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    tasks = list(dict.fromkeys(r.task for r in table))
-    figure = Figure(figsize=(4 * len(tasks), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(tasks), squeeze=False)[0]
-    for ax, task in zip(axes, tasks, strict=True):
-        for way in ways:
-            line = (task, "mobilenet", way)
-            of_way = [r for r in table if (r.task, r.backbone, r.way) == line]
-            is_ours = way == "tlclassify"
-            ax.errorbar(
-                [r.n for r in of_way],
-                [r.accuracy for r in of_way],
-                [np.nan_to_num(r.half_width) for r in of_way],
-                label=way,
-                marker="o",
-                markersize=4,
-                linewidth=2.2 if is_ours else 1,
-                zorder=3 if is_ours else 2,
-                color="#0b5fa5" if is_ours else None,
-            )
-        ax.set(xscale="log", title=task, xlabel="labelled images a class", ylabel="test accuracy")
-        ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    figure.savefig(RESULTS / "few_images.svg")
+    of_backbone = [r for r in table if r.backbone == BOTH[0] and r.accuracy]
+    tasks = list(dict.fromkeys(r.task for r in of_backbone))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tlclassify", "font.size": 11}):
+        n_rows = -(-len(tasks) // 2)
+        figure = Figure(figsize=(7, 2.8 * n_rows + 1.2), layout="constrained")
+        axes = figure.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+        for ax, task in zip(axes, tasks, strict=False):
+            for way, (color, marker, line) in LINES.items():
+                found = [r for r in of_backbone if (r.task, r.way) == (task, way)]
+                numbers = [(r.n, r.accuracy, r.half_width) for r in found]
+                n, means, widths = np.reshape(numbers, (-1, 3)).T
+                is_ours = way == "tlclassify"
+                if is_ours:
+                    ax.fill_between(n, means - widths, means + widths, color=color, alpha=0.2, lw=0)
+                style = {"color": color, "marker": marker, "linestyle": line, "markersize": 4.5}
+                width, order = (2.6, 5) if is_ours else (1.3, 3)
+                ax.plot(n, means, label=way, linewidth=width, zorder=order, **style)
+            ax.set(xscale="log", title=task)
+            ax.set_xticks(IMAGES_A_CLASS, [f"{n:,}" for n in IMAGES_A_CLASS])
+            ax.minorticks_off()
+            ax.grid(alpha=0.3)
+            ax.set(xlabel="labelled images a class", ylabel="test accuracy")
+            ax.label_outer()
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=2, frameon=False)
+        picture = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(picture, format="svg", metadata=no_metadata)
+    svg = "<svg" + picture.getvalue().partition("<svg")[2]
+    path.write_text(svg.replace("</defs>", f"</defs><style>{DARK}</style>", 1))

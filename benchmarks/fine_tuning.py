@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from few_images import N_DRAWS, Task, draw, interval, load_tasks
-from measuring import load_cifar10, row, seconds
+from measuring import TABLE, load_cifar10, row, seconds
 
 N_EPOCHS = 4
 N_TURNS = 3
@@ -108,6 +108,7 @@ def report_gain(name: str, n: int, found: list[tuple[float, float, bool]], aim: 
     row("... accuracy of the head alone", head, "", "", None)
     row("... after fine-tuning", after, "", "", None)
     row("... share of the fits that kept it", kept, "", "", None)
+    TABLE.append([name, n, *map(float, (head, after, gain, width, kept))])
 
 
 def bench_stages() -> None:

@@ -10,16 +10,16 @@
     make bench BENCH=fine_tune_whole  # an hour or two
     make bench BENCH=many_images  # half an hour; needs ray and pyarrow
     make bench BENCH=before BEFORE=../before/src  # against another checkout
+    make bench BENCH=side_by_side  # against other libraries, where they install; half an hour
+    make bench BENCH=figures  # writes docs/figures.md from the results that there are
 
 CIFAR-10 comes from ``fetch_cifar10`` (``TLCLASSIFY_DATA``, or a path in ``CIFAR10``); ImageNet
-weights come from ``KERAS_HOME`` or are downloaded. What is not at hand is skipped with its reason.
-Rows are printed and kept in ``benchmarks/results/``.
+weights come from ``KERAS_HOME`` or are downloaded, and ``WEIGHTS`` says in words what is special
+about them. What is not at hand is skipped with its reason. Rows are printed and kept in
+``benchmarks/results/``, with the machine, the versions and how many cores other programs took.
 """
 
 import argparse
-import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -32,22 +32,26 @@ import numpy as np
 import aspect
 import before
 import few_images
+import figures
 import fine_tuning
 import many_images
 import selection
 import shipping
+import side_by_side
 import trust
-from measuring import RESULTS, ROWS, in_turns, load_cifar10, ratio_of, row, run_bare, seconds
+from measuring import ROWS, TABLE, in_turns, keep, load_cifar10, ratio_of, row, run_bare, seconds
 
 ASKED_FOR = {
     "aspect",
     "before",
     "few_images",
+    "figures",
     "fine_tune_few",
     "fine_tune_50000",
     "fine_tune_whole",
     "many_images",
     "selection",
+    "side_by_side",
 }
 
 
@@ -203,8 +207,10 @@ BENCHMARKS = {
     "micro": bench_micro,
     "memory": bench_memory,
     "few_images": few_images.bench_few_images,
+    "figures": figures.bench_figures,
     "fine_tune_few": fine_tuning.bench_fine_tune_few,
     "selection": selection.bench_selection,
+    "side_by_side": side_by_side.bench_side_by_side,
     "stages": fine_tuning.bench_stages,
     "fine_tune": fine_tuning.bench_fine_tune,
     "compare": trust.bench_compare,
@@ -228,15 +234,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"any of {', '.join(BENCHMARKS)}")
     parser.add_argument("--one", choices=list(BENCHMARKS), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
     if options.one:
         try:
             BENCHMARKS[options.one]()
         except (FileNotFoundError, ConnectionError, OSError) as error:
             print(f"{options.one}: skipped, {error}")
-        record = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        record |= {"python": platform.python_version(), "rows": ROWS}
-        (RESULTS / f"{options.one}.json").write_text(json.dumps(record, indent=1))
+        if ROWS or TABLE:  # what was skipped leaves what an earlier run found
+            keep(options.one)
         return
     for name in options.names or [name for name in BENCHMARKS if name not in ASKED_FOR]:
         if name not in BENCHMARKS:

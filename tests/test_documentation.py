@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,14 @@ def test_every_parameter_is_in_the_guide(page, described):
     text = (ROOT / "docs" / "guide" / f"{page}.md").read_text(encoding="utf-8")
     names = inspect.signature(described).parameters
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_page_of_figures_says_what_its_data_say(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    figures = importlib.import_module("figures")
+    page, data = ((ROOT / "docs" / f"figures.{kind}").read_text("utf-8") for kind in ("md", "json"))
+    known = json.loads(data)
+    assert figures.fill_page(page, known) == page
+    assert set(known) <= {
+        name for block in figures.BLOCK.finditer(page) for name in block[2].split()
+    }

@@ -28,8 +28,6 @@ LIBRARIES = {
     "scikit-learn": "scikit-learn",
     "openvino": "OpenVINO",
     "onnxruntime": "ONNX Runtime",
-    "keras-hub": "keras-hub",
-    "scikeras": "SciKeras",
 }
 UNITS = {"x": "times", "seconds": "s", "milliseconds": "ms", "mebibytes": "MiB"}
 NOTEWORTHY = 0.2  # cores that other programs took
@@ -65,8 +63,7 @@ def fill_page(page: str, known: dict[str, Record]) -> str:
             lines = [f'*Not measured yet: `make bench BENCH="{block[2]}"`.*']
         elif names[0] in TABLES:
             record = known[names[0]]
-            where = origin(names[0], record, letters)
-            lines = [*TABLES[names[0]](record["table"]), "", f"*{where}*"]
+            lines = [*TABLES[names[0]](record), "", f"*{origin(names[0], record, letters)}*"]
         else:
             lines = write_rows({name: known[name] for name in names}, letters)
         return "\n".join([block[1], *lines, "", block[3]])
@@ -117,37 +114,38 @@ def write_rows(records: dict[str, Record], letters: dict[str, str]) -> list[str]
     return lines
 
 
-def write_few(table: list[Any]) -> list[str]:
+def write_few(record: Record) -> list[str]:
     """Return what few images give as tables, the small backbone's folded."""
-    rows = [Row(*line) for line in table]
+    rows = [Row(*line) for line in record["table"]]
     micro = write_table(rows, "mobilenet_micro")
     folded = ["", '<details markdown="1"><summary>mobilenet_micro</summary>', "", *micro]
     wide = ['<div class="wide" markdown="1">', "", *write_table(rows, "mobilenet"), *folded]
     return [*wide, "", "</details>", "", "</div>"]
 
 
-def write_gains(table: list[Any]) -> list[str]:
+def write_gains(record: Record) -> list[str]:
     """Return what fine-tuning adds as a table."""
     lines = ["| data | a class | head alone | fine-tuned | points | kept in |", "| --- " * 6 + "|"]
-    for task, n, head, after, gain, width, kept in table:
+    for task, n, head, after, gain, width, kept in record["table"]:
         cells = f"{head:.3f} | {after:.3f} | {100 * gain:+.1f} ± {100 * width:.1f} | {kept:.0%}"
         lines.append(f"| {task} | {n:,} | {cells} |")
     return lines
 
 
-def write_side_by_side(table: list[Any]) -> list[str]:
+def write_side_by_side(record: Record) -> list[str]:
     """Return this library and others as a table; what did not run says why."""
     lines = ["| data | a class | way | test accuracy | seconds | lines |", "| --- " * 6 + "|"]
-    for task, n, way, first, *others in table:
+    for task, n, way, first, *others in record["table"]:
         cells = f"{first} | | |"
         if others:
             width, taken, count = others
             cells = f"{first:.3f} ± {width:.3f} | {taken:.1f} | {count} |"
-        lines.append(f"| {task} | {n:,} | {way} | {cells}")
+        name = f"{way} {record['versions'].get(way.lower(), '')}".strip()
+        lines.append(f"| {task} | {n:,} | {name} | {cells}")
     return lines
 
 
-TABLES: dict[str, Callable[[list[Any]], list[str]]] = {
+TABLES: dict[str, Callable[[Record], list[str]]] = {
     "few_images": write_few,
     "fine_tune_few": write_gains,
     "side_by_side": write_side_by_side,

@@ -17,7 +17,8 @@ RESULTS = Path(__file__).parent / "results"
 ROWS: list[dict[str, object]] = []
 TABLE: list[Any] = []  # what a benchmark has to say beyond single figures, a line each
 LIBRARIES = (
-    "tlclassify keras tensorflow jax torch numpy scikit-learn openvino onnxruntime keras-hub"
+    *("tlclassify", "keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn"),
+    *("openvino", "onnxruntime", "keras-hub", "scikeras"),
 )
 IDLE_SECONDS = 1.0  # ONNX Runtime's threads wait for more work at full speed for a while
 

@@ -30,7 +30,6 @@ LIBRARIES = {
     "onnxruntime": "ONNX Runtime",
 }
 UNITS = {"x": "times", "seconds": "s", "milliseconds": "ms", "mebibytes": "MiB"}
-NOTEWORTHY = 0.2  # cores that other programs took
 Record = dict[str, Any]
 
 
@@ -73,7 +72,11 @@ def fill_page(page: str, known: dict[str, Record]) -> str:
 
 def tidy(record: Record) -> Record:
     """Return a record without aims, its numbers no longer than they are true."""
-    rows = [[row["name"], round_off(row["value"]), row["unit"]] for row in record["rows"]]
+    rows = [
+        [row["name"], round_off(row["value"]), row["unit"]]
+        for row in record["rows"]
+        if row["name"] != "... over the version before"  # which no reader knows
+    ]
     return record | {"rows": rows, "table": [[*map(round_off, line)] for line in record["table"]]}
 
 
@@ -96,9 +99,8 @@ def describe(record: Record) -> str:
 
 def origin(name: str, record: Record, letters: dict[str, str]) -> str:
     """Return by which benchmark, on which machine, when and beside what a result was found."""
-    others = record["cores_of_others"] or 0
-    beside = f", beside other work ({others:.1f} cores)" if others > NOTEWORTHY else ""
-    return f"`{name}`, {letters[describe(record)]}, {record['date'][:10]}{beside}"
+    words = [f"`{name}`", letters[describe(record)], record["date"][:10], record["beside"]]
+    return ", ".join(filter(None, words))
 
 
 def write_rows(records: dict[str, Record], letters: dict[str, str]) -> list[str]:

@@ -20,6 +20,7 @@ LIBRARIES = (
     *("tlclassify", "keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn"),
     *("openvino", "onnxruntime", "keras-hub", "scikeras"),
 )
+NOTEWORTHY = 0.2  # cores that other programs took
 IDLE_SECONDS = 1.0  # ONNX Runtime's threads wait for more work at full speed for a while
 
 
@@ -61,7 +62,8 @@ def keep(name: str) -> None:
     record = {"machine": machine(), "cores": os.cpu_count(), "versions": versions}
     record["weights"] = os.environ.get("WEIGHTS", "as Keras gives them")
     record["date"] = time.strftime("%Y-%m-%d %H:%M")
-    record["cores_of_others"] = None if np.isnan(others) else round(float(others / passed), 2)
+    is_beside = others > NOTEWORTHY * passed
+    record["beside"] = f"beside other work ({others / passed:.1f} cores)" if is_beside else ""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(record | {"rows": ROWS, "table": TABLE}, indent=1)
     (RESULTS / f"{name}.json").write_text(text)

@@ -65,7 +65,8 @@ def fill_page(page: str, known: dict[str, Record]) -> str:
             lines = [*TABLES[names[0]](record), "", f"*{origin(names[0], record, letters)}*"]
         else:
             lines = write_rows({name: known[name] for name in names}, letters)
-        return "\n".join([block[1], *lines, "", block[3]])
+        wrapped = ['<div class="wide" markdown="1">', "", *lines, "", "</div>"]
+        return "\n".join([block[1], *wrapped, "", block[3]])
 
     return BLOCK.sub(fill, page)
 
@@ -121,8 +122,7 @@ def write_few(record: Record) -> list[str]:
     rows = [Row(*line) for line in record["table"]]
     micro = write_table(rows, "mobilenet_micro")
     folded = ["", '<details markdown="1"><summary>mobilenet_micro</summary>', "", *micro]
-    wide = ['<div class="wide" markdown="1">', "", *write_table(rows, "mobilenet"), *folded]
-    return [*wide, "", "</details>", "", "</div>"]
+    return [*write_table(rows, "mobilenet"), *folded, "", "</details>"]
 
 
 def write_gains(record: Record) -> list[str]:

@@ -20,7 +20,7 @@ def test_a_stage_that_ruins_the_network_is_left_out(clf, images):
     X, y = images
     head = clone(clf).fit(X, y)
     clf.set_params(fine_tune_stage=RUINOUS)
-    with pytest.warns(UserWarning, match=r"fine_tune_stage is left out.* log loss of .* before"):
+    with pytest.warns(UserWarning, match=r"fine_tune_stage is left out.* log loss, .* before"):
         clf.fit(X, y)
     assert [row["stage"] for row in clf.history_] == ["head"]
     np.testing.assert_allclose(clf.predict_proba(X), head.predict_proba(X), atol=1e-6)
@@ -34,6 +34,13 @@ def test_a_trial_leaves_no_trace_in_a_fit_that_goes_on(clf, images, monkeypatch)
     untried = clone(clf).fit(X, y)
     assert [row["stage"] for row in tried.history_] == ["head", "fine_tune", "fine_tune"]
     np.testing.assert_allclose(tried.predict_proba(X), untried.predict_proba(X), atol=1e-6)
+
+
+def test_a_stage_that_is_only_less_sure_is_kept(clf, images):
+    X, y = images
+    smoothing = clone(HARMLESS).set_params(epochs=20, learning_rate=1e-3, label_smoothing=0.5)
+    clf.set_params(fine_tune_stage=smoothing).fit(X, y)
+    assert clf.history_[-1]["stage"] == "fine_tune"
 
 
 def test_a_trial_is_made_after_a_warm_start_too(clf, images):

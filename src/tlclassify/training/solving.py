@@ -57,7 +57,7 @@ def solve_logistic(
         np.zeros((x.shape[1] + 1) * n_classes),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": 0, "maxcor": 20},
+        options={"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": 0, "maxcor": 10},
     )
     kernel, bias = place(found.x)
     return kernel if basis is None else basis @ kernel, bias

@@ -85,7 +85,7 @@ def measure_here(folder: Path) -> dict[str, float]:
     TransferClassifier("mobilenet", random_state=0, verbose=0).fit(X, y)
     found["default_fit_seconds"] = clock() - start
     found["epoch_seconds"] = float(np.median([epoch["seconds"] for epoch in clf.history_[1:]]))
-    stage = Stage(3, unfreeze=2, patience=None)
+    stage = Stage(3, unfreeze=2, batch_size=64, patience=None)
     tuned = TransferClassifier("mobilenet", head_stage=None, fine_tune_stage=stage, **same)
     tuned.fit(X[:2000], y[:2000])
     found["tune_seconds"] = float(np.median([epoch["seconds"] for epoch in tuned.history_[1:]]))

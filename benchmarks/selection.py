@@ -28,7 +28,8 @@ def bench_selection() -> None:
     X, y, _, _ = load_cifar10()
     digits, size = load_digits_rgb(), N_POOL + N_JUDGED
     for name, X, y, n_pool in [  # noqa: B020
-        ("CIFAR-10", X[:size], y[:size], N_POOL),
+        # Other images and draws than those by which the policy was chosen.
+        ("CIFAR-10", X[size : 2 * size], y[size : 2 * size], N_POOL),
         ("digits", digits.X, digits.y, 1_257),
     ]:
         chosen, at_random = [], []
@@ -36,7 +37,7 @@ def bench_selection() -> None:
             options = {"cache_dir": folder, "engine": "auto", "verbose": 0}
             FeatureExtractor("mobilenet", **options).transform(X)
             for seed in range(N_DRAWS):
-                rng = np.random.default_rng(seed)
+                rng = np.random.default_rng(100 + seed)
                 pool, judged = np.split(rng.permutation(len(X)), [n_pool])
                 task = (X[pool], y[pool], X[judged], y[judged], options)
                 chosen.append(walk(*task))

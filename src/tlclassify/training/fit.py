@@ -311,8 +311,8 @@ def drop_what_fails(fit: Fit) -> None:
     warnings.warn(
         f"fine_tune_stage is left out, because it makes worse: in a trial, {len(change)} images "
         f"that were held out had a log loss, at its best temperature, of {before.mean():.2f} "
-        f"before it and {after.mean():.2f} after it. Lower its learning_rate or unfreeze less; or pass "
-        "validation_data, and its best epoch is kept.",
+        f"before it and {after.mean():.2f} after it. Lower its learning_rate or unfreeze less; or "
+        "pass validation_data, and its best epoch is kept.",
         stacklevel=3,
     )
 

@@ -177,7 +177,7 @@ def measure_task(task: Task, backbone: str, folder: str) -> list[Row]:
         views = [both.transform(X_test), both.transform(X_test[:, :, ::-1])]
     rows: list[Row] = []
     for n in IMAGES_A_CLASS:
-        if np.unique(y, return_counts=True)[1].min() < n:
+        if np.unique(y, return_counts=True)[1].min() < 0.9 * n:  # the rarest may lack some
             continue
         found: dict[str, list[float]] = {}
         seconds = []

@@ -267,9 +267,9 @@ def draw_picture(table: list[Row], path: Path) -> None:
 
     of_backbone = [r for r in table if r.backbone == BOTH[0] and r.accuracy]
     tasks = list(dict.fromkeys(r.task for r in of_backbone))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tlclassify", "font.size": 11}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tlclassify", "font.size": 12.5}):
         n_rows = -(-len(tasks) // 2)
-        figure = Figure(figsize=(7, 2.8 * n_rows + 1.2), layout="constrained")
+        figure = Figure(figsize=(7, 3 * n_rows + 1.5), layout="constrained")
         axes = figure.subplots(n_rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, task in zip(axes, tasks, strict=False):
             for way, (color, marker, line) in LINES.items():

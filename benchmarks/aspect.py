@@ -101,7 +101,7 @@ def bench_reading() -> None:
     """Measure the reading of large photographs against a bare threaded loop of Pillow."""
     from dataclasses import replace
 
-    from tlclassify._checks.framing import Framing
+    from tlclassify._checks.images import Framing
     from tlclassify.inputs.images import open_images
 
     with tempfile.TemporaryDirectory() as folder:

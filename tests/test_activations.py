@@ -27,7 +27,7 @@ from tlclassify.activations.store import Store, StoredOutputs
 from tlclassify.engines.runners import Runner
 from tlclassify.inputs.images import open_images
 from tlclassify.networks.backbones import build_backbone
-from tlclassify.networks.fingerprints import fingerprint_model
+from tlclassify.networks.cuts import fingerprint_model
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 
 TINY = Backbone("tiny", build_tiny, SYMMETRIC, native_size=8, small_size=8, min_size=4)

@@ -14,7 +14,7 @@ from tlclassify.inputs.augmentation import (
     open_views,
 )
 from tlclassify.inputs.images import open_images
-from tlclassify.networks.cuts import build_view
+from tlclassify.networks.steps import build_view
 
 SIZE = (8, 12)
 ALL = Augmentation(

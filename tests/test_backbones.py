@@ -20,8 +20,7 @@ from tlclassify.networks.backbones import (
     list_backbones,
     register_backbone,
 )
-from tlclassify.networks.cuts import cut_points
-from tlclassify.networks.fingerprints import fingerprint_model
+from tlclassify.networks.cuts import cut_points, fingerprint_model
 from tlclassify.networks.rows import BUILT_IN, STANDARDIZED, Backbone, Scaling
 
 FROM_KERAS = [row for row in BUILT_IN if isinstance(row.builder, str)]

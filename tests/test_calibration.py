@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 from tlclassify.analysis.calibration import calibrate, find_temperature, with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
-from tlclassify.networks.blueprints import scale_probabilities
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
+from tlclassify.networks.steps import scale_probabilities
 from tlclassify.training.stages import Stage
 
 QUICK = Stage(8, learning_rate=0.1, batch_size=32)

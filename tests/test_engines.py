@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from exports import draw_images, fit_small, needs_tensorflow
-from tlclassify.activations.run import run_batches
 from tlclassify.engines import runtimes as engines
 from tlclassify.engines.converters import compile_network
-from tlclassify.engines.runners import check_engine
+from tlclassify.engines.runners import check_engine, run_batches
 from tlclassify.engines.runtimes import OpenVino, choose_engine, list_engines, open_engine
 from tlclassify.inputs.images import open_images
 from tlclassify.persistence.exporting import export

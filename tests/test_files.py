@@ -1,13 +1,15 @@
-"""The one atomic writer, and the one progress bar."""
+"""The one atomic writer, the one order of folders, and the one progress bar."""
 
 import os
 import sys
 
 import pytest
+from PIL import Image
 
 from tlclassify._checks import parameters
-from tlclassify._checks.files import digest_file, open_whole, write_whole
+from tlclassify._checks.files import digest_file, list_images, open_whole, write_whole
 from tlclassify._checks.parameters import show_progress
+from tlclassify.datasets import load_image_folder
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
@@ -54,6 +56,25 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(IsADirectoryError, match="path must name a file; received the folder"):
         write_whole(tmp_path, b"content")
+
+
+def test_whoever_lists_a_folder_finds_the_same_images_in_one_order(tmp_path):
+    """Training images, those of a job and of the command line."""
+    seen = ["cat/a/1.png", "cat/a.PNG", "cat/a-b/1.png", "cat/b.jpeg", "dog/2.png", "dog/10.png"]
+    hidden = ["cat/._a.PNG", "cat/.thumbs/1.png", "dog/@eaDir/2.png"]
+    for name in [*seen, *hidden]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    expected = [
+        "cat/a/1.png",
+        "cat/a-b/1.png",
+        "cat/a.PNG",
+        "cat/b.jpeg",
+        "dog/10.png",
+        "dog/2.png",
+    ]
+    assert list_images(tmp_path) == [str(tmp_path / name) for name in expected]
+    assert load_image_folder(tmp_path, verbose=0).X.tolist() == list_images(tmp_path)
 
 
 @pytest.mark.parametrize("silent", ["no stream", "not asked for"])

@@ -13,9 +13,10 @@ from sklearn.model_selection import GridSearchCV
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.recipes import article_classifier
 from tlclassify.inputs.augmentation import Augmentation, fixed_views
-from tlclassify.networks.cuts import add_views, unfreeze_above
+from tlclassify.networks.cuts import unfreeze_above
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import Backbone
+from tlclassify.networks.steps import add_views
 from tlclassify.training.loop import Examples, Prepared, run_stage
 from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage

@@ -170,6 +170,14 @@ def test_tables_and_lists_name_photographs(model, photos, output, monkeypatch, k
     assert {row["error"] for row in read(output)} == {None}
 
 
+def test_what_is_wrong_with_a_table_is_told_with_its_lines(model, photos, output):
+    with pytest.raises(ValueError, match="2 cells in each row.* lines 3, 5"):
+        predict_files(model, write(photos / "a.csv", "path,n\na,1\nb\n\nc,1,2\n"), output)
+    (photos / "latin.csv").write_bytes("path\nBär.png\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="files must be in UTF-8.* as 'CSV UTF-8'"):
+        predict_files(model, photos / "latin.csv", output)
+
+
 def test_a_parquet_table(model, photos, output):
     names = [os.path.relpath(path, photos) for path in list_photos(photos)]
     parquet.write_table(pa.table({"photo": names, "n": names}), photos / "a.parquet")

@@ -16,7 +16,7 @@ from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.networks import backbones
-from tlclassify.networks.fingerprints import fingerprint_model
+from tlclassify.networks.cuts import fingerprint_model
 from tlclassify.networks.heads import Head
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage

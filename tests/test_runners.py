@@ -19,7 +19,7 @@ from tlclassify.engines.runners import Runner, check_engine
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.inputs.augmentation import Augmentation
-from tlclassify.networks import fingerprints
+from tlclassify.networks import cuts
 from tlclassify.networks.backbones import build_backbone
 from tlclassify.training.stages import Stage
 
@@ -187,9 +187,9 @@ def test_networks_are_fingerprinted_only_after_training(make_clf, images, opened
     X, y = images
     clf = make_clf(head_stage=HEAD).fit(X, y).set_params(engine="openvino")
     clf.predict_proba(X)
-    digests, original = [], fingerprints.fingerprint_model
+    digests, original = [], cuts.fingerprint_model
     monkeypatch.setattr(
-        fingerprints,
+        cuts,
         "fingerprint_model",
         lambda network: digests.append(network) or original(network),
     )

@@ -27,8 +27,9 @@ from tlclassify.inputs.augmentation import (
 )
 from tlclassify.inputs.images import open_images
 from tlclassify.networks.backbones import build_backbone
-from tlclassify.networks.cuts import add_views, image_size, inputs_of
+from tlclassify.networks.cuts import image_size, inputs_of
 from tlclassify.networks.heads import add_table
+from tlclassify.networks.steps import add_views
 from tlclassify.training.loop import ImageInputs, StoredInputs
 
 SIZE = (8, 8)
@@ -269,7 +270,7 @@ def test_views_that_are_applied_otherwise_are_not_taken_over(
     lower = store(network, "one_relu", parts, SHIFT, cache_dir=tmp_path)
     first = store_further(network, "one_relu", lower, "pooling", running=running)
     runs.clear()
-    monkeypatch.setattr(activations.cuts, "add_views", darkened)
+    monkeypatch.setattr(activations, "add_views", darkened)
     lower = store(network, "one_relu", parts, SHIFT, cache_dir=tmp_path)
     assert sum(runs) == 2 * 16
     found = store_further(network, "one_relu", lower, "pooling", running=running)

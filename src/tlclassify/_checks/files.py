@@ -1,4 +1,4 @@
-"""Files: the one reader of images, and the one writer, whose files are whole or not there."""
+"""Files: the one reader of folders and images; the one writer, whose files are whole or absent."""
 
 import hashlib
 import io
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from tlclassify._checks.framing import STRETCHED, Framing
-from tlclassify._checks.images import Picture
+from tlclassify._checks.images import STRETCHED, Framing, Picture
 
 # Pillow decodes these by itself; for some others it would start outside programs.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -25,6 +24,8 @@ IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
     ".webp",
 )  # fmt: skip
+# What network drives, archives and systems put beside photographs.
+_NOT_OURS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "Thumbs.db", "desktop.ini")
 
 _N_READERS = 4
 _READ_BYTES, _SAMPLE_BYTES = 2**20, 2**14
@@ -114,6 +115,27 @@ def raise_unreadable(errors: Sequence[OSError]) -> None:
             f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n"
             "Repair them, or leave their paths and labels out."
         )
+
+
+def list_entries(folder: str | PathLike[str]) -> list[os.DirEntry[str]]:
+    """Return what is in a folder by name, without hidden files and those that systems leave."""
+    with os.scandir(folder) as entries:
+        seen = [e for e in entries if not e.name.startswith(".") and e.name not in _NOT_OURS]
+    return sorted(seen, key=lambda entry: entry.name)
+
+
+def list_files(folder: str | PathLike[str]) -> Iterator[str]:
+    """Yield files, and links to folders, which are not entered; in one order everywhere."""
+    for entry in list_entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from list_files(entry.path)
+        else:
+            yield entry.path
+
+
+def list_images(folder: str | PathLike[str]) -> list[str]:
+    """Return the files of a folder, and of those in it, that are named as images are."""
+    return [path for path in list_files(folder) if path.lower().endswith(IMAGE_SUFFIXES)]
 
 
 def find_problem(path: str | PathLike[str], folder: Path = Path()) -> str:

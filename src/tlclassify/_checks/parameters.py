@@ -1,6 +1,9 @@
-"""What users pass is checked here: parameters and labels; progress bar and extras."""
+"""What users pass is checked here: parameters and labels; progress bar, extras and processes."""
 
 import difflib
+import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 _NAMES_IN_MESSAGE = 10
 _PROGRESS_DELAY_SECONDS = 1.0
+_process: list[int] = []
+_ADVICE = re.compile("(?s)TensorFlowTrainer.*triggered tf.function retracing")
 
 
 def close_match_hint(name: object, known: Iterable[str]) -> str:
@@ -54,6 +59,8 @@ class Interval:
 
 
 COUNT = Interval(1, integer=True)
+COUNT_OR_NONE = Interval(1, integer=True, optional=True)
+SHARE = Interval(0, 1, closed="neither")
 
 
 def check_parameters(
@@ -106,9 +113,14 @@ def check_column(name: str, column: Any, columns: Iterable[Any]) -> None:
         )
 
 
+def column_names(table: Any) -> Any:
+    """Return the names of a frame's columns; None of anything else, a dict too."""
+    return getattr(table, "column_names", getattr(table, "columns", None))
+
+
 def take_column(table: Any, name: str) -> Any:
     """Return the one column of a table, and anything else as it is."""
-    columns = getattr(table, "column_names", getattr(table, "columns", None))
+    columns = column_names(table)
     if columns is None:
         return table
     if len(columns) != 1:
@@ -271,3 +283,17 @@ def show_progress(total: int, label: str, *, unit: str, verbose: int) -> Any:
     return _load_tqdm()(
         total=total, desc=label, unit=unit, disable=silent, delay=_PROGRESS_DELAY_SECONDS
     )
+
+
+def check_process() -> None:
+    """Refuse to use Keras in a process forked from one that has used it: it would wait for ever."""
+    if not _process:
+        _process.append(os.getpid())
+        # From the fifth network on, TensorFlow advises against running so many: it takes what Keras
+        # compiles for each for one function, defined on the same line.
+        logging.getLogger("tensorflow").addFilter(lambda r: not _ADVICE.search(r.getMessage()))
+    if _process[0] != os.getpid():
+        raise RuntimeError(
+            "networks cannot run in a process forked from one that has used Keras: its threads are "
+            "gone. Start processes anew, by multiprocessing.get_context('spawn') or joblib's loky."
+        )

@@ -1,14 +1,92 @@
-"""What people see of a record: described once, shown as text and, in notebooks, as HTML."""
+"""Tables: columns of those that users bring; and records, shown as text and, in notebooks, HTML."""
 
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
+from os import PathLike
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlclassify._checks.parameters import check_column, column_names, import_extra, listed
 
 # A paragraph, or a table whose first row holds the titles.
 Part: TypeAlias = str | Sequence[Sequence[str]]
 
 _Class = TypeVar("_Class", bound=type)
+
+
+def read_columns(
+    table: Any, wanted: Mapping[str, Any], *, name: str
+) -> tuple[dict[Any, NDArray[Any]], list[int] | None]:
+    """Return columns of a file or frame, wanted by parameters, as objects; and lines of CSV."""
+    lines, chosen = None, [*wanted.values()]
+    if isinstance(table, str | PathLike):
+        path = Path(table)
+        if not path.is_file():
+            step = " Pass a folder to load_image_folder." if path.is_dir() else ""
+            raise FileNotFoundError(f"{name}: there is no file {str(path)!r}.{step}")
+        if path.suffix.lower() == ".parquet":
+            file = import_extra("pyarrow.parquet", "table", user="a Parquet file").ParquetFile(path)
+            schema = file.schema_arrow
+            table = file.read(chosen) if {*chosen} <= {*schema.names} else schema.empty_table()
+        else:
+            table, lines = _read_csv(path, chosen, name)
+    names = table if isinstance(table, Mapping) else column_names(table)
+    if names is None:
+        kind = type(table).__name__
+        raise TypeError(f"{name} must be a path, a frame or a dict; received a {kind}.")
+    columns = {}
+    for parameter, column in wanted.items():
+        check_column(parameter, column, names)
+        cells = table[column]
+        is_array = hasattr(cells, "__array__")
+        cells = np.asarray(cells).astype(object) if is_array else np.fromiter(cells, dtype=object)
+        columns[column] = cells
+    return columns, lines
+
+
+def _read_csv(
+    path: Path, wanted: Sequence[Any], name: str
+) -> tuple[dict[str, list[str]], list[int]]:
+    """Return all columns by name, filled where they are wanted, and the line of each row."""
+    lines, wrong = list[int](), list[int]()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=header.count)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            names = [cell.strip() for cell in next(filter(any, reader), ())]
+            columns = {column: list[str]() for column in names}
+            filled = [(i, columns[column]) for i, column in enumerate(names) if column in wanted]
+            for cells in filter(any, reader):
+                lines.append(reader.line_num)
+                if len(cells) != len(names):
+                    wrong.append(reader.line_num)
+                    continue
+                for i, column in filled:
+                    column.append(cells[i].strip())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} must be in UTF-8; {str(path)!r} is not ({error}). Save it as 'CSV UTF-8', or "
+            "read it with pandas and pass the frame."
+        ) from None
+    named = [*filter(None, names)]
+    if not names or len({*named}) < len(named):
+        raise ValueError(
+            f"{name} must begin with a line that names each column once; received "
+            f"{listed(names) or 'an empty file'}. Give {str(path)!r} such a line."
+        )
+    if wrong:
+        raise ValueError(
+            f"{path} must have {len(names)} cells in each row, as in its first; received others "
+            f"in lines {listed(wrong)}. Put quotes around cells that hold what parts columns."
+        )
+    return columns, lines
 
 
 def shown_by(
@@ -25,9 +103,12 @@ def shown_by(
 
     def html(self: Any) -> str:
         # Without any colour or font, it follows the notebook's own, light or dark.
-        parts = [
-            _paragraph(part) if isinstance(part, str) else _table(part) for part in describe(self)
-        ]
+        parts = []
+        for part in describe(self):
+            if not isinstance(part, str):
+                parts.append(_table(part))
+            elif part:
+                parts.append(f'<p style="white-space: pre-line">{escape(part)}</p>')
         if draw is not None:
             with suppress(ImportError):  # there are no pictures without matplotlib
                 parts.append(draw(self))
@@ -52,10 +133,6 @@ def align(table: Sequence[Sequence[str]]) -> list[str]:
         cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *cells]))
     return lines
-
-
-def _paragraph(text: str) -> str:
-    return f'<p style="white-space: pre-line">{escape(text)}</p>' if text else ""
 
 
 def _table(table: Sequence[Sequence[str]]) -> str:

@@ -6,9 +6,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.parameters import COUNT, check_parameters, show_progress
+from tlclassify._checks.parameters import check_process, show_progress
 from tlclassify.activations.store import Store, StoredOutputs
-from tlclassify.engines.runners import KERAS, Runner
+from tlclassify.engines.runners import KERAS, Runner, run_batches
 from tlclassify.inputs.augmentation import Augmentation, ViewSource, open_views
-from tlclassify.inputs.images import ImageSource, read_batches
+from tlclassify.inputs.images import ImageSource
 from tlclassify.networks import cuts
+from tlclassify.networks.steps import add_views
 
 MEMORY_LIMIT_BYTES = 512 * 2**20
 PART_ROWS = 4096
@@ -67,9 +66,6 @@ class Running:
     verbose: int = 0
     engine: str = KERAS
 
-    def __post_init__(self) -> None:
-        check_parameters(("batch_size", self.batch_size, COUNT))
-
 
 def store_images(
     network: keras.Model,
@@ -99,7 +95,7 @@ def store_images(
     if augmentation is not None:
         views = open_views(training, augmentation, cuts.image_size(network))
     # Engines take images alone, without the numbers of their views.
-    viewed = Runner(cuts.add_views(network, output), KERAS) if len(views) > 1 else plain
+    viewed = Runner(add_views(network, output), KERAS) if len(views) > 1 else plain
     sources = [*views, *([] if validation is None else [validation])]
     runners = [viewed if isinstance(source, ViewSource) else plain for source in sources]
     is_kept = running.cache_dir is not None
@@ -164,10 +160,10 @@ class Pass:
 
     def run(self, *, write: bool = True, progress: Any = None) -> Iterator[NDArray[Any]]:
         """Yield the outputs in order, part by part; what had to be run is stored if `write`."""
-        cuts.check_process()
         if self.running.cache_dir is None:
             yield from self._compute(self.source, progress)
             return
+        check_process()
         if write and self.n_missing:
             # Whether that can be done is seen before the work.
             self.store.write(self.digests[:0], np.empty((0, *self.shape[1:]), self.dtype))
@@ -220,7 +216,7 @@ def run_once(passes: Sequence[Pass]) -> list[Any]:
     has_images = any(layer.name == cuts.SCALING for layer in network.layers)
     at_size = f" at {cuts.image_size(network)[0]} px" if has_images else ""
     label = f"{network.name}{at_size}: activations"
-    with closing(show_progress(n_missing, label, unit="image", verbose=verbose)) as progress:
+    with show_progress(n_missing, label, unit="image", verbose=verbose) as progress:
         found: list[Any] = []
         for item in passes:
             parts = item.run(progress=progress)
@@ -255,21 +251,3 @@ def _check_room(folder: Path, n_bytes: int, passes: Sequence[Pass], remedy: str)
             "Lower augmentation__n_views, unfreeze fewer blocks, pass unfreeze='all', which stores "
             f"nothing, or {remedy}",
         )
-
-
-def run_batches(
-    model: Any, source: Source, *, batch_size: int, progress: Any = None
-) -> Iterator[NDArray[np.float32]]:
-    """Yield the output of a network or Runner over a source, batch by batch, in inference mode."""
-    cuts.check_process()
-    for batch in read_batches(source, batch_size):
-        # Filled up to a power of two, so that a graph is compiled for few sizes only.
-        n = len(keras.tree.flatten(batch)[0])
-        n_filled = min(batch_size, 1 << (n - 1).bit_length())
-        if n < n_filled:
-            fill_up = itemgetter(np.arange(n_filled) % n)
-            batch = keras.tree.map_structure(fill_up, batch)  # noqa: PLW2901
-        output = model.predict_on_batch(batch)
-        yield np.asarray(output[:n], dtype=np.float32)
-        if progress is not None:
-            progress.update(n)

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from tlclassify._checks.parameters import check_labels, encode_labels
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.blueprints import SMALLEST_PROBABILITY, build_classifier
+from tlclassify.networks.steps import SMALLEST_PROBABILITY, build_classifier
 
 
 def calibrate(clf: TransferClassifier, X: Any, y: ArrayLike) -> TransferClassifier:

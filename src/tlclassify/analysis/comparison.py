@@ -24,26 +24,15 @@ from sklearn import config_context
 from sklearn.base import clone
 
 from tlclassify._checks.files import open_whole
-from tlclassify._checks.parameters import (
-    Interval,
-    check_parameters,
-    encode_labels,
-    show_progress,
-)
-from tlclassify.activations.run import run_batches
+from tlclassify._checks.parameters import SHARE, check_parameters, encode_labels, show_progress
 from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
-from tlclassify.engines.runners import Runner
+from tlclassify.engines.runners import Runner, run_batches
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.comparison import Comparison, ComparisonRow, compare_reports
 from tlclassify.evaluation.report import build_report
 from tlclassify.evaluation.text import short_name
 from tlclassify.inputs.images import ImageSource, open_images, reopen_images
-from tlclassify.inputs.splits import (
-    Task,
-    draw_seeds,
-    open_task,
-    split_folds,
-)
+from tlclassify.inputs.splits import Task, draw_seeds, open_task, split_folds
 from tlclassify.networks.backbones import get_backbone
 from tlclassify.networks.rows import BUILT_IN, Backbone
 
@@ -114,12 +103,11 @@ def compare_backbones(
     >>> compare_backbones(["mobilenet_micro"], X, y, random_state=0, verbose=0).best.name
     'mobilenet_micro'
     """
-    between = Interval(0, 1, closed="neither")
     is_nan = isinstance(error_score, float) and math.isnan(error_score)
     problem = f"error_score must be 'raise' or np.nan; received {error_score!r}"
     check_parameters(
-        ("test_fraction", test_fraction, between),
-        ("confidence_level", confidence_level, between),
+        ("test_fraction", test_fraction, SHARE),
+        ("confidence_level", confidence_level, SHARE),
         problems=[] if is_nan or error_score == "raise" else [problem],
     )
     split_seed, seed = draw_seeds(random_state, 2)

@@ -21,6 +21,7 @@ from tlclassify._checks.files import read_image
 from tlclassify._checks.images import check_images
 from tlclassify._checks.parameters import (
     COUNT,
+    SHARE,
     Interval,
     check_labels,
     check_parameters,
@@ -88,7 +89,7 @@ def evaluate(
     ks = tuple(top_k) if isinstance(top_k, Sequence | np.ndarray) else (top_k,)
     check_parameters(
         *(("top_k", k, COUNT) for k in ks or (None,)),
-        ("confidence_level", confidence_level, Interval(0, 1, closed="neither")),
+        ("confidence_level", confidence_level, SHARE),
         problems=["groups must be None without cv" if groups is not None and cv is None else None],
     )
     labels = check_labels(y, n_samples=count_rows(X, "X and y"))

@@ -8,11 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
-from tlclassify.activations.run import run_batches
+from tlclassify.engines.runners import run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.blueprints import mirror
 from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
+from tlclassify.networks.steps import mirror
 
 # A file is read as large as that to see its shape.
 _SIDE = 256

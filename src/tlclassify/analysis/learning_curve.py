@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from tlclassify._checks.parameters import (
     COUNT,
+    SHARE,
     Interval,
     check_parameters,
     check_type,
@@ -19,12 +20,7 @@ from tlclassify._checks.parameters import (
 )
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.learning_curve import LearningCurve
-from tlclassify.inputs.splits import (
-    Task,
-    check_weights,
-    draw_seeds,
-    open_task,
-)
+from tlclassify.inputs.splits import Task, check_weights, draw_seeds, open_task
 from tlclassify.training.fit import Fit
 from tlclassify.training.preparation import choose_head, prepare_fit
 
@@ -102,14 +98,13 @@ def learning_curve(
     >>> bool(curve.mean_accuracies[0] < curve.mean_accuracies[-1])
     True
     """
-    between = Interval(0, 1, closed="neither")
     advice = "a TransferClassifier; pass the last step of a pipeline, or a search's best_estimator_"
     check_type("clf", clf, TransferClassifier, advice)
     check_type("verbose", verbose, int, "0 or 1")
     check_parameters(
         ("n_draws", n_draws, COUNT),
-        ("test_fraction", test_fraction, between),
-        ("confidence_level", confidence_level, between),
+        ("test_fraction", test_fraction, SHARE),
+        ("confidence_level", confidence_level, SHARE),
     )
     task = open_task(X, y, groups, X_test, y_test)
     draws = [_draw(task, test_fraction, seed) for seed in draw_seeds(random_state, n_draws)]

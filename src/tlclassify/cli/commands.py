@@ -65,8 +65,16 @@ def _evaluate(options: Namespace) -> _Answer:
 
 
 def _predict(options: Namespace) -> _Answer:
-    paths, clf = _list_photos(options.photos), _load(options)
-    table = tlclassify.predict_table(clf, paths, **_given(options, "n_best", "threshold"))
+    from tlclassify._checks.files import list_images
+
+    paths: list[str] = []
+    for path in options.photos:
+        found = list_images(path) if path.is_dir() else [str(path)]
+        if path.suffix in _MODELS or not found:
+            raise _wrong("PHOTOS", "image files, or folders with image files in them", path)
+        paths += found
+    choices = _given(options, "n_best", "threshold")
+    table = tlclassify.predict_table(_load(options), paths, **choices)
     record = table.to_dict()
     # Names of files need not be text, which JSON is.
     rows = [row | {"path": path} for row, path in zip(record["predictions"], paths, strict=True)]
@@ -185,20 +193,6 @@ def _read_labelled(path: Path, options: Namespace) -> Any:
             "PHOTOS", "a folder with one folder of photographs per class, or a table", path
         )
     return datasets.load_image_table(path, **columns)
-
-
-def _list_photos(given: Sequence[Path]) -> list[str]:
-    """Return the image files that are given, or lie in a folder that is given."""
-    from tlclassify._checks.files import IMAGE_SUFFIXES
-
-    files: list[Path] = []
-    for path in given:
-        inside = path.rglob("*") if path.is_dir() else ()
-        found = sorted(file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES)
-        if path.suffix in _MODELS or (path.is_dir() and not found):
-            raise _wrong("PHOTOS", "image files, or folders with image files in them", path)
-        files += found or [path]
-    return [str(file) for file in files]
 
 
 def _wrong(name: str, wanted: str, path: Path) -> ValueError:

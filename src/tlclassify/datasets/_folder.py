@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 from tlclassify._checks import files
 from tlclassify._checks.parameters import check_choice, listed, show_progress
 
-# What network drives, archives and systems put beside photographs.
-_NOT_OURS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "Thumbs.db", "desktop.ini")
 _PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 # Images that cannot be read here, which is told and not passed over in silence.
 _OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg")
@@ -92,7 +89,7 @@ def load_image_folder(
         )
     # Names that are not UTF-8 are written with the numbers of their bytes, for pages and files.
     found = {
-        os.fsencode(inside.name).decode(errors="backslashreplace"): _files(inside)
+        os.fsencode(inside.name).decode(errors="backslashreplace"): [*files.list_files(inside)]
         for inside in _class_folders(root)
     }
     images = {name: [file for file in inside if _is_image(file)] for name, inside in found.items()}
@@ -113,39 +110,35 @@ def load_image_folder(
             errors += files.read_files(read, part)[1]
             bar.update(len(part))
     files.raise_unreadable(errors)
-    beside = [entry for entry in _visible(root) if not entry.is_dir()]
-    others = set(beside).union(*found.values()).difference(paths)
+    beside = [entry.path for entry in files.list_entries(root) if not entry.is_dir()]
+    others = {*beside}.union(*found.values()).difference(paths)
     return ImageDataset(
-        X=np.array([str(file) for file in paths], dtype=object),
+        X=np.array(paths, dtype=object),
         y=np.repeat(list(images), [len(inside) for inside in images.values()]),
         class_names=tuple(images),
-        ignored_paths=tuple(str(file) for file in sorted(others)),
+        ignored_paths=tuple(sorted(others, key=Path)),
     )
 
 
-def _visible(folder: Path) -> list[Path]:
-    entries = sorted(folder.iterdir())
-    return [e for e in entries if not e.name.startswith(".") and e.name not in _NOT_OURS]
-
-
-def _class_folders(root: Path) -> list[Path]:
-    class_folders = [entry for entry in _visible(root) if entry.is_dir()]
+def _class_folders(root: Path) -> list[os.DirEntry[str]]:
+    entries = files.list_entries(root)
+    class_folders = [entry for entry in entries if entry.is_dir()]
     if not class_folders:
-        n_images = sum(map(_is_image, _visible(root)))
+        n_images = sum(_is_image(entry.path) for entry in entries)
         raise ValueError(
             f"{root} must hold one folder per class; it holds no folder and {n_images} images. "
             "Move the images of each class into a folder named after it."
         )
     parts = [entry for entry in class_folders if entry.name.casefold() in _PARTS]
-    within = [entry for part in parts for entry in _visible(part) if entry.is_dir()]
+    within = [part for part in parts if any(e.is_dir() for e in files.list_entries(part))]
     if within and (len(parts) > 1 or parts == class_folders):
         raise ValueError(
             f"{root} must hold one folder per class; it holds the parts of a data set: "
             f"{listed(part.name for part in parts)}. Load each by itself, as by "
-            f"load_image_folder({str(within[0].parent)!r})."
+            f"load_image_folder({within[0].path!r})."
         )
     for entry in class_folders:
-        if root.resolve().is_relative_to(entry.resolve()):
+        if root.resolve().is_relative_to(Path(entry).resolve()):
             # It would file the images of all classes under its own name.
             raise ValueError(
                 f"{root} must hold class folders; {entry.name} links back to a folder that holds "
@@ -154,12 +147,6 @@ def _class_folders(root: Path) -> list[Path]:
     return class_folders
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return files, and links to folders, which are not entered; in one order everywhere."""
-    entries = _visible(folder)
-    inside = (_files(e) if e.is_dir() and not e.is_symlink() else [e] for e in entries)
-    return list(chain.from_iterable(inside))
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in files.IMAGE_SUFFIXES + _OTHER_SUFFIXES and not file.is_dir()
+def _is_image(file: str) -> bool:
+    is_named_so = file.lower().endswith(files.IMAGE_SUFFIXES + _OTHER_SUFFIXES)
+    return is_named_so and not Path(file).is_dir()

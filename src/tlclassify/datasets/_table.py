@@ -1,24 +1,16 @@
 """A table of image files and their labels: CSV, Parquet, or a frame."""
 
-import csv
 import os
-from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tlclassify._checks import files
-from tlclassify._checks.parameters import (
-    check_column,
-    check_labels,
-    import_extra,
-    is_empty,
-    listed,
-)
+from tlclassify._checks.parameters import check_labels, is_empty, listed
+from tlclassify._checks.tables import read_columns
 from tlclassify.datasets._folder import ImageDataset
 
 
@@ -65,15 +57,15 @@ def load_image_table(
     >>> images, images.y.tolist()
     (ImageDataset(2 image files, 2 classes), ['cat', 'dog'])
     """
-    table, lines, folder = path_or_frame, None, Path()
+    table, folder = path_or_frame, Path()
     if isinstance(table, str | PathLike):
-        folder = Path(table).expanduser().parent
-        table, lines = _read_table(folder / Path(table).name)
+        table = Path(table).expanduser()
+        folder = table.parent
     folder = folder if root is None else Path(root).expanduser()
     wanted = {"path_column": path_column, "label_column": label_column}
     if group_column is not None:
         wanted["group_column"] = group_column
-    columns = {name: _take(table, name, role) for role, name in wanted.items()}
+    columns, lines = read_columns(table, wanted, name="path_or_frame")
     paths, labels = columns[path_column], columns[label_column]
     rows, word = lines or list(range(len(paths))), "line" if lines else "row"
     if not rows:
@@ -107,55 +99,6 @@ def load_image_table(
         class_names=tuple(map(str, np.unique(y).tolist())),
         groups=None if group_column is None else np.array(columns[group_column].tolist()),
     )
-
-
-def _read_table(path: Path) -> tuple[Any, list[int] | None]:
-    """Return a file's columns and, of CSV, the line of each row."""
-    if not path.is_file():
-        step = " Pass a folder to load_image_folder." if path.is_dir() else ""
-        raise FileNotFoundError(f"path_or_frame: there is no file {str(path)!r}.{step}")
-    if path.suffix.lower() == ".parquet":
-        parquet = import_extra("pyarrow.parquet", "table", user="load_image_table of Parquet")
-        return parquet.read_table(path), None
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=header.count)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            lines = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"path_or_frame must be in UTF-8; {str(path)!r} is not ({error}). Save it as "
-            "'CSV UTF-8', or read it with pandas and pass the frame."
-        ) from None
-    names, rows = [name.strip() for name in lines[0][1]] if lines else [], lines[1:]
-    if not names or len({*filter(None, names)}) < len([*filter(None, names)]):
-        raise ValueError(
-            f"path_or_frame must begin with a line that names each column once; received "
-            f"{listed(names) or 'an empty file'}. Give {str(path)!r} such a line."
-        )
-    wrong = [line for line, cells in rows if len(cells) != len(names)]
-    if wrong:
-        raise ValueError(
-            f"{path} must have {len(names)} cells in each row, as in its first; received others "
-            f"in lines {listed(wrong)}. Put quotes around cells that hold what parts columns."
-        )
-    columns = {name: [cells[i].strip() for _, cells in rows] for i, name in enumerate(names)}
-    return columns, [line for line, _ in rows]
-
-
-def _take(table: Any, name: str, role: str) -> NDArray[Any]:
-    """Return a column as an array of Python objects."""
-    names = getattr(table, "column_names", getattr(table, "columns", table))
-    if not isinstance(table, Mapping) and names is table:
-        kind = type(table).__name__
-        raise TypeError(f"path_or_frame must be a path, a frame or a dict; received a {kind}.")
-    check_column(role, name, names)
-    values = table[name]
-    if hasattr(values, "__array__"):
-        return np.asarray(values).astype(object)
-    return np.fromiter(values, dtype=object)
 
 
 def _find_file(named: tuple[int, Any], *, folder: Path) -> tuple[int, str]:

@@ -73,8 +73,7 @@ def export_graph(network: "keras.Model", path: Path, name: str, **options: Any) 
     """Write a network in one of Keras's own formats."""
     import keras
 
-    from tlclassify.networks.cuts import flat_layers
-    from tlclassify.networks.fingerprints import narrow_layers
+    from tlclassify.networks.cuts import flat_layers, narrow_layers
 
     if narrow := narrow_layers(network):
         raise ValueError(

@@ -1,6 +1,7 @@
 """What runs a network over images: Keras itself, or an engine that runs it faster."""
 
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from textwrap import shorten
 from threading import Lock
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.parameters import check_choice
+from tlclassify._checks.parameters import COUNT, check_choice, check_parameters, check_process
 from tlclassify.engines.converters import check_format, compile_network, format_of
 from tlclassify.engines.runtimes import AUTO, ENGINE_NAMES, list_engines
+from tlclassify.inputs.images import read_batches
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +27,7 @@ class Runner:
     """A network and the engine that runs it, opened at the first batch; threads may share it."""
 
     def __init__(self, network: "keras.Model", engine: str) -> None:
-        from tlclassify.networks.fingerprints import narrow_layers
+        from tlclassify.networks.cuts import narrow_layers
 
         self.network, self.asked = network, engine
         # What runs the network, or is going to.
@@ -52,8 +54,7 @@ class Runner:
     def fingerprint(self) -> str:
         """Return the network's fingerprint, and close an engine that has other weights."""
         # Not when this room is imported, which runs exported graphs without Keras too.
-        from tlclassify.networks.cuts import last_training
-        from tlclassify.networks.fingerprints import fingerprint_model
+        from tlclassify.networks.cuts import fingerprint_model, last_training
 
         # Looked at first: what is trained meanwhile is then noticed by the next call.
         training, found = last_training(), fingerprint_model(self.network)
@@ -91,6 +92,7 @@ def reopen_runner(estimator: Any, network: "keras.Model") -> Runner:
     """Return an estimator's runner, whose weights are those of today, whoever has trained it."""
     from tlclassify.networks.cuts import last_training
 
+    check_parameters(("batch_size", estimator.batch_size, COUNT))
     with _reopening:
         runners: dict[keras.Model, Runner] = vars(estimator).setdefault("_runners", {})
         if network not in runners or runners[network].asked != estimator.engine:
@@ -112,3 +114,21 @@ def check_engine(engine: Any) -> str:
         check_choice("engine", engine, (KERAS, *ENGINE_NAMES))
         check_format(format_of(engine), f"engine={engine!r}")
     return str(engine)
+
+
+def run_batches(
+    model: Any, source: Any, *, batch_size: int, progress: Any = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the output of a network or Runner over a source, batch by batch, in inference mode."""
+    check_process()
+    for batch in read_batches(source, batch_size):
+        # Filled up to a power of two, so that a graph is compiled for few sizes only.
+        parts = batch if isinstance(batch, tuple) else (batch,)
+        n = len(parts[0])
+        n_filled = min(batch_size, 1 << (n - 1).bit_length())
+        if n < n_filled:
+            parts = tuple(part[np.arange(n_filled) % n] for part in parts)
+        output = model.predict_on_batch(parts if isinstance(batch, tuple) else parts[0])
+        yield np.asarray(output[:n], dtype=np.float32)
+        if progress is not None:
+            progress.update(n)

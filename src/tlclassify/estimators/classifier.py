@@ -1,7 +1,7 @@
 """The estimator: a head on a backbone, trained in stages on stored activations."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from tlclassify._checks.framing import STRETCH
+from tlclassify._checks.images import STRETCH
 from tlclassify._checks.parameters import show_progress
-from tlclassify.activations.run import PART_ROWS, Pass, Running, beside, run_batches
-from tlclassify.engines.runners import KERAS, Runner, reopen_runner
+from tlclassify.activations.run import PART_ROWS, Pass, Running, beside
+from tlclassify.engines.runners import KERAS, Runner, reopen_runner, run_batches
 from tlclassify.evaluation.text import History
 from tlclassify.inputs.augmentation import Augmentation, get_augmentation
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.blueprints import build_classifier, rebuild_network, reduce_network
+from tlclassify.networks.blueprints import rebuild_network, reduce_network
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.networks.rows import Backbone
+from tlclassify.networks.steps import build_classifier
 from tlclassify.training.fit import Fit, drop_what_fails
 from tlclassify.training.preparation import prepare_fit
 from tlclassify.training.stages import Stage, get_stage
@@ -236,7 +237,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Columns in the order of `classes_`; rows sum to 1.
         """
         check_is_fitted(self, "model_")
-        running = Running(self.batch_size, self.cache_dir)
         source = reopen_images(X, self.image_shape_, self.pixel_range_, self.blueprint_.framing)
         # What is stored is read, and nothing is added to it. Nothing is stored of a fine-tuned
         # backbone, nor of mirror images.
@@ -246,12 +246,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         networks = parts_of(self.backbone_) if is_stored else [self.model_]
         runners = [reopen_runner(self, network) for network in networks]
         if not is_stored:
-            bar = show_progress(len(source), "predicting", unit="image", verbose=self.verbose)
-            with closing(bar) as progress:
-                options = {"batch_size": running.batch_size, "progress": progress}
-                return np.concatenate(list(run_batches(runners[0], source, **options)))
+            with show_progress(
+                len(source), "predicting", unit="image", verbose=self.verbose
+            ) as bar:
+                batches = run_batches(runners[0], source, batch_size=self.batch_size, progress=bar)
+                return np.concatenate(list(batches))
         above = keras.Model(self.backbone_.output, self.model_.output)
-        probabilities = []
+        running, probabilities = Running(self.batch_size, self.cache_dir), []
         for start in range(0, len(source), PART_ROWS):
             part = source.take(np.arange(start, min(start + PART_ROWS, len(source))))
             passes = [Pass(runner, part, running).run(write=False) for runner in runners]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
-from tlclassify._checks.framing import STRETCH
+from tlclassify._checks.images import STRETCH
 from tlclassify.activations.run import Pass, Running, beside, run_once
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted

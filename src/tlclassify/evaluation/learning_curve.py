@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tlclassify._checks.parameters import Interval, check_parameters
+from tlclassify._checks.parameters import COUNT, check_parameters
 from tlclassify._checks.tables import Part, shown_by
 from tlclassify.evaluation.diagnosis import wilson_intervals
 from tlclassify.evaluation.text import draw_with, to_plain
@@ -141,7 +141,7 @@ class LearningCurve:
         draws and by the chance of the test images. ValueError if there are fewer than 4 sizes or 2
         draws, or `n_images` is not a positive integer.
         """
-        check_parameters(("n_images", n_images, Interval(1, integer=True)))
+        check_parameters(("n_images", n_images, COUNT))
         if self.law is None:
             raise ValueError(f"{_why_no_law(self)}. Call learning_curve with more.")
         floor, scale, exponent = self.law

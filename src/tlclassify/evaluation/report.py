@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from tlclassify._checks.parameters import (
     COUNT,
-    Interval,
+    SHARE,
     check_parameters,
     close_match_hint,
     encode_labels,
@@ -223,8 +223,7 @@ class EvaluationReport:
         .. [1] A. N. Angelopoulos et al. (2025), Learn then test, Annals of Applied Statistics 19.
         .. [2] B. L. Wiens (2003), A fixed sequence Bonferroni procedure, Pharm. Statistics 2(3).
         """
-        wanted = Interval(0, 1, closed="neither")
-        check_parameters(("accuracy", accuracy, wanted), ("confidence", confidence, wanted))
+        check_parameters(("accuracy", accuracy, SHARE), ("confidence", confidence, SHARE))
         correct, surest = self.y_true == self.y_pred, self.probabilities.max(axis=1)
         return diagnosis.choose_threshold(correct, surest, float(accuracy), float(confidence))
 

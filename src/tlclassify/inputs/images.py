@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks import files
-from tlclassify._checks.framing import STRETCH, STRETCHED, Framing
-from tlclassify._checks.images import as_uint8, check_images, has_shades
+from tlclassify._checks.images import (
+    STRETCH,
+    STRETCHED,
+    Framing,
+    as_uint8,
+    check_images,
+    has_shades,
+)
 from tlclassify._checks.parameters import listed
 
 _N_FILES_MEASURED = 64
@@ -203,3 +209,13 @@ def measure_side(source: ImageSource) -> int:
             stacklevel=2,
         )
     return int(np.median(framing.side(shapes)))
+
+
+def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return slanted stripes: mirrored, turned, scaled or in BGR they are another image."""
+    # In uint8 throughout, where sums are modulo 256: integers of 64 bits would take eight images.
+    rows, columns, channels = (
+        (step * np.arange(length)).astype(np.uint8)
+        for step, length in zip((29, 13, 85), image_shape, strict=True)
+    )
+    return (rows[:, None, None] + columns[:, None] + channels)[None]

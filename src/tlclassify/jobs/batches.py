@@ -1,7 +1,6 @@
 """A saved or exported classifier that takes the batches of other libraries."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlclassify._checks import files
-from tlclassify._checks.framing import Framing
-from tlclassify._checks.images import Picture
+from tlclassify._checks.images import Framing, Picture
 from tlclassify._checks.parameters import (
     COUNT,
-    Interval,
+    COUNT_OR_NONE,
     check_choice,
     check_column,
     check_parameters,
+    column_names,
     listed,
 )
 from tlclassify.engines.runtimes import AUTO
@@ -99,7 +98,7 @@ class BatchPredictor:
         check_parameters(
             ("what", self.what, WHATS),
             ("batch_size", self.batch_size, COUNT),
-            ("n_threads", self.n_threads, Interval(1, integer=True, optional=True)),
+            ("n_threads", self.n_threads, COUNT_OR_NONE),
         )
         self.path = Path(self.path).absolute()
         self._open()
@@ -126,15 +125,14 @@ class BatchPredictor:
             If there is no column of images, or one has the name of a column that is returned; or,
             in another process, if the model's file has changed.
         """
-        names = [*getattr(batch, "column_names", getattr(batch, "columns", batch))]
+        names = [*(batch if isinstance(batch, Mapping) else column_names(batch) or ())]
         column = self.column or next((name for name in _IMAGE_COLUMNS if name in names), "path")
         check_column("column", column, names)
         images = batch[column]
         images = images.to_pylist() if hasattr(images, "to_pylist") else list(images)
         is_paths = any(isinstance(image, str | PathLike) for image in images)
         kept = [name for name in names if name != column or is_paths]
-        parts = [*self.predict_batches(images, name=column)]
-        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        found = self.predict_columns(images, name=column)
         if again := found.keys() & {*kept}:
             raise ValueError(
                 f"prefix must keep what is returned apart from {listed(sorted(again))} of the "
@@ -145,32 +143,42 @@ class BatchPredictor:
             return batch[kept].assign(**cells)
         return {name: batch[name] for name in kept} | found
 
-    def predict_batches(
-        self, images: Sequence[Any], *, name: str = "image", root: str | Path = ""
-    ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the columns of `what` for each `batch_size` images, in order.
+    def predict_columns(
+        self,
+        images: Sequence[Any],
+        *,
+        name: str = "image",
+        root: str | Path = "",
+        progress: Any = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Return the columns of `what` for images as in a column of a batch.
 
-        `images` are as in a column of a batch, which errors call `name`; relative paths lead from
-        `root`.
+        Errors call that `name`; relative paths lead from `root`; a bar's `update` is told of
+        `progress`.
         """
         model = self._open()
         framing = getattr(model, "framing_", None) or model.blueprint_.framing
-        shape, white = model.image_shape_, model.pixel_range_
-        rows = _Rows(images, name, Path(root), shape, white, framing)
+        rows = _Rows(images, name, Path(root), model.image_shape_, model.pixel_range_, framing)
         run = model.transform if self.what == FEATURES else model.predict_proba
-        for pixels, errors in read_batches(rows, self.batch_size):
-            good = [row for row, error in enumerate(errors) if error is None]
-            values = np.full((len(errors), self.n_outputs_), np.nan, dtype=np.float32)
-            if good:
-                values[good] = run(np.stack(pixels))
-            found: dict[str, NDArray[Any]] = {self.what: values}
-            if self.classes_ is not None:
-                labels = np.full(len(errors), None, dtype=object)
-                labels[good] = self.classes_[values[good].argmax(axis=1)].astype(object)
-                found = {"label": labels, "probability": values.max(axis=1)}
-                found |= {self.what: values} if self.what == PROBABILITIES else {}
-            found["error"] = np.array(errors, dtype=object)
-            yield {f"{self.prefix}{key}": column for key, column in found.items()}
+        values, errors = list[NDArray[np.float32]](), list[str | None]()
+        for pixels, of_rows in read_batches(rows, self.batch_size):
+            part = np.full((len(of_rows), self.n_outputs_), np.nan, dtype=np.float32)
+            if pixels:
+                part[[error is None for error in of_rows]] = run(np.stack(pixels))
+            values.append(part)
+            errors += of_rows
+            if progress is not None:
+                progress.update(len(of_rows))
+        outputs = np.concatenate(values)
+        found: dict[str, NDArray[Any]] = {self.what: outputs}
+        if self.classes_ is not None:
+            labels = np.full(len(errors), None, dtype=object)
+            good = np.array([error is None for error in errors], dtype=bool)
+            labels[good] = self.classes_[outputs[good].argmax(axis=1)].astype(object)
+            found = {"label": labels, "probability": outputs.max(axis=1)}
+            found |= {self.what: outputs} if self.what == PROBABILITIES else {}
+        found["error"] = np.array(errors, dtype=object)
+        return {f"{self.prefix}{key}": column for key, column in found.items()}
 
     def _open(self) -> Any:
         """Return the model, which is loaded at the first call after an unpickling too."""
@@ -254,8 +262,3 @@ class _Rows:
             return files.read_image(image, size=self.image_shape[:2], framing=self.framing)
         except (OSError, ValueError, TypeError) as error:
             return error
-
-
-def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return one image, by whose features networks are told apart."""
-    return (np.arange(math.prod(image_shape)) % 251).astype(np.uint8).reshape(1, *image_shape)

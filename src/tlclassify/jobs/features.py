@@ -22,7 +22,7 @@ from tlclassify.analysis.calibration import with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.estimators.extractor import FeatureExtractor
 from tlclassify.evaluation.text import History
-from tlclassify.jobs.batches import make_probe
+from tlclassify.inputs.images import make_probe
 from tlclassify.jobs.files import METADATA_KEY
 from tlclassify.networks.heads import Head
 from tlclassify.training.preparation import choose_head, prepare_fit

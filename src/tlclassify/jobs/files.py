@@ -18,19 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlclassify._checks.files import IMAGE_SUFFIXES, write_whole
+from tlclassify._checks.files import list_images, write_whole
 from tlclassify._checks.parameters import (
     COUNT,
-    Interval,
+    COUNT_OR_NONE,
     check_column,
     check_parameters,
+    column_names,
     import_extra,
     listed,
     show_progress,
 )
+from tlclassify._checks.tables import read_columns
 from tlclassify.engines.metadata import encode_labels_as_json
 from tlclassify.engines.runtimes import AUTO
-from tlclassify.jobs.batches import FEATURES, PROBABILITIES, BatchPredictor, make_probe
+from tlclassify.inputs.images import make_probe
+from tlclassify.jobs.batches import FEATURES, PROBABILITIES, BatchPredictor
 from tlclassify.persistence.exported import SUFFIXES
 
 METADATA_KEY = b"tlclassify"
@@ -65,9 +68,9 @@ def predict_files(
     model, what, batch_size
         As in `BatchPredictor`.
     files : folder, table or sequence of paths
-        A folder, with those in it; a ``.csv``, ``.tsv`` or ``.parquet`` file, a frame, a dict of
-        columns or a Ray dataset; or paths. Relative ones lead from the table file's folder, or
-        else from the working folder.
+        A folder, with those in it, but no hidden files; a ``.csv``, ``.tsv`` or ``.parquet`` file,
+        a frame, a dict of columns or a Ray dataset; or paths. Relative ones lead from the table
+        file's folder, or else from the working folder.
     output : path
         Its files, which are whole or not there, have for each image a row with `path`, as it was
         given, the columns of `what`, and `error`.
@@ -112,7 +115,7 @@ def predict_files(
     check_parameters(
         ("engine", engine, ("local", "ray")),
         ("rows_per_file", rows_per_file, COUNT),
-        ("n_workers", n_workers, Interval(1, integer=True, optional=True)),
+        ("n_workers", n_workers, COUNT_OR_NONE),
         problems=["n_workers needs engine='ray'" if n_workers and not is_ray else None],
     )
     import_extra("pyarrow", "table", user="predict_files")
@@ -132,7 +135,7 @@ def predict_files(
             return int(part[0]) // rows_per_file, paths.take(part).to_pylist()
 
         label = f"{Path(model).name}: {what}"
-        with closing(show_progress(len(rows), label, unit="image", verbose=verbose)) as progress:
+        with show_progress(len(rows), label, unit="image", verbose=verbose) as progress:
             if is_ray and len(rows):
                 _run_by_ray(job, parts, take, progress, n_workers=n_workers, n_cores=n_threads or 1)
             for part in parts if len(rows) and not is_ray else ():
@@ -154,12 +157,8 @@ class _Job:
         import pyarrow as pa
         from pyarrow import parquet
 
-        predictor, batches = self.predictor, []
-        for columns in predictor.predict_batches(paths, root=self.root):
-            batches.append(columns)
-            if progress is not None:
-                progress.update(len(columns["error"]))
-        found = {key: np.concatenate([columns[key] for columns in batches]) for key in batches[0]}
+        predictor = self.predictor
+        found = predictor.predict_columns(paths, root=self.root, progress=progress)
         labels = () if predictor.classes_ is None else predictor.classes_.tolist()
         types = {"label": pa.array(labels).type, "probability": pa.float32(), "error": pa.string()}
         types[predictor.what] = pa.list_(pa.float32(), predictor.n_outputs_)
@@ -279,41 +278,22 @@ def _run_by_ray(
 def _list_paths(files: Any, column: str) -> tuple[Any, Path]:
     """Return the paths as an Arrow array, and the folder from which relative ones lead."""
     import pyarrow as pa
-    from pyarrow import compute, csv, parquet
+    from pyarrow import compute
 
     given, root = files, Path()
     if isinstance(files, str | PathLike):
-        place = Path(files).expanduser()
-        suffix, root = place.suffix.lower(), place.parent if place.is_file() else root
-        if suffix == ".parquet":
-            files = parquet.ParquetFile(place)
-            check_column("column", column, files.schema_arrow.names)
-            files = files.read(columns=[column])
-        elif suffix in _TABLES:
-            with place.open("rb") as file:
-                header = file.readline()
-            files = csv.read_csv(
-                place,
-                parse_options=csv.ParseOptions(delimiter=chr(max(b",;\t", key=header.count))),
-                # Names of digits are text too.
-                convert_options=csv.ConvertOptions(column_types={column: pa.string()}),
-            )
-        elif place.is_dir():
-            files = sorted(
-                os.path.join(folder, name)  # noqa: PTH118 - there may be millions
-                for folder, _, names in os.walk(place)
-                for name in names
-                if name.lower().endswith(IMAGE_SUFFIXES)
-            )
+        files = Path(files).expanduser()
+        if files.is_dir():
+            files = list_images(files)
+        elif files.suffix.lower() not in _TABLES:
+            raise FileNotFoundError(f"files: there is no folder {str(given)!r}.")
         else:
-            raise FileNotFoundError(f"files: there is no folder {str(files)!r}.")
-    names = getattr(files, "column_names", getattr(files, "columns", None))
-    names = files if isinstance(files, Mapping) else names
-    if names is not None:
-        check_column("column", column, names() if callable(names) else names)
-        if callable(names):  # as Ray's
-            files = files.select_columns([column]).to_pandas()
-        files = files[column]
+            root = files.parent
+    elif callable(columns := column_names(files)):  # of Ray, which fetches what it is asked for
+        check_column("column", column, columns())
+        files = files.select_columns([column]).to_pandas()
+    if isinstance(files, Path | Mapping) or column_names(files) is not None:
+        files = read_columns(files, {"column": column}, name="files")[0][column]
     try:
         files = files.to_pylist() if hasattr(files, "to_pylist") else files
         paths = pa.array(map(os.fspath, files), pa.large_string())

@@ -11,15 +11,15 @@ from typing import Any
 
 import keras
 
-from tlclassify._checks.framing import STRETCHED, Framing
-from tlclassify._checks.parameters import close_match_hint
+from tlclassify._checks.images import STRETCHED, Framing
+from tlclassify._checks.parameters import check_process, close_match_hint
 from tlclassify.inputs.images import ImageSource, measure_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.cuts import BESIDE, SCALING, check_process, freeze, output_at, parts_of
+from tlclassify.networks.cuts import BESIDE, SCALING, freeze, output_at, parts_of
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
-from tlclassify.networks.resizing import build_resizing
 from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling
 from tlclassify.networks.sources import check_model, copy_above, load_weight_file
+from tlclassify.networks.steps import build_resizing
 
 AnyBackbone = str | Backbone | Callable[[Any], Any] | Sequence[Any]
 _registry: dict[str, Backbone] = {row.name: row for row in BUILT_IN}

@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from tlclassify._checks.framing import STRETCHED, Framing
+from tlclassify._checks.images import STRETCHED, Framing
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.backbones import AnyBackbone, get_backbone
 from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import Head, HeadBuilder
-
-# The smallest normal number: a probability of 0 has no logarithm, and a smaller one is 0 to some.
-SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
-# Some ten roundings of float32 below the top class: no softmax makes these two equal.
-_GAP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -84,39 +78,3 @@ def rebuild_network(state: dict[str, Any]) -> keras.Model:
     # Keras draws seeds for layers that have none from Python's own generator.
     with seeded(0), keras.saving.custom_object_scope(state["classes"]):
         return build(*arguments)
-
-
-def build_classifier(
-    network: keras.Model, top: keras.Model, *, temperature: float = 1.0, mirrored: bool = False
-) -> keras.Model:
-    """Build the whole of a backbone and a head: raw uint8 images to probabilities."""
-    inputs = network.input
-    if mirrored:
-        # As one batch: two passes would read, and some runtimes keep, all weights twice.
-        views = keras.ops.concatenate([inputs, mirror(inputs)], axis=0)
-        both = keras.ops.reshape(top(network(views)), (2, -1, top.output.shape[-1]))
-        outputs = keras.ops.mean(keras.ops.cast(both, "float32"), axis=0)
-    else:
-        outputs = top(network.output)
-    if temperature != 1:
-        outputs = scale_probabilities(outputs, temperature)
-    return keras.Model(inputs, outputs, name="classifier")
-
-
-def mirror(images: keras.KerasTensor) -> keras.KerasTensor:
-    """Return images of which left and right are exchanged."""
-    # Every runtime can look up columns of bytes; not all can reverse them.
-    return keras.ops.take(images, [*range(images.shape[2])][::-1], axis=2)
-
-
-def scale_probabilities(probabilities: keras.KerasTensor, temperature: float) -> keras.KerasTensor:
-    """Return softmax(log(p) / temperature) in a graph, as float32; no label changes, nor a tie."""
-    p = keras.ops.cast(probabilities, "float32")
-    top = keras.ops.max(p, axis=-1, keepdims=True)
-    ratios = keras.ops.maximum(keras.ops.divide(p, top), SMALLEST_PROBABILITY)
-    rescale = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
-    # A high temperature would make neighbours in float32 equal, and another label come first.
-    below = keras.ops.minimum(rescale(keras.ops.log(ratios)), -_GAP)
-    # p - top is 0 for the top class, whatever the hardware makes of log(p / p), and keeps NaN.
-    logits = keras.ops.where(keras.ops.less(p, top), below, keras.ops.subtract(p, top))
-    return keras.layers.Softmax(dtype="float32", name="calibrated")(logits)

@@ -1,16 +1,15 @@
-"""A network as a graph: where it can be cut in two, and what lies above and below."""
+"""A network as a graph: where it can be cut in two, what lies above, and what it computes."""
 
-import logging
+import hashlib
+import json
 import math
-import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tlclassify._checks.parameters import Interval, close_match_hint, listed
-from tlclassify.inputs.augmentation import N_VIEW_NUMBERS
 
 EVERYTHING = "all"
 SCALING, BESIDE = "scaling", "features_side_by_side"
@@ -18,22 +17,6 @@ SCALING, BESIDE = "scaling", "features_side_by_side"
 # where a fingerprint takes longer than a network takes for an image.
 _last_training = [object()]
 _N_BLOCKS, _FRACTION = Interval(0, integer=True), Interval(0, 1, closed="left")
-_process: list[int] = []
-_ADVICE = re.compile("(?s)TensorFlowTrainer.*triggered tf.function retracing")
-
-
-def check_process() -> None:
-    """Refuse to use Keras in a process forked from one that has used it: it would wait for ever."""
-    if not _process:
-        _process.append(os.getpid())
-        # From the fifth network on, TensorFlow advises against running so many: it takes what Keras
-        # compiles for each for one function, defined on the same line.
-        logging.getLogger("tensorflow").addFilter(lambda r: not _ADVICE.search(r.getMessage()))
-    if _process[0] != os.getpid():
-        raise RuntimeError(
-            "networks cannot run in a process forked from one that has used Keras: its threads are "
-            "gone. Start processes anew, by multiprocessing.get_context('spawn') or joblib's loky."
-        )
 
 
 def inputs_of(operation: Any) -> list[Any]:
@@ -219,23 +202,68 @@ def last_training() -> object:
     return _last_training[0]
 
 
-def build_view(images: keras.KerasTensor, numbers: keras.KerasTensor) -> keras.KerasTensor:
-    """Return images, float32 in [0, 255], changed as their views say; not held to that range."""
-    # Of a view's ten numbers eight are a transformation from its pixels to the image's; then what
-    # is added to each pixel, and what its deviation from its channel's mean is multiplied by.
-    x = keras.ops.image.affine_transform(
-        images, numbers[:, :8], interpolation="bilinear", fill_mode="reflect"
-    )
-    added = keras.ops.reshape(numbers[:, 8], (-1, 1, 1, 1))
-    contrast = keras.ops.reshape(numbers[:, 9], (-1, 1, 1, 1))
-    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
-    # Written so that view 0 is the image itself to the last bit.
-    return x + (contrast - 1) * (x - mean) + added
+def narrow_layers(network: keras.Model) -> list[str]:
+    """Return the names of layers that do not compute in float32; converters know nothing else."""
+    return [
+        layer.name
+        for layer in flat_layers(network)
+        if not isinstance(layer, keras.layers.InputLayer)
+        and keras.backend.standardize_dtype(layer.compute_dtype) != "float32"
+    ]
 
 
-def add_views(network: keras.Model, output: keras.KerasTensor) -> keras.Model:
-    """Return the way from images and the numbers of their views to a tensor above the scaling."""
-    (resized,) = inputs_of(network.get_layer(SCALING))
-    numbers = keras.Input((N_VIEW_NUMBERS,), name="view")
-    above = keras.Model(resized, output, name=network.name)
-    return keras.Model([network.input, numbers], above(build_view(resized, numbers)))
+def fingerprint_model(model: keras.Model) -> str:
+    """Return a SHA-256 of graph, settings and weights: equal for networks that compute the same."""
+    numbers: dict[int, int] = {}
+
+    def write(value: Any) -> str:
+        if isinstance(value, keras.KerasTensor):
+            return f"tensor {numbers.get(id(value))}"
+        if keras.ops.is_tensor(value) or isinstance(value, np.ndarray | keras.Variable):
+            return _digest_array(np.asarray(keras.ops.convert_to_numpy(value)))
+        return repr(value)
+
+    digest = hashlib.sha256(keras.backend.backend().encode())
+    digest.update(json.dumps(_describe(model, numbers), sort_keys=True, default=write).encode())
+    for weight in model.get_weights():
+        digest.update(_digest_array(weight).encode())
+    return digest.hexdigest()
+
+
+def _describe(model: keras.Model, numbers: dict[int, int]) -> list[Any]:
+    """Return the calls that a model is made of, and number its tensors, inputs first."""
+    # Not those of its layers elsewhere.
+    nodes = model._nodes_by_depth  # noqa: SLF001
+    records = []
+    for depth in sorted(nodes, reverse=True):
+        for node in nodes[depth]:
+            operation = node.operation
+            if hasattr(operation, "_nodes_by_depth"):
+                config = _describe(operation, numbers)
+            else:
+                config = _without_names(operation.get_config())
+            # Constants too: in `x * 2` the operation's own settings lack the 2.
+            arguments = [node.arguments.args, node.arguments.kwargs]
+            records.append([type(operation).__name__, config, arguments])
+            for tensor in node.outputs:
+                numbers.setdefault(id(tensor), len(numbers))
+    return records
+
+
+def _digest_array(array: np.ndarray[Any, Any]) -> str:
+    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _without_names(config: Any) -> Any:
+    # Keras numbers names anew in every process; what is trainable changes nothing in inference.
+    if isinstance(config, dict):
+        # A policy of precision has nothing but its name.
+        if "DTypePolicy" in str(config.get("class_name")):
+            return config
+        kept = config.keys() - {"name", "trainable"}
+        return {key: _without_names(config[key]) for key in kept}
+    if isinstance(config, list | tuple):
+        return [_without_names(value) for value in config]
+    return config

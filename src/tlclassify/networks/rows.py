@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlclassify._checks.framing import Framing
+from tlclassify._checks.images import Framing
 from tlclassify._checks.tables import Part, shown_by
 from tlclassify.networks.sources import build_alexnet, build_mobilenet_micro
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import digest_file
-from tlclassify._checks.framing import Framing
+from tlclassify._checks.images import Framing
 from tlclassify._checks.parameters import (
     COUNT,
-    Interval,
+    COUNT_OR_NONE,
     check_labels,
     check_parameters,
     check_sample_weight,
@@ -173,7 +173,7 @@ def load_exported(
     path = Path(path)
     check_parameters(
         ("batch_size", batch_size, COUNT),
-        ("n_threads", n_threads, Interval(1, integer=True, optional=True)),
+        ("n_threads", n_threads, COUNT_OR_NONE),
     )
     if path.suffix not in SUFFIXES:
         raise ValueError(

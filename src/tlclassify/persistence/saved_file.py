@@ -20,6 +20,7 @@ from tlclassify.analysis.evaluate import list_versions
 from tlclassify.engines.metadata import decode_labels_from_json, encode_labels_as_json
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.augmentation import Augmentation
+from tlclassify.inputs.images import make_probe
 from tlclassify.networks.backbones import get_backbone, list_backbones
 from tlclassify.networks.heads import Head, get_head
 from tlclassify.training.stages import Stage
@@ -171,16 +172,6 @@ def encode_manifest(clf: TransferClassifier) -> str:
     text = msgspec.json.encode(manifest).decode()
     decode_manifest(text)
     return text
-
-
-def make_probe(image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return slanted stripes: mirrored, turned, scaled or in BGR they are another image."""
-    # In uint8 throughout, where sums are modulo 256: integers of 64 bits would take eight images.
-    rows, columns, channels = (
-        (step * np.arange(length)).astype(np.uint8)
-        for step, length in zip((29, 13, 85), image_shape, strict=True)
-    )
-    return (rows[:, None, None] + columns[:, None] + channels)[None]
 
 
 def answer_probe(clf: TransferClassifier) -> NDArray[np.float64]:

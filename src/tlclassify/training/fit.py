@@ -16,19 +16,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 
-from tlclassify.activations.run import (
-    Running,
-    StoredSource,
-    run_batches,
-    store_further,
-    store_images,
-)
+from tlclassify.activations.run import Running, StoredSource, store_further, store_images
+from tlclassify.engines.runners import run_batches
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded, split_rows
 from tlclassify.networks import cuts
-from tlclassify.networks.blueprints import Blueprint, build_classifier
+from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.heads import Head, HeadBuilder, add_table, build_head, measure_features
+from tlclassify.networks.steps import add_views, build_classifier
 from tlclassify.training.callbacks import WholeFit
 from tlclassify.training.loop import (
     Examples,
@@ -246,7 +242,7 @@ class Fit:
     def _build_on_images(self) -> keras.Model:
         probabilities = self.top(self.network.output)
         if self.augmentation is not None:
-            return cuts.add_views(self.network, probabilities)
+            return add_views(self.network, probabilities)
         (resized,) = cuts.inputs_of(self.network.get_layer(cuts.SCALING))
         x = resized
         # Copies, so that the user's own stay as they are and `random_state` decides their seeds.

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from tlclassify._checks.framing import ASPECTS
+from tlclassify._checks.images import ASPECTS
 from tlclassify._checks.parameters import (
     COUNT,
+    COUNT_OR_NONE,
     Interval,
     check_choice,
     check_labels,
@@ -148,7 +149,7 @@ def check_shared(estimator: Any, *others: tuple[str, object, Any]) -> None:
     """Check the parameters that classifiers and extractors share, and others of theirs."""
     check_parameters(
         ("batch_size", estimator.batch_size, COUNT),
-        ("image_size", estimator.image_size, Interval(1, integer=True, optional=True)),
+        ("image_size", estimator.image_size, COUNT_OR_NONE),
         ("aspect", estimator.aspect, ASPECTS),
         *others,
     )

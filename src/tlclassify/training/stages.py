@@ -8,7 +8,13 @@ from typing import Any
 import keras
 from sklearn.base import BaseEstimator, clone
 
-from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters
+from tlclassify._checks.parameters import (
+    COUNT,
+    COUNT_OR_NONE,
+    Interval,
+    check_choice,
+    check_parameters,
+)
 from tlclassify.networks.cuts import unfreeze_problem
 
 __all__ = ["Stage", "get_stage"]
@@ -24,10 +30,10 @@ _ALLOWED: dict[str, Interval | Sequence[str]] = {
     "epochs": COUNT,
     "learning_rate": Interval(0, closed="right", optional=True),
     "schedule": ("plateau", "plateau_article", "cosine", "constant"),
-    "batch_size": Interval(1, integer=True, optional=True),
+    "batch_size": COUNT_OR_NONE,
     "optimizer": tuple(_OPTIMIZERS),
     "weight_decay": Interval(0, optional=True),
-    "patience": Interval(1, integer=True, optional=True),
+    "patience": COUNT_OR_NONE,
     "batch_norm": ("frozen", "train"),
     "layer_decay": Interval(0, 1, closed="right"),
     "label_smoothing": Interval(0, 1, closed="left"),

@@ -125,7 +125,8 @@ class BatchPredictor:
             If there is no column of images, or one has the name of a column that is returned; or,
             in another process, if the model's file has changed.
         """
-        names = [*(batch if isinstance(batch, Mapping) else column_names(batch) or ())]
+        names = column_names(batch)
+        names = [*(batch if names is None else names)]
         column = self.column or next((name for name in _IMAGE_COLUMNS if name in names), "path")
         check_column("column", column, names)
         images = batch[column]

@@ -61,7 +61,7 @@ def test_a_folder_is_no_file(tmp_path):
 def test_whoever_lists_a_folder_finds_the_same_images_in_one_order(tmp_path):
     """Training images, those of a job and of the command line."""
     seen = ["cat/a/1.png", "cat/a.PNG", "cat/a-b/1.png", "cat/b.jpeg", "dog/2.png", "dog/10.png"]
-    hidden = ["cat/._a.PNG", "cat/.thumbs/1.png", "dog/@eaDir/2.png"]
+    hidden = ["cat/._a.PNG", "cat/.thumbs/1.png", "dog/@eaDir/2.png", "lost+found/3.png"]
     for name in [*seen, *hidden]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)

@@ -25,7 +25,10 @@ IMAGE_SUFFIXES = (
     ".webp",
 )  # fmt: skip
 # What network drives, archives and systems put beside photographs.
-_NOT_OURS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "Thumbs.db", "desktop.ini")
+_NOT_OURS = {
+    "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found",
+    "Thumbs.db", "desktop.ini",
+}  # fmt: skip
 
 _N_READERS = 4
 _READ_BYTES, _SAMPLE_BYTES = 2**20, 2**14

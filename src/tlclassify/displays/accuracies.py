@@ -14,6 +14,7 @@ from tlclassify.displays.drawing import (
     Axes,
     open_axes,
     plain,
+    scale_by_decades,
     settle,
     succeeded,
     text_inches,
@@ -60,7 +61,7 @@ class AccuracyAgainstTimeDisplay:
     def plot(self, ax: Axes | None = None) -> "AccuracyAgainstTimeDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; needs matplotlib and adjustText."""
         (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(7.6, 4.6))
-        from matplotlib.ticker import EngFormatter, LogLocator
+        from matplotlib.ticker import EngFormatter
 
         times = np.array([getattr(row, self.time) for row in self.rows])
         accuracy, intervals, label = _measure(self.rows)
@@ -73,10 +74,7 @@ class AccuracyAgainstTimeDisplay:
         self.ax_.set(xlabel=_TIMES[self.time], ylabel=label)
         self.ax_.grid(alpha=0.3)
         if times.min() > 0 and times.max() / times.min() > 10:
-            self.ax_.set_xscale("log")
-            self.ax_.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            self.ax_.xaxis.set_major_formatter("{x:g}")
-            self.ax_.xaxis.set_minor_formatter("")
+            scale_by_decades(self.ax_, "{x:g}")
         else:
             self.ax_.set_xlim(left=max(self.ax_.get_xlim()[0], 0))
         if sizes.any():
@@ -187,8 +185,6 @@ class ImageCountDisplay:
     def plot(self, ax: Axes | None = None) -> "ImageCountDisplay":
         """Draw on `ax` or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
         (self.ax_,), self.figure_ = open_axes(self, ax, figsize=(6.4, 4.2))
-        from matplotlib.ticker import LogLocator
-
         curve, forecasts = self.curve, self.curve.forecasts
         sizes = curve.train_sizes
         style = {"color": BLUE, "linewidth": 2, "label": "measured"}
@@ -205,10 +201,7 @@ class ImageCountDisplay:
             n_images, middle, intervals = zip(*forecasts, strict=True)
             self.ax_.vlines(n_images, *np.transpose(intervals), **beyond)
             self.ax_.plot(n_images, middle, "D", color=VERMILION, fillstyle="none")
-        self.ax_.set_xscale("log")
-        self.ax_.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        self.ax_.xaxis.set_major_formatter("{x:,.0f}")
-        self.ax_.xaxis.set_minor_formatter("")
+        scale_by_decades(self.ax_, "{x:,.0f}")
         label = f"Accuracy, with {100 * curve.confidence_level:g}% intervals"
         self.ax_.set(xlabel="Labelled images a class", ylabel=label)
         self.ax_.grid(alpha=0.3)

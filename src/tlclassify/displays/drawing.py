@@ -62,6 +62,16 @@ def succeeded(rows: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, Evalua
     return done
 
 
+def scale_by_decades(ax: Axes, form: str) -> None:
+    """Put x on a logarithmic scale, with a number at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(form)
+    ax.xaxis.set_minor_formatter("")
+
+
 def settle(figure: Any) -> None:
     """Give panels and texts their final sizes."""
     figure.canvas.figure.draw_without_rendering()

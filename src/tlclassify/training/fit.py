@@ -322,7 +322,7 @@ def _losses(network: keras.Model, part: Labelled, batch_size: int) -> NDArray[np
     logits, rows = np.log(np.maximum(p, _SMALLEST)), np.arange(len(p))
 
     def at(log_temperature: float) -> NDArray[np.float64]:
-        scaled = log_softmax(logits * math.exp(-log_temperature), axis=1)
+        scaled: NDArray[np.float64] = log_softmax(logits * math.exp(-log_temperature), axis=1)
         return -scaled[rows, part.targets]
 
     return at(minimize_scalar(lambda t: at(t).mean(), bounds=_TEMPERATURES, method="bounded").x)

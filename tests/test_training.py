@@ -228,7 +228,7 @@ def test_steps_taken_at_once_end_where_the_loss_is_not_finite(data, broken):
         linear(),
         resolve_stage(Stage(epochs=3, patience=None), 400),
         Examples(StoredInputs([X]), y, n_classes=3, batch_size=16),
-        steps_per_execution=10,
+        n_steps=10,
     )
     with pytest.raises(FloatingPointError, match="diverged in its first epoch"):
         run_stage(prepared, name="x", history=history)

@@ -8,10 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
-from tlclassify.engines.runners import run_batches
+from tlclassify.engines.runners import round_up, run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
+from tlclassify.networks.cuts import (
+    SCALING,
+    count_devices,
+    cut_points,
+    inputs_of,
+    output_at,
+    outputs_of,
+)
 from tlclassify.networks.steps import mirror
 
 # A file is read as large as that to see its shape.
@@ -77,7 +84,7 @@ def grad_cam(
     feature_map = _find_map(clf.backbone_, layer)
     below = keras.Model(clf.backbone_.input, feature_map)
     above = _build_scores(clf.backbone_, feature_map, clf.head_)
-    batch_size = min(clf.batch_size, len(source))
+    batch_size = round_up(min(clf.batch_size, len(source)), count_devices(clf.model_))
     probe = _build_probe(above, batch_size)
     shifts = probe.get_layer("shifts")
 
@@ -87,7 +94,7 @@ def grad_cam(
             # A short batch is filled up with its own images, so that all are compiled as one.
             filled = np.resize(features, (batch_size, *features.shape[1:]))
             if targets is None:
-                columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)
+                columns = np.asarray(above.predict_on_batch(filled)).argmax(axis=1)[:batch_size]
             else:
                 columns = np.resize(targets[len(maps) :][: len(features)], batch_size)
             rows = np.arange(batch_size, dtype=np.int32)[:, None]

@@ -135,7 +135,7 @@ def find_learning_rate(
     ramped = clone(prepared.stage).set_params(
         epochs=n_epochs, learning_rate=float(low), schedule="constant", patience=None
     )
-    ramped_part = replace(prepared, stage=ramped, validation=None, steps_per_execution=1)
+    ramped_part = replace(prepared, stage=ramped, validation=None, n_steps=1)
     with warnings.catch_warnings():
         # A loss that is no longer finite is one of the ways in which a search ends.
         warnings.filterwarnings("ignore", message="stage .* ended", category=UserWarning)

@@ -1,5 +1,6 @@
 """What runs a network over images: Keras itself, or an engine that runs it faster."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -116,19 +117,36 @@ def check_engine(engine: Any) -> str:
     return str(engine)
 
 
+def round_up(n: int, n_devices: int) -> int:
+    """Return the least number of images, `n` or more, that devices share evenly."""
+    return math.ceil(n / n_devices) * n_devices
+
+
+def fill_up(batch: Any, n_filled: int) -> Any:
+    """Return a batch of so many images, its first ones again where there are fewer."""
+    if isinstance(batch, tuple):
+        return tuple(fill_up(part, n_filled) for part in batch)
+    return batch if len(batch) == n_filled else batch[np.arange(n_filled) % len(batch)]
+
+
 def run_batches(
     model: Any, source: Any, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the output of a network or Runner over a source, batch by batch, in inference mode."""
     check_process()
+    runner, n_devices = model.open() if isinstance(model, Runner) else model, 1
+    if hasattr(runner, "layers"):  # Keras's own
+        from tlclassify.networks.cuts import count_devices, divide
+
+        n_devices = count_devices(runner)
     for batch in read_batches(source, batch_size):
         # Filled up to a power of two, so that a graph is compiled for few sizes only.
-        parts = batch if isinstance(batch, tuple) else (batch,)
-        n = len(parts[0])
-        n_filled = min(batch_size, 1 << (n - 1).bit_length())
-        if n < n_filled:
-            parts = tuple(part[np.arange(n_filled) % n] for part in parts)
-        output = model.predict_on_batch(parts if isinstance(batch, tuple) else parts[0])
+        n = len(batch[0]) if isinstance(batch, tuple) else len(batch)
+        n_filled = max(n, min(batch_size, 1 << (n - 1).bit_length()))
+        filled = fill_up(batch, round_up(n_filled, n_devices))
+        if n_devices > 1:
+            filled = divide(runner, filled, n_devices)
+        output = runner.predict_on_batch(filled)
         yield np.asarray(output[:n], dtype=np.float32)
         if progress is not None:
             progress.update(n)

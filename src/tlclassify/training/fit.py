@@ -159,6 +159,7 @@ class Fit:
         cuts.unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
         model, inputs, is_table = self._build_trained(cut, stored)
         batch_size: int = stage.batch_size  # type: ignore[assignment]
+        n_devices = cuts.count_devices(model)
         training = Examples(
             inputs[0],
             self.training.targets,
@@ -168,6 +169,7 @@ class Fit:
             label_smoothing=stage.label_smoothing,
             mixing=None if stored else self.augmentation,
             seed=self.seed + list(self.stages).index(name),
+            n_devices=n_devices,
         )
         validation = None
         if self.validation is not None:
@@ -175,12 +177,13 @@ class Fit:
                 inputs[1],
                 self.validation.targets,
                 n_classes=len(self.classes),
-                batch_size=max(batch_size, self.running.batch_size),
+                batch_size=max(batch_size, self.running.batch_size) * n_devices,
+                n_devices=n_devices,
             )
         variables = self.top.variables if is_table else model.variables
         factors = cuts.rate_factors(self.network, model.trainable_variables, stage.layer_decay)
-        # The user's own callbacks are told of every batch.
-        at_once = is_table and not self.callbacks
+        # The user's own callbacks are told of every batch, and several devices take one each time.
+        at_once = is_table and not self.callbacks and n_devices == 1
         n_steps = min(_STEPS_PER_EXECUTION, len(training)) if at_once else 1
         return Prepared(model, stage, training, validation, variables, factors, n_steps)
 

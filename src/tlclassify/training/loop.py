@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlclassify._checks.parameters import show_progress
+from tlclassify.engines.runners import fill_up, round_up
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
 from tlclassify.training.stages import Stage, build_optimizer
@@ -74,6 +75,7 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
     label_smoothing: float = 0.0
     mixing: Augmentation | None = None
     seed: int | None = None  # without one every image is in its view 0
+    n_devices: int = 1  # among which each batch is divided
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -98,8 +100,19 @@ class Examples(keras.utils.PyDataset):  # type: ignore[misc]
         targets[np.arange(len(rows)), self.targets[rows]] += 1 - self.label_smoothing
         if self.mixing is not None and rng is not None:
             inputs, targets = _mix(self.mixing, rng, inputs, targets)
-        batch = (inputs, targets)
-        return batch if self.sample_weight is None else (*batch, self.sample_weight[rows])
+        if self.sample_weight is None and self.n_devices == 1:
+            return inputs, targets
+        n, n_filled = len(rows), round_up(len(rows), self.n_devices)
+        weights = np.zeros(n_filled, np.float32)
+        weights[:n] = 1 if self.sample_weight is None else self.sample_weight[rows]
+        if self.n_devices > 1:
+            # Filled up by images that weigh nothing. Keras divides each batch's sum of losses by
+            # its size, and weighs batches by it. So steps are those of one device and, where
+            # nothing is learnt, so is the loss.
+            size = len(self.rows) if self.seed is None else n
+            weights *= round_up(size, self.n_devices) / size
+            inputs, targets = fill_up((inputs, targets), n_filled)
+        return inputs, targets, weights
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""
@@ -214,7 +227,7 @@ class Prepared:
     validation: Examples | None = None
     variables: Sequence[keras.Variable] | None = None
     rate_factors: Sequence[float] | None = None
-    steps_per_execution: int = 1
+    n_steps: int = 1  # at once
 
 
 def run_stage(
@@ -236,7 +249,7 @@ def run_stage(
         rate_factors=prepared.rate_factors,
     )
     model.compile(
-        optimizer, loss=LOSS, metrics=["accuracy"], steps_per_execution=prepared.steps_per_execution
+        optimizer, loss=LOSS, weighted_metrics=["accuracy"], steps_per_execution=prepared.n_steps
     )
     progress = show_progress(stage.epochs, f"training: {name}", unit="epoch", verbose=verbose)
     watched = "loss" if validation is None else "val_loss"

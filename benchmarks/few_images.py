@@ -221,6 +221,44 @@ def measure_task(task: Task, backbone: str, folder: str) -> list[Row]:
     return rows
 
 
+def bench_penalty() -> None:
+    """Measure which share of the penalty of a solved head is to be alike in all directions."""
+    from tlclassify import FeatureExtractor, TransferClassifier
+    from tlclassify.training import solving
+
+    chosen = solving.ALIKE
+    for task in load_tasks():
+        for backbone in BOTH:
+            with tempfile.TemporaryDirectory() as folder:
+                options: dict[str, Any] = {"cache_dir": folder, "engine": "auto", "verbose": 0}
+                options["aspect"] = task.aspect
+                extractor = FeatureExtractor(backbone, **options).fit(task.X[:1])
+                features = extractor.transform(task.X_test)
+                for n in IMAGES_A_CLASS[1:-1]:
+                    found: dict[float, list[float]] = {}
+                    for seed in range(N_DRAWS):
+                        drawn = draw(task.y, n, seed)
+                        for share in (1.0, chosen, 0.7):
+                            solving.ALIKE = share
+                            clf = TransferClassifier(backbone, head="linear", **options)
+                            clf.fit(task.X[drawn], task.y[drawn])
+                            guess = clf.head_.predict_on_batch(features).argmax(axis=1)
+                            right = clf.classes_[guess] == task.y_test
+                            found.setdefault(share, []).append(100 * float(right.mean()))
+                    alike = np.array(found.pop(1.0))
+                    row(
+                        f"{task.name}, {backbone}, {n} a class: all alike",
+                        alike.mean(),
+                        "%",
+                        "",
+                        None,
+                    )
+                    for share, accuracies in found.items():
+                        gain, width = interval(list(accuracies - alike))
+                        row(f"... gain at {share} (+- {width:.1f})", gain, "", "", None)
+    solving.ALIKE = chosen
+
+
 def interval(scores: list[float]) -> tuple[float, float]:
     """Return the mean over draws, and half the width of its 95 % interval."""
     width = stats.t.ppf(0.975, len(scores) - 1) * stats.sem(scores) if len(scores) > 1 else np.nan

@@ -3,6 +3,7 @@
     make bench                     # everything that the data at hand allows
     make bench BENCH="import micro"  # only these
     make bench BENCH=few_images  # two hours
+    make bench BENCH=penalty  # half an hour
     make bench BENCH=fine_tune_few  # two hours
     make bench BENCH=selection  # half an hour
     PHOTOS=clothing:insects make bench BENCH=aspect  # folders of class folders; half an hour
@@ -222,6 +223,7 @@ BENCHMARKS = {
     "memory": bench_memory,
     "few_images": few_images.bench_few_images,
     "figures": figures.bench_figures,
+    "penalty": few_images.bench_penalty,
     "fine_tune_few": fine_tuning.bench_fine_tune_few,
     "selection": selection.bench_selection,
     "side_by_side": side_by_side.bench_side_by_side,

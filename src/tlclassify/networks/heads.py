@@ -58,8 +58,9 @@ class Head(BaseEstimator):  # type: ignore[misc]
         Of tokens alone: "first": the first one, often made to stand for the image; "first_avg": it
         and, beside it, the mean of all. What is a vector already stays as it is.
     C : float, optional
-        Inverse strength of the L2 penalty of a head that is solved exactly, as in
-        `sklearn.linear_model.LogisticRegression`. None: 10 / n_features.
+        Inverse strength of the penalty of a head that is solved exactly, as in
+        `sklearn.linear_model.LogisticRegression`; a tenth of it is measured by the scatter within
+        classes. None: 10 / n_features.
 
     Examples
     --------

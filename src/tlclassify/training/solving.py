@@ -24,12 +24,9 @@ def solve_logistic(
     n_classes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return kernel and bias at which weighted log loss and penalty are lowest together."""
-    # The problem is that of `sklearn.linear_model.LogisticRegression`, but for a penalty that is
-    # higher in directions in which images of one class differ, which say little about the class.
     # On images of one kind the features go together, so that the loss is steep in few directions
     # and flat in most. Here L-BFGS walks in coordinates in which it is about as steep in all of
-    # them, by the features' covariance: half as many steps, a quarter of the time
-    # (`make bench BENCH=stored`).
+    # them, by the features' covariance: half as many steps, a quarter of the time.
     share = np.ones(len(x)) if weights is None else weights.astype(np.float64)
     penalty = 1 / (C * share.sum())
     share = (share / share.sum())[:, None]
@@ -38,15 +35,9 @@ def solve_logistic(
         # The kernel lies in the span of the images, which has no more dimensions than they are.
         basis, corner = np.linalg.qr(x.T)
         x = np.ascontiguousarray(corner.T)
-    members = csr_array((share[:, 0], targets, np.arange(len(x) + 1)), (len(x), n_classes))
-    totals = np.maximum(members.sum(axis=0), np.finfo(float).tiny)[:, None]
-    within = np.sqrt(share) * (x - ((members.T @ x) / totals)[targets])
-    scatter = within.T @ within
-    # On average over the features, 1.
-    scatter *= (1 - ALIKE) * n_features / max(np.trace(scatter), _JITTER)
-    scatter.flat[:: len(scatter) + 1] += ALIKE
+    metric = penalty * _measure_penalty(x, targets, share, n_features, n_classes)
     curvature = (x.T @ (share.astype(np.float32) * x)).astype(np.float64) / n_classes
-    curvature += penalty * scatter
+    curvature += metric
     curvature.flat[:: len(curvature) + 1] += _JITTER * curvature.max()
     root, bias_scale = np.linalg.cholesky(curvature), np.sqrt(n_classes)
 
@@ -57,7 +48,7 @@ def solve_logistic(
     def loss_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         kernel, bias = place(flat)
         logs = log_softmax((x @ kernel.astype(np.float32)).astype(np.float64) + bias, axis=1)
-        pull = penalty * (scatter @ kernel)
+        pull = metric @ kernel
         loss = np.sum(pull * kernel) / 2 - share[:, 0] @ logs[rows, targets]
         errors = np.exp(logs)
         errors[rows, targets] -= 1
@@ -71,7 +62,25 @@ def solve_logistic(
         np.zeros((x.shape[1] + 1) * n_classes),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": 0, "maxcor": 10},
+        options={"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": 0},
     )
     kernel, bias = place(found.x)
     return kernel if basis is None else basis @ kernel, bias
+
+
+def _measure_penalty(
+    x: NDArray[np.float32],
+    targets: NDArray[np.intp],
+    share: NDArray[np.float64],
+    n_features: int,
+    n_classes: int,
+) -> NDArray[np.float64]:
+    """Return the square form by which a kernel is penalized, on average over the features 1."""
+    # Directions in which images of one class differ say little about the class, and cost more.
+    members = csr_array((share[:, 0], targets, np.arange(len(x) + 1)), (len(x), n_classes))
+    totals = np.maximum(members.sum(axis=0), np.finfo(float).tiny)[:, None]
+    within = np.sqrt(share) * (x - ((members.T @ x) / totals)[targets])
+    scatter: NDArray[np.float64] = within.T @ within
+    scatter *= (1 - ALIKE) * n_features / max(np.trace(scatter), _JITTER)
+    scatter.flat[:: len(scatter) + 1] += ALIKE
+    return scatter

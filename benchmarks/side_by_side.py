@@ -84,7 +84,7 @@ def fit_keras_guide(X: np.ndarray, y: np.ndarray, name: str, size: int) -> Predi
 
 
 def fit_keras_hub(X: np.ndarray, y: np.ndarray, name: str, size: int) -> Predict:
-    """Fit keras-hub's classifier around the same network, compiled as in its guide."""
+    """Fit keras-hub's classifier around the same network, which its guide would train whole."""
     import keras_hub
 
     classes, targets = np.unique(y, return_inverse=True)
@@ -93,7 +93,8 @@ def fit_keras_hub(X: np.ndarray, y: np.ndarray, name: str, size: int) -> Predict
     x = layers.Rescaling(1 / 127.5, offset=-1)(x)
     backbone = keras_hub.models.Backbone(inputs, build_base(name, size)(x))
     clf = keras_hub.models.ImageClassifier(backbone, len(classes), activation="softmax")
-    clf.compile(keras.optimizers.SGD(learning_rate=0.01), LOSS)
+    clf.backbone.trainable = False
+    clf.compile(keras.optimizers.Adam(), LOSS)
     clf.fit(X, targets, epochs=EPOCHS, verbose=0)
     return lambda images: classes[clf.predict(images, verbose=0).argmax(axis=1)]
 

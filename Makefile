@@ -7,6 +7,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 
 VENV := .venv
 JAX_VENV := .venv-jax
+TORCH_VENV := .venv-torch
 RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest -n 2 --dist worksteal
 # The environment that a rule's stamp lies in, without and with its Python.
@@ -19,7 +20,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export NO_MKDOCS_2_WARNING ?= 1
 
 .NOTPARALLEL:
-.PHONY: help demo test test-jax check bench format lint types docs build clean
+.PHONY: help demo test test-jax test-torch check bench format lint types docs build clean
 
 help:  ## Show this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ test: $(VENV)/.dev  ## Run the tests and doctests but for slow ones, in two proc
 
 test-jax: $(JAX_VENV)/.jax  ## Run the same on Keras's JAX backend
 	KERAS_BACKEND=jax $(JAX_VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-torch: $(TORCH_VENV)/.torch  ## Run the same on Keras's PyTorch backend
+	KERAS_BACKEND=torch $(TORCH_VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: lint types docs build  ## Run everything that a change must pass; all tests come last
 	$(PYTEST) --cov
@@ -59,7 +63,7 @@ build: $(VENV)/.dev  ## Build the source distribution and the wheel in dist/
 	$(RUN) build
 
 clean:  ## Remove environments, caches and everything built
-	rm -rf $(VENV) $(JAX_VENV) build dist site src/*.egg-info .coverage
+	rm -rf $(VENV) $(JAX_VENV) $(TORCH_VENV) build dist site src/*.egg-info .coverage
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -78,6 +82,10 @@ clean:  ## Remove environments, caches and everything built
 
 %/.jax: %/.python-$(VERSION) pyproject.toml
 	$(PIP_INSTALL) ".[dev,jax]"
+	@touch $@
+
+%/.torch: %/.python-$(VERSION) pyproject.toml
+	$(PIP_INSTALL) ".[dev,torch]"
 	@touch $@
 
 %/.python-$(VERSION):

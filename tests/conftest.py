@@ -11,6 +11,19 @@ from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage
 
 
+def skip_without_graphs(item):
+    """Skip what PyTorch has no graphs for, with the reason that the library gives."""
+    try:
+        return (yield)
+    except ImportError as error:
+        if keras.backend.backend() == "torch" and "needs Keras on tensorflow" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest.hookimpl(wrapper=True)(skip_without_graphs)
+
+
 def build_tiny(x):
     x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="one")(x)
     x = keras.layers.BatchNormalization(name="one_bn")(x)

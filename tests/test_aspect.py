@@ -152,6 +152,17 @@ def test_long_pictures_are_warned_of_in_the_same_words(tmp_path):
     seen(many, "soft")
 
 
+def test_the_order_of_files_decides_nothing(tmp_path):
+    """Those of a folder come class by class, and one class may have other cameras."""
+    shapes = [(8, 8)] * 70 + [(20, 80)] * 140
+    paths = write(tmp_path, [np.zeros((*shape, 3), np.uint8) for shape in shapes])
+    eye = replace(make_eye(size=224), small_size=8)
+    extractor = FeatureExtractor(eye, weights=None, pooling="flatten", verbose=0)
+    for X in (paths, paths[::-1]):
+        with pytest.warns(UserWarning, match="more than a tenth of X are so long"):
+            assert extractor.fit(X).transform(paths[:1]).shape == (1, 128**2 * 3)
+
+
 @pytest.mark.parametrize("aspect", ["square", None, 1])
 def test_other_words_are_refused(make_clf, images, aspect):
     with pytest.raises(ValueError, match="aspect must be one of 'stretch', 'pad'"):

@@ -280,6 +280,7 @@ def test_unreadable_photographs_are_named(model, photos, capsys):
         assert_refused(
             answer, 1, "2 image file(s) cannot be read", "a.jpg: not an", "b.jpg: not an"
         )
+        assert re.search(r"b\.jpg: not .*\)\. Repair or convert them, or leave them and", answer[2])
 
 
 def test_a_folder_without_photographs_is_refused(model, tmp_path, capsys):
@@ -333,6 +334,7 @@ BAD_OPTIONS = [
     (["fit", "photos", "-o", "a.tlc", "--backbon", "tiny"], "unrecognized arguments: --backbon"),
     (["fit", "photos", "-o", "a.tlc", "--json", "--csv"], "not allowed with argument"),
     (["fi", "photos"], "invalid choice: 'fi'"),
+    (["serve", "a.tlc", "--json"], "unrecognized arguments: --json"),
     ([], "required: COMMAND"),
 ]
 

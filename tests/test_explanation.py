@@ -74,16 +74,18 @@ def scores_of(head):
     last = head.get_layer("probabilities")
     below = keras.Model(head.input, keras.Operation.input.fget(last))
     kernel, bias = last.get_weights()
-    return lambda features: np.asarray(below(features, training=False)) @ kernel + bias
+    return lambda features: (
+        keras.ops.convert_to_numpy(below(features, training=False)) @ kernel + bias
+    )
 
 
 def log_probabilities_of(head):
-    return lambda features: np.log(head(features, training=False))
+    return lambda features: np.log(keras.ops.convert_to_numpy(head(features, training=False)))
 
 
 def given_scores(head):
     below = keras.Model(head.input, head.get_layer("scores").output)
-    return lambda features: np.asarray(below(features, training=False))
+    return lambda features: keras.ops.convert_to_numpy(below(features, training=False))
 
 
 def by_finite_differences(clf, labels, *, layer="high", scores_of=scores_of, step=1e-4):
@@ -105,7 +107,8 @@ def by_finite_differences(clf, labels, *, layer="high", scores_of=scores_of, ste
 def class_activation_maps(clf, labels):
     """Of a linear head: maps weighed by kernel and, at each image's features, the root's slope."""
     kernel, _ = clf.head_.get_layer("probabilities").get_weights()
-    variance = np.asarray(clf.head_.get_layer("root_standardization").variance, np.float32)
+    variance = clf.head_.get_layer("root_standardization").variance
+    variance = keras.ops.convert_to_numpy(keras.ops.cast(variance, "float32"))
     maps = features_at(clf, "high")
     sizes = np.abs(maps.mean(axis=(1, 2)))
     slopes = (sizes / 2 + 1e-3) / (sizes + 1e-3) ** 1.5

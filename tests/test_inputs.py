@@ -13,7 +13,8 @@ from PIL import Image, PngImagePlugin
 from tlclassify._checks.files import read_image
 from tlclassify._checks.images import check_images
 from tlclassify._checks.parameters import check_labels
-from tlclassify.datasets import load_image_folder
+from tlclassify.datasets import ImageDataset, load_image_folder
+from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.inputs.images import measure_side, open_images
 
 UNIT = np.random.default_rng(0).random((5, 8, 8, 3))
@@ -228,6 +229,23 @@ def test_tensors_of_pytorch_wherever_they_lie():
         open_images(Tensor(UNIT.transpose(0, 3, 1, 2)))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        list(UNIT.transpose(0, 3, 1, 2)),
+        tuple((UNIT * 255).astype(int)),
+        Tensor((UNIT * 1023).astype(int)),
+        Tensor(UNIT > 0),
+        UNIT.tolist()[0],
+    ],
+)
+def test_the_way_out_is_open_to_what_was_given(given):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        open_images(given)
+    _, _, way = str(caught.value).rpartition("ass " if "ass " in str(caught.value) else "with ")
+    assert len(open_images(eval(way.rstrip("."), {"X": given, "numpy": np}))) in {1, 5}
+
+
 class Stream:
     def __init__(self, **parts):
         vars(self).update(parts)
@@ -247,7 +265,7 @@ class Stream:
 )
 def test_a_stream_is_refused_with_the_line_that_reads_it(stream, line):
     with pytest.raises(TypeError, match="received a single") as caught:
-        open_images(stream)
+        TransferClassifier("mobilenet_micro").fit(stream)  # as Keras would have it, without labels
     _, _, advice = str(caught.value).rpartition("with ")
     line = line or advice.rstrip(".")
     names = {"X": stream, "numpy": np}
@@ -290,6 +308,11 @@ class Word(str, enum.Enum):
         (Image.new("L", (8, 8)), TypeError, r"a single Image\. Pass \[X\] for one image"),
         (b"\0", TypeError, r"a single bytes\. Pass \[X\]"),
         (
+            ImageDataset(UNIT, UNIT, ()),
+            TypeError,
+            r"single ImageDataset\. Pass X\.X, .* X\.y as y\.",
+        ),
+        (
             (UNIT * 1023).astype(np.uint16),
             TypeError,
             r"from \d+ to 10\d+: if white is 1023, pass X /",
@@ -297,6 +320,11 @@ class Word(str, enum.Enum):
         ((UNIT * 200).astype(int), TypeError, r"if white is 255, pass X\.astype\('uint8'\)"),
         (UNIT > 0.5, TypeError, r"received bool\. Pass X\.astype\('float32'\)"),
         (UNIT.astype(complex), TypeError, "received complex128"),
+        (
+            [io.BytesIO(), "a.png"],
+            TypeError,
+            r"1 of 2 rows: 0\. Pass \[file\.read\(\) for file in X",
+        ),
     ],
 )
 def test_the_message_is_chosen_by_what_was_given(given, error, message):
@@ -309,7 +337,7 @@ def test_several_columns_are_refused():
     frame = pandas.DataFrame({"file": ["a.png", "b.png"], "y": ["cat", "dog"]})
     with pytest.raises(ValueError, match=r"X must be one column; .*of 2: 'file', 'y'.*X\['file'\]"):
         check_images(frame)
-    with pytest.raises(ValueError, match=r"y must be one column"):
+    with pytest.raises(ValueError, match=r"y must be one column; .*, as by y\['file'\]\.$"):
         check_labels(frame, n_samples=2)
 
 

@@ -64,8 +64,8 @@ def direct(network, cut, source, numbers=None):
     pixels = source.read(0, len(source))
     output = network.get_layer(cut).output
     if numbers is None:
-        return np.asarray(keras.Model(network.input, output)(pixels, training=False))
-    return np.asarray(add_views(network, output)([pixels, numbers], training=False))
+        return keras.Model(network.input, output).predict_on_batch(pixels)
+    return add_views(network, output).predict_on_batch([pixels, numbers])
 
 
 def numbers_of(source, view, augmentation=SHIFT):
@@ -122,8 +122,8 @@ def test_the_images_themselves_are_the_first_view(source):
 
 def test_with_view_0_the_network_is_as_without_views(network, source):
     viewed = add_views(network, network.output)
-    found = viewed([source.images, no_views(24)], training=False)
-    np.testing.assert_array_equal(found, network(source.images, training=False))
+    found = viewed.predict_on_batch([source.images, no_views(24)])
+    np.testing.assert_array_equal(found, network.predict_on_batch(source.images))
     assert {id(w) for w in viewed.weights} == {id(w) for w in network.weights}
 
 
@@ -134,9 +134,9 @@ def test_views_are_applied_after_resizing(tiny, source):
     (resized,) = inputs_of(network.get_layer("scaling"))
     numbers = no_views(24)
     numbers[:, 2] = 4
-    moved = np.roll(keras.Model(network.input, resized)(source.images), -4, axis=2)
-    expected = keras.Model(resized, network.output)(moved, training=False)
-    found = add_views(network, network.output)([source.images, numbers], training=False)
+    moved = np.roll(keras.Model(network.input, resized).predict_on_batch(source.images), -4, axis=2)
+    expected = keras.Model(resized, network.output).predict_on_batch(moved)
+    found = add_views(network, network.output).predict_on_batch([source.images, numbers])
     # The columns that reflection filled, and their neighbours, are not what was rolled in.
     np.testing.assert_allclose(found[:, :, :4], expected[:, :, :4], atol=1e-4)
 

@@ -116,7 +116,7 @@ def raise_unreadable(errors: Sequence[OSError]) -> None:
         rest = f"\n  and {more} more" if more > 0 else ""
         raise OSError(
             f"{len(errors)} image file(s) cannot be read:{shown}{rest}\n"
-            "Repair them, or leave their paths and labels out."
+            "Repair or convert them, or leave them and their labels out."
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from tlclassify._checks.parameters import is_empty, listed, take_column
+from tlclassify._checks.parameters import is_empty, listed, take_column, write_array
 
 STRETCH = "stretch"
 ASPECTS = (STRETCH, "pad", "crop", "soft")
@@ -66,11 +66,12 @@ def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], int]:
     if images.dtype == np.uint8:
         return images, 255
     if images.dtype.kind != "f":
-        step = f"Pass {name}.astype('float32')."
+        array = write_array(X, name)
+        step = f"Pass {array}.astype('float32')."
         if images.dtype.kind in "iu":
             low, high = int(images.min()), int(images.max())
             white = next(white for white in _WHITES if high <= white)
-            way = f"{name}.astype('uint8')" if white == 255 else f"{name} / {white}"
+            way = f"{array}.astype('uint8')" if white == 255 else f"{array} / {white}"
             step = f"Its values go from {low} to {high}: if white is {white}, pass {way}."
         raise TypeError(
             f"{name} must be uint8, or floating point in [0, 255] or [0, 1]; received "
@@ -186,6 +187,8 @@ def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
         kinds = ", ".join(sorted({type(item).__name__ for item in others.values()}))
         arrays = all(np.ndim(item) > 0 for item in column)
         step = f" Make one array of the arrays with numpy.stack({name})." if arrays else ""
+        if all(hasattr(item, "read") for item in others.values()):  # open files, uploads
+            step = f" Pass [file.read() for file in {name}]."
         raise TypeError(
             f"{name} must be an array of pixels, or a list of file paths, PIL images or encoded "
             f"bytes; received {kinds} in {len(others)} of {len(column)} rows: "
@@ -210,24 +213,28 @@ def _way_out(X: Any, name: str) -> str:
         return f" Batches of images and labels become arrays with {both}.as_numpy_iterator()))."
     if hasattr(X, "batch_sampler"):  # PyTorch's DataLoader
         return f" Take the arrays with {both})); {name} = {name}.transpose(0, 2, 3, 1)."
+    if hasattr(X, "class_names"):  # what tlclassify.datasets returns
+        return f" Pass {name}.X, and its {name}.y as y."
     if hasattr(X, "__next__"):
         return f" It can be read only once: pass list({name})."
     return ""
 
 
 def _next_step(shape: tuple[int, ...], X: Any, name: str) -> str:
+    array = write_array(X, name)
     if shape[-1] == 4 and len(shape) in {3, 4}:
-        colours = f"{name}[{'None, ' if len(shape) == 3 else ''}..., :3]"
+        colours = f"{array}[{'None, ' if len(shape) == 3 else ''}..., :3]"
         return f"RGBA has no single meaning here: drop the alpha channel with {colours}."
     if len(shape) == 4 and shape[1] in {1, 3}:
-        turn = "permute" if hasattr(X, "permute") else "transpose"  # PyTorch has its own word
-        return f"Put channels last with {name}.{turn}(0, 2, 3, 1)."
+        # PyTorch has its own word.
+        turn = f"{name}.permute" if hasattr(X, "permute") else f"{array}.transpose"
+        return f"Put channels last with {turn}(0, 2, 3, 1)."
     if len(shape) == 2:
         return (
-            f"For a single grayscale image pass {name}[None]; give flattened images their shape "
-            f"back with {name}.reshape(n, height, width)."
+            f"For a single grayscale image pass {array}[None]; give flattened images their shape "
+            f"back with {array}.reshape(n, height, width)."
         )
-    return f"For a single image pass {name}[None]."
+    return f"For a single image pass {array}[None]."
 
 
 class Span(NamedTuple):

@@ -124,12 +124,18 @@ def take_column(table: Any, name: str) -> Any:
     if columns is None:
         return table
     if len(columns) != 1:
+        pixels = f"; if they are pixels, pass {name}.to_numpy().reshape(n, height, width)"
         raise ValueError(
             f"{name} must be one column; received a {type(table).__name__} of {len(columns)}: "
-            f"{listed(columns)}. Pass one of them, as by {name}[{columns[0]!r}]; if they are "
-            f"pixels, pass {name}.to_numpy().reshape(n, height, width)."
+            f"{listed(columns)}. Pass one of them, as by {name}[{columns[0]!r}]"
+            f"{pixels if name.startswith('X') else ''}."
         )
     return table[columns[0]]
+
+
+def write_array(X: Any, name: str) -> str:
+    """Return what to write for the array of something that may be a list or a tensor."""
+    return name if hasattr(X, "astype") else f"numpy.asarray({name})"
 
 
 def check_labels(y: Any, *, n_samples: int, name: str = "y") -> NDArray[Any]:
@@ -146,7 +152,8 @@ def check_labels(y: Any, *, n_samples: int, name: str = "y") -> NDArray[Any]:
         labels = labels[:, 0]
     if labels.ndim != 1:
         is_one_hot = labels.dtype.kind in "iufb"
-        way = f"{name}.argmax(axis=1)" if is_one_hot else f"['/'.join(k) for k in {name}]"
+        array = write_array(y, name)
+        way = f"{array}.argmax(axis=1)" if is_one_hot else f"['/'.join(k) for k in {name}]"
         step = f" Turn {'one-hot rows' if is_one_hot else 'rows of texts'} into labels with {way}."
         raise ValueError(
             f"{name} must hold one label per image, shape (n_samples,); received a "
@@ -160,15 +167,15 @@ def check_labels(y: Any, *, n_samples: int, name: str = "y") -> NDArray[Any]:
     if labels.dtype.kind in "SU" and not isinstance(y, np.ndarray):
         # NumPy turns [1, "a"] into strings without a word, so types are read from the list.
         labels = np.asarray(y, dtype=object).reshape(-1)
-    if labels.dtype.kind in "OT":
+    if labels.dtype.kind in "OTf":
         labels = _one_type(labels.astype(object), name)
     if labels.dtype.kind == "f":
         rows = np.flatnonzero(~(np.isfinite(labels) & (labels == np.floor(labels)))).tolist()
         if rows:
             raise ValueError(
-                f"{name} must hold class labels; received fractional, infinite or missing numbers "
-                f"({labels.dtype}) in {len(rows)} rows: {listed(rows)}. Drop rows with NaN, or "
-                "bin a continuous target first."
+                f"{name} must hold class labels; received fractional or infinite numbers "
+                f"({labels.dtype}) in {len(rows)} rows: {listed(rows)}. Bin a continuous target "
+                "first."
             )
     if labels.dtype.kind not in "iufbUS":
         text = "k.name" if isinstance(labels[0], Enum) else "str(k)"

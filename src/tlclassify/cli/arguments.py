@@ -112,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
             _add_argument(own, argument)
         own.add_argument("--traceback", action="store_true", help="show where an error came from")
         forms = own.add_mutually_exclusive_group()
-        for form in ("json", "csv"):
+        for form in ("json", "csv") if name != "serve" else ():
             how: Any = {"dest": "form", "action": "store_const", "const": form, "default": "text"}
             forms.add_argument(f"--{form}", help=f"print {form.upper()}, not a table", **how)
     return parser

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import socket
 import sys
 import warnings
@@ -266,7 +267,8 @@ def _render(answer: _Answer, form: str) -> str:
 
 def _tell(message: object) -> None:
     """Tell something in one line."""
-    lines = [line.strip().removeprefix("- ") for line in str(message).splitlines()]
+    whole = re.sub(r"\.?\n(?=[A-Z])", ". ", str(message))  # a line that is a sentence of its own
+    lines = [line.strip().removeprefix("- ") for line in whole.splitlines()]
     print("tlclassify:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
 
 

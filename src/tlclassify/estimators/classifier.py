@@ -177,7 +177,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,  # so that what is wrong with `X` alone is told first
         sample_weight: ArrayLike | None = None,
         validation_data: tuple[Any, ArrayLike] | None = None,
         groups: ArrayLike | None = None,

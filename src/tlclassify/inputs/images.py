@@ -193,10 +193,12 @@ def warn_of_known(source: ImageSource, marks: NDArray[np.uint64], *, stacklevel:
 
 
 def measure_side(source: ImageSource) -> int:
-    """Return the side in pixels of what is seen of images; of files, the median over the first."""
+    """Return the side in pixels of what is seen of images; of files, the median over some."""
     shapes, errors = [source.shape], list[OSError]()
     if source.is_files:
-        shapes, errors = files.read_files(files.measure_image, source.images[:_N_FILES_MEASURED])
+        # Files of a folder come class by class, so that the first would speak for one class.
+        some = source.images[:: -(-len(source) // _N_FILES_MEASURED)]
+        shapes, errors = files.read_files(files.measure_image, some)
     if not shapes:
         files.raise_unreadable(errors)
     framing = source.framing

@@ -1,5 +1,6 @@
 """The configurable head: what turns a backbone's features into class probabilities."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
@@ -159,6 +160,13 @@ def build_pooling(head: Head | HeadBuilder, feature_map: keras.KerasTensor) -> k
     return layer(name="pooling")(x)
 
 
+def _drop(x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
+    """Drop a share of the features, if any, by a seed drawn here: PyTorch heeds no other."""
+    if not rate:
+        return x
+    return keras.layers.Dropout(rate, seed=random.randint(1, 10**9), name=name)(x)  # noqa: S311
+
+
 def build_head(
     head: Head | HeadBuilder,
     n_classes: int,
@@ -185,14 +193,13 @@ def build_head(
         rates = head.dropout
         if not isinstance(rates, Sequence):
             # One number is for the features too, a sequence leaves them whole.
-            x = keras.layers.Dropout(rates, name="features_dropout")(x) if rates else x
+            x = _drop(x, rates, "features_dropout")
             rates = [rates] * len(head.hidden_units)
         for number, (units, rate) in enumerate(zip(head.hidden_units, rates, strict=True), start=1):
             x = keras.layers.Dense(units, activation=head.activation, name=f"hidden_{number}")(x)
             if head.batch_norm:
                 x = keras.layers.BatchNormalization(name=f"hidden_{number}_bn")(x)
-            if rate:
-                x = keras.layers.Dropout(rate, name=f"hidden_{number}_dropout")(x)
+            x = _drop(x, rate, f"hidden_{number}_dropout")
         outputs = last(x)
     else:
         if isinstance(head, keras.Layer):

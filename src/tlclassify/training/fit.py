@@ -182,8 +182,9 @@ class Fit:
             )
         variables = self.top.variables if is_table else model.variables
         factors = cuts.rate_factors(self.network, model.trainable_variables, stage.layer_decay)
-        # The user's own callbacks are told of every batch, and several devices take one each time.
-        at_once = is_table and not self.callbacks and n_devices == 1
+        # The user's own callbacks are told of every batch; PyTorch and several devices take one.
+        one_each = self.callbacks or n_devices > 1 or keras.backend.backend() == "torch"
+        at_once = is_table and not one_each
         n_steps = min(_STEPS_PER_EXECUTION, len(training)) if at_once else 1
         return Prepared(model, stage, training, validation, variables, factors, n_steps)
 

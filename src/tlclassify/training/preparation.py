@@ -47,7 +47,7 @@ _FEWEST_IMAGES_SPLIT = 2_000
 def prepare_fit(
     clf: Any,
     X: Any,
-    y: ArrayLike,
+    y: ArrayLike | None,
     weights: ArrayLike | None = None,
     *,
     groups: ArrayLike | None = None,

@@ -44,7 +44,7 @@ _STEPS_PER_EXECUTION = 10
 _TABLE_LIMIT_BYTES = 256 * 2**20
 # Of a trial of fine-tuning: the share held out, the rise of log loss that does not matter, the
 # probability that no loss is above, and the logarithms of the temperatures to choose from.
-_HELD_OUT, _SLIGHT, _SMALLEST, _TEMPERATURES = 0.2, 0.01, 1e-7, (-2.0, 2.0)
+_HELD_OUT, _SLIGHT, _SMALLEST, _TEMPERATURES = 0.2, 0.05, 1e-7, (-2.0, 2.0)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,7 @@ def test_long_pictures_are_warned_of_in_the_same_words(tmp_path):
     few, many = write(folders[0], usual * 2 + long[:1]), write(folders[1], usual + long)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Keras on PyTorch
         for _ in range(2):
             seen(few, "crop")
         assert not caught

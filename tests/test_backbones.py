@@ -51,6 +51,8 @@ def test_a_row_agrees_with_keras(row):
     """Function by name, width, weights, cut points, and what becomes of raw RGB."""
     assert re.sub("_0..$|_", "", row.name) == row.builder.lower()
     build = getattr(keras.applications, row.builder)
+    if row.builder == "NASNetMobile" and keras.backend.backend() == "torch":
+        pytest.skip("Keras has no NASNetMobile on PyTorch")
     options = {} if row.width == 1 else {"alpha": row.width}
     # Only shapes, graphs and scaling are looked at: the largest have 1.4 GB of weights.
     with keras.StatelessScope(initialize_variables=False):
@@ -240,14 +242,14 @@ def test_a_model_is_a_backbone(own, kind):
         images.astype(np.float32)
     )
     if kind == "row":
-        pixels = (pixels * 0.5 + 3.0)[..., ::-1]
-    expected = np.asarray(own(pixels))
-    np.testing.assert_allclose(network(images), expected, rtol=1e-4, atol=1e-4)
+        pixels = (keras.ops.convert_to_numpy(pixels) * 0.5 + 3.0)[..., ::-1].copy()
+    expected = own.predict_on_batch(pixels)
+    np.testing.assert_allclose(network.predict_on_batch(images), expected, rtol=1e-4, atol=1e-4)
     assert "first" in cut_points(network)
     network.get_layer("first").set_weights(
         [2 * weight for weight in network.get_layer("first").get_weights()]
     )
-    np.testing.assert_array_equal(own(pixels), expected)
+    np.testing.assert_array_equal(own.predict_on_batch(pixels), expected)
 
 
 def test_the_weights_of_a_model_are_its_pretrained_ones(own, tmp_path):

@@ -26,7 +26,8 @@ from tlclassify.training.stages import Stage
 HEAD = Stage(2, learning_rate=0.05, batch_size=8)
 ENGINES = ["openvino", "onnxruntime"]
 needs_engines = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow" and not util.find_spec("jax2onnx"),
+    keras.backend.backend() == "torch"
+    or (keras.backend.backend() == "jax" and not util.find_spec("jax2onnx")),
     reason="engines take JAX's graphs through jax2onnx",
 )
 

@@ -28,6 +28,7 @@ def row(name: str, value: float, unit: str, target: str, reached: bool | None) -
     """Print and keep one measurement."""
     verdict = {True: "reached", False: "NOT reached", None: ""}[reached]
     print(f"{name:<62} {value:>10.3f} {unit:<9} {target:<16} {verdict}", flush=True)
+    reached = None if reached is None else bool(reached)  # NumPy's own is not for JSON
     ROWS.append({"name": name, "value": value, "unit": unit, "target": target, "reached": reached})
 
 

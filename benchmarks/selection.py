@@ -2,7 +2,7 @@
 
 CIFAR-10 and scikit-learn's digits, MobileNet, five draws of a pool and the images to judge by. In
 each, images are chosen step by step, and a classifier is fitted anew after every step. What is
-random is the mean of three such walks. In half an hour:
+random is the mean of three such walks. In ten minutes:
 
     make bench BENCH=selection
 """

@@ -469,6 +469,38 @@ def test_a_stage_is_held_to_the_head_by_one_measure(clf, images):
     assert clf.history_[-1]["val_loss"] > lowest
 
 
+def fit_with_share(clf, images, share, **options):
+    """Return all weights after a stage that leaves a share of those before it."""
+    clf = clone(clf).set_params(validation_fraction=0, fine_tune_stage__start_share=share)
+    clf.fit(*images, **options)
+    return [*clf.backbone_.get_weights(), *clf.head_.get_weights()]
+
+
+def test_a_stage_ends_between_the_weights_before_and_after_it(clf, images):
+    before = fit_with_share(clf.set_params(fine_tune_stage__epochs=1), images, 1 - 1e-12)
+    after, between = (fit_with_share(clf, images, share) for share in (0.0, 0.25))
+    assert any(np.abs(x - z).max() > 1e-4 for x, z in zip(before, after, strict=True))
+    for x, y, z in zip(before, between, after, strict=True):
+        np.testing.assert_allclose(y, 0.25 * x + 0.75 * z, atol=1e-6)
+
+
+def test_without_a_head_before_there_is_no_average(clf, images):
+    clf.set_params(head_stage=None)
+    whole, part = (fit_with_share(clf, images, share) for share in (0.0, 0.9))
+    for x, y in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_validation_decides_between_the_best_epoch_and_the_average(clf, images):
+    X, y = images
+    clf.set_params(fine_tune_stage__epochs=1, fine_tune_stage__start_share=0.9)
+    clf.set_params(head_stage=Stage(1, learning_rate=1e-9), fine_tune_stage__learning_rate=0.03)
+    clf.fit(X, y, validation_data=(X ^ 1, y))
+    said = clf.predict_proba(X ^ 1)[np.arange(len(y)), np.searchsorted(clf.classes_, y)]
+    assert -np.log(said).mean() <= clf.history_[-1]["val_loss"] + 1e-3
+    assert clf.history_[-1]["val_loss"] < clf.history_[-2]["val_loss"]
+
+
 def test_a_fit_lets_go_of_its_activations(clf, images, monkeypatch):
     """TensorFlow keeps every data set that was iterated over, and with it what it reads."""
     read = []

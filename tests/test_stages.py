@@ -49,6 +49,7 @@ def test_something_else_is_no_stage(stage):
         ({"patience": 0, "weight_decay": -1}, "2 parameters are not valid"),
         ({"label_smoothing": 1}, r"s__label_smoothing must be a number in \[0, 1\); received 1"),
         ({"label_smoothing": -0.1}, r"s__label_smoothing .* received -0\.1"),
+        ({"start_share": 1}, r"s__start_share must be a number in \[0, 1\) or None; received 1"),
         ({"batch_norm": "freeze"}, r"s__batch_norm must be one of 'frozen', 'train'.*'frozen'\?"),
         ({"schedule": "cosin"}, r"s__schedule must be one of 'plateau'.*mean 'cosine'\?"),
         ({"epochs": None}, "s__epochs must be an integer .* received None"),
@@ -102,6 +103,16 @@ def test_none_stands_for_a_number(stage, rate, batch_size, weight_decay):
     assert resolved.get_params() == before | chosen
     assert stage.get_params() == before
     assert resolve_stage(resolved, 10).get_params() == resolved.get_params()
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "n_images", "share"),
+    [(0, 100, 0.0), (1, 2_000, 0.5), ("all", 100, 0.5), (1, 2_001, 0.0)],
+)
+def test_few_images_leave_half_of_the_weights_before(unfreeze, n_images, share):
+    stage = Stage(unfreeze=unfreeze, start_share=None)
+    assert resolve_stage(stage, n_images).start_share == share
+    assert resolve_stage(Stage(unfreeze=unfreeze), n_images).start_share == 0.0
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

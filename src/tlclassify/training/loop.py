@@ -159,7 +159,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__init__()
-        self.best = self._copy()
+        self.best = self.start = self._copy()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         self._start = time.perf_counter()
@@ -193,6 +193,12 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _copy(self) -> list[Any]:
         return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self.variables]
+
+    def restore(self, start_share: float | None = None) -> None:
+        """Put the best epoch's weights back, or their average with those before the stage."""
+        for variable, best, start in zip(self.variables, self.best, self.start, strict=True):
+            is_averaged = start_share and np.issubdtype(best.dtype, np.floating)
+            variable.assign(best + start_share * (start - best) if is_averaged else best)
 
     def report(self, *, trained_before: bool) -> None:
         """Raise FloatingPointError where there is no good epoch, warn where there is one."""
@@ -278,6 +284,10 @@ def run_stage(
         )
     finally:
         progress.close()
-        for variable, value in zip(epochs.variables, epochs.best, strict=True):
-            variable.assign(value)
+        share = stage.start_share if trained_before else 0.0
+        epochs.restore(share)
+    if share and validation is not None:
+        loss = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+        if not loss <= epochs.lowest:
+            epochs.restore()
     epochs.report(trained_before=trained_before)

@@ -37,7 +37,9 @@ _ALLOWED: dict[str, Interval | Sequence[str]] = {
     "batch_norm": ("frozen", "train"),
     "layer_decay": Interval(0, 1, closed="right"),
     "label_smoothing": Interval(0, 1, closed="left"),
+    "start_share": Interval(0, 1, closed="left", optional=True),
 }
+_FEW_IMAGES = 2_000
 
 
 @dataclass(eq=False, repr=False)
@@ -79,6 +81,12 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     label_smoothing : float in [0, 1), default 0.0
         Probability that training targets take from the true class and give to all alike; the
         validation loss is of the labels as they are.
+    start_share : float in [0, 1) or None, default 0.0
+        Share of the weights before the stage in the average with its best epoch's that it ends
+        with. Where images are few and the network knew much before, the average is right more
+        often than either (Wortsman et al., Robust fine-tuning of zero-shot models, 2022). None,
+        which the presets have: 0.5 above the head up to 2,000 images, else 0.0. Of a network
+        without a head trained before there is no average.
 
     Examples
     --------
@@ -99,11 +107,13 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     batch_norm: str = "frozen"
     layer_decay: float = 1.0
     label_smoothing: float = 0.0
+    start_share: float | None = 0.0
 
 
+_GENTLE: dict[str, Any] = {"schedule": "cosine", "patience": None, "label_smoothing": 0.1}
 _PRESETS = {
-    "top": Stage(12, unfreeze=0.5, schedule="cosine", patience=None, label_smoothing=0.1),
-    "all": Stage(12, unfreeze="all", schedule="cosine", patience=None, label_smoothing=0.1),
+    name: Stage(12, unfreeze=unfreeze, start_share=None, **_GENTLE)
+    for name, unfreeze in (("top", 0.5), ("all", "all"))
 }
 
 
@@ -128,11 +138,15 @@ def resolve_stage(stage: Stage, n_images: int) -> Stage:
     if stage.unfreeze == 0:
         # Few images in large batches would be few steps.
         sixteenth = 2 ** math.ceil(math.log2(max(n_images / 16, 1)))
-        rate, decay, batch_size = 2e-3, 1.0, min(max(sixteenth, 16), 512)
+        numbers = (2e-3, 1.0, min(max(sixteenth, 16), 512), 0.0)
+    elif n_images <= _FEW_IMAGES:
+        numbers = (3e-4, 0.05, 32, 0.5)
     else:
-        rate, decay, batch_size = 3e-4, 0.05, 32 if n_images <= 2_000 else 64
-    decay = decay if stage.optimizer == "adamw" else 0.0
-    defaults = {"learning_rate": rate, "weight_decay": decay, "batch_size": batch_size}
+        numbers = (3e-4, 0.05, 64, 0.0)
+    names = ("learning_rate", "weight_decay", "batch_size", "start_share")
+    defaults = dict(zip(names, numbers, strict=True))
+    if stage.optimizer != "adamw":
+        defaults["weight_decay"] = 0.0
     chosen = {key: value for key, value in defaults.items() if getattr(stage, key) is None}
     return clone(stage).set_params(**chosen)  # type: ignore[no-any-return]
 

@@ -376,7 +376,8 @@ def test_warnings_and_what_others_print_stay_out_of_the_results(capsys, monkeypa
         sys.stdout.write("Downloading\n")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.warn("two\n  lines", stacklevel=1)
+            for _ in range(2):  # as each fold of a cross-validation would
+                warnings.warn("two\n  lines", stacklevel=1)
         return commands._Answer("result", None, [])
 
     monkeypatch.setitem(commands._COMMANDS, "info", warn)

@@ -1,5 +1,7 @@
 """Laws of load_image_table: each row a file and a label, and all that is wrong told at once."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,6 +109,16 @@ def test_paths_that_windows_wrote(folder):
     assert load_image_table(write(folder, text)).X.tolist() == [str(folder / p) for p in PATHS]
 
 
+@pytest.mark.parametrize(("made", "written"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_umlauts_that_another_system_wrote(folder, made, written):
+    name = "Käfer/Blüte 1.png"
+    path = folder / normalize(made, name)
+    path.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(path)
+    table = {"path": [normalize(written, name).replace("/", "\\")], "label": ["a"]}
+    assert load_image_table(table, root=folder).X.tolist() == [str(path)]
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
@@ -120,6 +132,7 @@ def test_paths_that_windows_wrote(folder):
         ("cells.csv", ValueError, "2 cells in each row.* lines 2, 4"),
         ("other.csv", ValueError, r"label_column must be .*'path', 'labels'; .*mean 'labels'\?"),
         ({"path": [7], "label": ["a"]}, ValueError, r"row 0 \(7: no path, but a int\)"),
+        ({"path": ["a", "b"], "label": ["a"]}, ValueError, r"one length; received .*2, .*1"),
         ([1, 2], TypeError, "must be a path, a frame or a dict; received a list"),
     ],
 )

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -145,6 +146,14 @@ def test_forms_of_a_picture_are_read_alike(tmp_path):
     np.testing.assert_array_equal(replace(again, file_shape=(8, 8)).read(0, 2), seen[:2])
 
 
+@pytest.mark.parametrize("form", [bytearray, memoryview])
+def test_bytes_of_a_database_are_pictures(form):
+    pandas = pytest.importorskip("pandas")
+    content = encode(Image.new("RGB", (8, 8), "red"))
+    for forms in ([form(content)] * 2, pandas.Series([form(content)] * 2)):
+        np.testing.assert_array_equal(read(forms), read([content] * 2))
+
+
 def test_what_cannot_be_read_is_named_by_its_row():
     good = encode(Image.new("RGB", (8, 8)))
     forms = [good, good[:40], b"\0\1\2", {"bytes": None, "path": None}]
@@ -196,6 +205,23 @@ def test_a_column_of_hugging_face(files):
     assert check_labels(data["label"], n_samples=24).tolist() == y.tolist()
     with pytest.raises(ValueError, match=r"a Dataset of 2: 'image', 'label'.*X\['image'\]"):
         open_images(data)
+    with pytest.raises(ValueError, match=r"a Dataset of 2: .*by X\['train'\]\['image'\]"):
+        open_images(datasets.DatasetDict(train=data))
+    with pytest.raises(ValueError, match=r"a DatasetDict of 2: .*by X\['train'\]"):
+        open_images(datasets.DatasetDict(train=data, test=data))
+    column = data.to_iterable_dataset()["image"]
+    with pytest.raises(TypeError, match=r"single IterableColumn\. .*pass list\(X\)"):
+        open_images(column)
+    np.testing.assert_array_equal(read(list(column)), expected)
+
+
+def test_columns_and_frames_of_polars(files):
+    polars = pytest.importorskip("polars")
+    rows = [{"bytes": path.read_bytes(), "path": None} for path in files[0]]
+    np.testing.assert_array_equal(read(polars.Series(rows)), read(files[0]))
+    for check in (open_images, partial(check_labels, n_samples=1)):
+        with pytest.raises(TypeError, match=r"a LazyFrame has no rows yet; pass its \.collect\(\)"):
+            check(polars.LazyFrame({"path": ["a.png"]}))
 
 
 def test_tensors_with_channels_last():
@@ -273,15 +299,19 @@ def test_a_stream_is_refused_with_the_line_that_reads_it(stream, line):
     np.testing.assert_array_equal(read(names["X"]), read(UNIT))
 
 
-def test_the_line_for_a_tensorflow_dataset():
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_line_for_a_tensorflow_dataset(batched, labels):
     tf = pytest.importorskip("tensorflow")
-    data = tf.data.Dataset.from_tensor_slices((UNIT, [0, 1, 0, 1, 1])).batch(2)
-    with pytest.raises(TypeError, match=r"single _BatchDataset.* arrays with ") as caught:
+    y = [0, 1, 0, 1, 1]
+    data = tf.data.Dataset.from_tensor_slices((UNIT, y) if labels else UNIT)
+    data = data.batch(2) if batched else data
+    with pytest.raises(TypeError, match=r"single _\w+Dataset.* arrays with ") as caught:
         open_images(data)
-    names = {"X": data, "numpy": np}
+    names = {"X": data, "numpy": np, "y": np.array(y)}
     exec(str(caught.value).rpartition("with ")[2].rstrip("."), names)
     np.testing.assert_array_equal(read(names["X"]), read(UNIT))
-    assert names["y"].tolist() == [0, 1, 0, 1, 1]
+    assert names["y"].tolist() == y
 
 
 class Colour(enum.Enum):
@@ -354,8 +384,19 @@ def test_labels_of_every_type():
     assert check_labels(np.array(["a", "ä"], np.dtypes.StringDType()), n_samples=2)[1] == "ä"
     with pytest.raises(TypeError, match=r"a Colour\. .* by \[k\.name for k in y\]"):
         check_labels(list(Colour), n_samples=2)
-    with pytest.raises(ValueError, match=r"texts into labels with \['/'\.join\(k\) for k in y\]"):
-        check_labels([("a", "b"), ("c", "d")], n_samples=2)
+    with pytest.raises(ValueError, match=r"received a int of shape \(\)\.$"):
+        check_labels(3, n_samples=1)
+    with pytest.raises(ValueError, match="missing labels; .* rows 1"):
+        check_labels(np.ma.array([1, 2, 1], mask=[0, 1, 0]), n_samples=3)
+
+
+@pytest.mark.parametrize("y", [[("a", 1), ("b", 1)], [(7, 0), (9, 1)], [(0, 1), (1, 0)]])
+def test_rows_become_labels_as_the_message_says(y):
+    with pytest.raises(ValueError, match=r"rows into labels with ") as caught:
+        check_labels(y, n_samples=2)
+    labels = eval(str(caught.value).rpartition("with ")[2].rstrip("."), {"y": y, "numpy": np})
+    assert labels[0] != labels[1]
+    assert len(check_labels(labels, n_samples=2)) == 2
 
 
 # Odd but whole files.

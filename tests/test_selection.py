@@ -64,6 +64,13 @@ def test_no_more_can_be_chosen_than_there_are(make_clf, images, n_images):
         select_images(make_clf(), images[0], n_images=n_images)
 
 
+def test_a_pool_without_new_images_is_refused(make_clf, images):
+    X, y = images
+    clf = make_clf(head_stage="exact", validation_fraction=None).fit(X, y)
+    with pytest.raises(ValueError, match="X must hold images that clf was not trained on; all 12 "):
+        select_images(clf, X[:12], n_images=2)
+
+
 def test_what_is_no_classifier_is_refused(images):
     with pytest.raises(TypeError, match="clf must be a TransferClassifier; received"):
         select_images(TransferClassifier, images[0], n_images=2)

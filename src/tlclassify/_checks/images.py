@@ -37,12 +37,19 @@ class Picture:
         content = self.column[self.row]
         if isinstance(content, Mapping):  # as Hugging Face keeps an image that is not decoded
             content = content.get("bytes") or content.get("path")
+        if isinstance(content, bytearray | memoryview):  # as databases give bytes
+            content = bytes(content)
         if not isinstance(content, str | PathLike | bytes | Image.Image):
             raise TypeError(f"no picture; received a {type(content).__name__}")
         return content
 
 
-_KINDS = (str, PathLike, bytes, Mapping, Image.Image, Picture)
+_KINDS = (str, PathLike, bytes, bytearray, Mapping, Image.Image, Picture)
+
+
+def _is_picture(item: Any) -> bool:
+    """Whether an item is a path or a picture, where others are pixels or nothing of use."""
+    return isinstance(item, _KINDS) or (isinstance(item, memoryview) and item.ndim == 1)
 
 
 def check_images(X: Any, *, name: str = "X") -> tuple[NDArray[Any], int]:
@@ -140,7 +147,7 @@ def _as_array(X: Any, name: str) -> NDArray[Any]:
             return np.fromiter(rows, dtype=object, count=len(X))
         X = X if is_list else list(X)
         # NumPy would turn a number among strings into one, and pad all to the longest.
-        if any(isinstance(item, _KINDS) for item in X):
+        if any(map(_is_picture, X)):
             return _check_column(np.fromiter(X, dtype=object, count=len(X)), name)
     try:
         # NumPy would take a PIL image apart.
@@ -173,7 +180,7 @@ def _check_column(column: NDArray[Any], name: str) -> NDArray[Any]:
     others = {
         row: item
         for row, item in enumerate(column)
-        if not isinstance(item, _KINDS)
+        if not _is_picture(item)
         or (isinstance(item, str) and is_empty(item))
         or (isinstance(item, Mapping) and not {"bytes", "path"} & item.keys())
     }
@@ -208,15 +215,24 @@ def _way_out(X: Any, name: str) -> str:
     """Return the line that turns what other libraries hold images in into arrays."""
     if isinstance(X, str | PathLike | bytes | Image.Image):
         return f" Pass [{name}] for one image."
-    both = f"{name}, y = map(numpy.concatenate, zip(*{name}"
     if hasattr(X, "as_numpy_iterator"):  # tf.data.Dataset
-        return f" Batches of images and labels become arrays with {both}.as_numpy_iterator()))."
+        parts = X.element_spec if isinstance(X.element_spec, tuple) else [X.element_spec]
+        is_batch = getattr(getattr(parts[0], "shape", None), "rank", None) != 3
+        join, rows = "concatenate" if is_batch else "stack", f"*{name}.as_numpy_iterator()"
+        both, one = (
+            f"{name}, y = map(numpy.{join}, zip({rows}))",
+            f"{name} = numpy.{join}([{rows}])",
+        )
+        return f" Take the arrays with {both if len(parts) > 1 else one}."
     if hasattr(X, "batch_sampler"):  # PyTorch's DataLoader
-        return f" Take the arrays with {both})); {name} = {name}.transpose(0, 2, 3, 1)."
+        return (
+            f" Take the arrays with {name}, y = map(numpy.concatenate, zip(*{name})); "
+            f"{name} = {name}.transpose(0, 2, 3, 1)."
+        )
     if hasattr(X, "class_names"):  # what tlclassify.datasets returns
         return f" Pass {name}.X, and its {name}.y as y."
-    if hasattr(X, "__next__"):
-        return f" It can be read only once: pass list({name})."
+    if hasattr(X, "__iter__") and not isinstance(X, Mapping | np.ndarray):
+        return f" It can only be read from its beginning: pass list({name})."
     return ""
 
 

@@ -115,14 +115,21 @@ def check_column(name: str, column: Any, columns: Iterable[Any]) -> None:
 
 def column_names(table: Any) -> Any:
     """Return the names of a frame's columns; None of anything else, a dict too."""
+    if hasattr(table, "collect"):
+        raise TypeError(f"a {type(table).__name__} has no rows yet; pass its .collect().")
     return getattr(table, "column_names", getattr(table, "columns", None))
 
 
 def take_column(table: Any, name: str) -> Any:
-    """Return the one column of a table, and anything else as it is."""
+    """Return the one column of a table; and anything else so that NumPy loses nothing of it."""
     columns = column_names(table)
     if columns is None:
-        return table
+        if np.ma.is_masked(table) and table.ndim == 1:
+            return np.where(table.mask, None, table.data)
+        # Polars' rows of several fields would become several columns.
+        is_struct = str(getattr(table, "dtype", "")).startswith("Struct")
+        return table.to_list() if is_struct else table
+    columns = [*columns]
     if len(columns) != 1:
         pixels = f"; if they are pixels, pass {name}.to_numpy().reshape(n, height, width)"
         raise ValueError(
@@ -130,7 +137,8 @@ def take_column(table: Any, name: str) -> Any:
             f"{listed(columns)}. Pass one of them, as by {name}[{columns[0]!r}]"
             f"{pixels if name.startswith('X') else ''}."
         )
-    return table[columns[0]]
+    # Hugging Face's name for several tables has their names for columns.
+    return take_column(table[columns[0]], f"{name}[{columns[0]!r}]")
 
 
 def write_array(X: Any, name: str) -> str:
@@ -151,10 +159,10 @@ def check_labels(y: Any, *, n_samples: int, name: str = "y") -> NDArray[Any]:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        is_one_hot = labels.dtype.kind in "iufb"
-        array = write_array(y, name)
-        way = f"{array}.argmax(axis=1)" if is_one_hot else f"['/'.join(k) for k in {name}]"
-        step = f" Turn {'one-hot rows' if is_one_hot else 'rows of texts'} into labels with {way}."
+        is_one_hot = labels.dtype.kind in "iufb" and np.allclose(np.atleast_1d(labels).sum(-1), 1)
+        join = f"['/'.join(map(str, k)) for k in {name}]"
+        way = f"{write_array(y, name)}.argmax(axis=1)" if is_one_hot else join
+        step = f" Turn {'one-hot rows' if is_one_hot else 'rows'} into labels with {way}."
         raise ValueError(
             f"{name} must hold one label per image, shape (n_samples,); received a "
             f"{type(y).__name__} of shape {labels.shape}.{step if labels.ndim == 2 else ''}"

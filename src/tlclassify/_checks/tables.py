@@ -46,6 +46,9 @@ def read_columns(
         is_array = hasattr(cells, "__array__")
         cells = np.asarray(cells).astype(object) if is_array else np.fromiter(cells, dtype=object)
         columns[column] = cells
+    lengths = {str(column): len(cells) for column, cells in columns.items()}
+    if len({*lengths.values()}) > 1:
+        raise ValueError(f"{name} must have columns of one length; received {lengths}.")
     return columns, lines
 
 

@@ -68,6 +68,8 @@ def select_images(clf: TransferClassifier, X: Any, *, n_images: int) -> NDArray[
     source, is_fitted = open_images(X), hasattr(clf, "model_")
     marks = clf.image_marks_ if is_fitted else []
     rows = np.flatnonzero(~np.isin(source.marks(), marks))
+    if not len(rows):
+        raise ValueError(f"X must hold images that clf was not trained on; all {len(source)} were.")
     check_parameters(("n_images", n_images, Interval(1, len(rows), integer=True)))
     if is_fitted:
         extractor, pair = FeatureExtractor.from_classifier(clf), [-2, -1]

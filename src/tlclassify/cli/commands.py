@@ -15,6 +15,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, NamedTuple, NoReturn
@@ -294,7 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Keras tells of its downloads on standard output, which is for results.
         with _hushed(options), redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
+            tell_once = cache(_tell)  # of what is said in each fold
+            warnings.showwarning = lambda message, *_, **__: tell_once(f"warning: {message}")
             answer = _COMMANDS[options.command](options)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Names of files come out byte by byte as they were read.

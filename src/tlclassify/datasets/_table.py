@@ -5,6 +5,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def load_image_table(
         The column of groups, such as patients or cameras, for ``fit(X, y, groups=...)``.
     root : path-like, optional
         The folder from which relative paths lead; by default the table file's, or for a frame the
-        working folder. Paths written by Windows may have backslashes.
+        working folder. Paths may have the backslashes of Windows and the umlauts of a Mac.
 
     Raises
     ------
@@ -106,7 +107,10 @@ def _find_file(named: tuple[int, Any], *, folder: Path) -> tuple[int, str]:
     if not isinstance(given, str | bytes | PathLike):
         raise FileNotFoundError(f"{row} ({given!r}: no path, but a {type(given).__name__})")
     given = os.fsdecode(given)
-    path = given if (folder / given).is_file() else given.replace("\\", "/")
+    slashed = given.replace("\\", "/")
+    # A Mac writes the dots of an umlaut apart.
+    spellings = (given, slashed, *(normalize(form, slashed) for form in ("NFC", "NFD")))
+    path = next((path for path in spellings if (folder / path).is_file()), slashed)
     if problem := files.find_problem(path, folder):
         raise FileNotFoundError(f"{row} ({given}: {problem})")
     return row, str(folder / path)

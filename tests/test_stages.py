@@ -14,7 +14,7 @@ def test_presets_are_valid_and_copies():
         preset = get_stage(name, name="fine_tune_stage")
         assert get_stage(preset, name="fine_tune_stage") is preset
         preset.epochs = 1
-        assert get_stage(name, name="fine_tune_stage").epochs > 1
+        assert get_stage(name, name="fine_tune_stage").epochs is None
 
 
 def test_top_is_half_of_the_blocks_and_all_the_whole_backbone():
@@ -52,7 +52,7 @@ def test_something_else_is_no_stage(stage):
         ({"start_share": 1}, r"s__start_share must be a number in \[0, 1\) or None; received 1"),
         ({"batch_norm": "freeze"}, r"s__batch_norm must be one of 'frozen', 'train'.*'frozen'\?"),
         ({"schedule": "cosin"}, r"s__schedule must be one of 'plateau'.*mean 'cosine'\?"),
-        ({"epochs": None}, "s__epochs must be an integer .* received None"),
+        ({"epochs": 0}, "s__epochs must be an integer .* received 0"),
         ({"epochs": True}, "s__epochs must be an integer .* received True"),
         ({"learning_rate": np.nan}, "s__learning_rate must be a number .* received nan"),
         ({"unfreeze": 2.5, "layer_decay": 2}, r"2 parameters(.|\n)*s__layer(.|\n)*s__unfreeze"),
@@ -113,6 +113,15 @@ def test_few_images_leave_half_of_the_weights_before(unfreeze, n_images, share):
     stage = Stage(unfreeze=unfreeze, start_share=None)
     assert resolve_stage(stage, n_images).start_share == share
     assert resolve_stage(Stage(unfreeze=unfreeze), n_images).start_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n_images", "epochs"), [(3, 30), (384, 30), (500, 23), (1_000, 12), (50_000, 12)]
+)
+def test_presets_pass_over_few_images_more_often(n_images, epochs):
+    stage = get_stage("top", name="fine_tune_stage")
+    assert resolve_stage(stage, n_images).epochs == epochs
+    assert resolve_stage(stage.set_params(epochs=3), n_images).epochs == 3
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

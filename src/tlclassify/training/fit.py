@@ -85,7 +85,8 @@ class Fit:
     at_lowest: list[StoredSource] | None = None
 
     def __post_init__(self) -> None:
-        points = cuts.cut_points(self.network)
+        points, n_images = cuts.cut_points(self.network), len(self.training.targets)
+        self.stages = {name: resolve_stage(x, n_images) for name, x in self.stages.items()}
         self.cuts = {
             name: cuts.find_cut(self.network, stage.unfreeze, name=f"{name}_stage__unfreeze")
             for name, stage in self.stages.items()
@@ -152,7 +153,7 @@ class Fit:
 
     def prepare(self, name: str) -> Prepared:
         """Store what a stage reads, and build what it trains."""
-        cut, stage = self.cuts[name], resolve_stage(self.stages[name], len(self.training.targets))
+        cut, stage = self.cuts[name], self.stages[name]
         stored = None if self.on_images[name] else self.store(cut)
         if self.top is None:
             self._build_top(stored[0].outputs if stored and cut == self.features else None)

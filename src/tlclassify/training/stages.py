@@ -27,7 +27,7 @@ _OPTIMIZERS = {
 }
 _WARMUP_FRACTION = 0.1
 _ALLOWED: dict[str, Interval | Sequence[str]] = {
-    "epochs": COUNT,
+    "epochs": COUNT_OR_NONE,
     "learning_rate": Interval(0, closed="right", optional=True),
     "schedule": ("plateau", "plateau_article", "cosine", "constant"),
     "batch_size": COUNT_OR_NONE,
@@ -48,8 +48,9 @@ class Stage(BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    epochs : int, default 100
-        Passes over the training images at most.
+    epochs : int or None, default 100
+        Passes over the training images at most. None, which the presets have: 12, and of few
+        images as many as make some 360 steps of the optimizer, but at most 30.
     unfreeze : int, float or str, default 0
         What is trained beside the head. An integer: that many blocks from the top; a float
         between 0 and 1: that fraction of the blocks; "all": the whole backbone; a layer's name:
@@ -95,7 +96,7 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     Stage(epochs=20, learning_rate=0.003)
     """
 
-    epochs: int = 100
+    epochs: int | None = 100
     _: KW_ONLY
     unfreeze: float | str = 0
     learning_rate: float | None = None
@@ -112,7 +113,7 @@ class Stage(BaseEstimator):  # type: ignore[misc]
 
 _GENTLE: dict[str, Any] = {"schedule": "cosine", "patience": None, "label_smoothing": 0.1}
 _PRESETS = {
-    name: Stage(12, unfreeze=unfreeze, start_share=None, **_GENTLE)
+    name: Stage(None, unfreeze=unfreeze, start_share=None, **_GENTLE)
     for name, unfreeze in (("top", 0.5), ("all", "all"))
 }
 
@@ -147,6 +148,8 @@ def resolve_stage(stage: Stage, n_images: int) -> Stage:
     defaults = dict(zip(names, numbers, strict=True))
     if stage.optimizer != "adamw":
         defaults["weight_decay"] = 0.0
+    n_steps = math.ceil(n_images / (stage.batch_size or defaults["batch_size"]))  # an epoch
+    defaults["epochs"] = min(max(12, math.ceil(360 / n_steps)), 30)
     chosen = {key: value for key, value in defaults.items() if getattr(stage, key) is None}
     return clone(stage).set_params(**chosen)  # type: ignore[no-any-return]
 

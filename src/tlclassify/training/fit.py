@@ -107,7 +107,7 @@ class Fit:
             for name in takewhile(lambda other: other != until, self.stages):
                 prepared = self.prepare(name)
                 if self.callbacks and not told:
-                    n_epochs = sum(stage.epochs for stage in self.stages.values())
+                    n_epochs = sum(stage.epochs or 0 for stage in self.stages.values())
                     told = [WholeFit(self.callbacks, self.build_whole(), n_epochs=n_epochs)]
                     at_last.callback(told[0].close)
                 self.train(name, prepared, callbacks=told)

@@ -248,16 +248,17 @@ def run_stage(
     """Train a model in place and leave it with its best epoch, also when it is interrupted."""
     model, stage = prepared.model, prepared.stage
     training, validation = prepared.training, prepared.validation
+    n_epochs: int = stage.epochs  # type: ignore[assignment]
     optimizer = build_optimizer(
         stage,
         model.trainable_variables,
-        n_steps=stage.epochs * len(training),
+        n_steps=n_epochs * len(training),
         rate_factors=prepared.rate_factors,
     )
     model.compile(
         optimizer, loss=LOSS, weighted_metrics=["accuracy"], steps_per_execution=prepared.n_steps
     )
-    progress = show_progress(stage.epochs, f"training: {name}", unit="epoch", verbose=verbose)
+    progress = show_progress(n_epochs, f"training: {name}", unit="epoch", verbose=verbose)
     watched = "loss" if validation is None else "val_loss"
     epochs = _Epochs(prepared.variables or model.variables, history, name, watched, progress)
     # Epochs come before what changes the rate or takes time of its own.
@@ -277,7 +278,7 @@ def run_stage(
         model.fit(
             training,
             validation_data=validation,
-            epochs=stage.epochs,
+            epochs=n_epochs,
             shuffle=False,
             verbose=0,
             callbacks=callbacks,

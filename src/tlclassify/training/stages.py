@@ -9,7 +9,6 @@ import keras
 from sklearn.base import BaseEstimator, clone
 
 from tlclassify._checks.parameters import (
-    COUNT,
     COUNT_OR_NONE,
     Interval,
     check_choice,

@@ -283,6 +283,17 @@ def test_unreadable_photographs_are_named(model, photos, capsys):
         assert re.search(r"b\.jpg: not .*\)\. Repair or convert them, or leave them and", answer[2])
 
 
+def test_pillow_is_silent_on_tags_of_photographs_that_are_whole(model, tmp_path, capsys):
+    tags = Image.Exif()
+    tags[0x0112], tags[0x010F] = 6, "a camera"
+    path = tmp_path / "damaged.jpg"
+    Image.new("RGB", (8, 8)).save(path, exif=tags.tobytes()[:-4])
+    with pytest.warns(UserWarning, match="Truncated File"), Image.open(path) as image:
+        image.getexif()
+    code, _, err = run(capsys, "predict", model, path)
+    assert (code, err) == (0, "")
+
+
 def test_a_folder_without_photographs_is_refused(model, tmp_path, capsys):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("no image")
@@ -422,6 +433,28 @@ def test_ctrl_c_ends_with_one_line():
     with python(SLOW) as process:
         assert process.stderr.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (130, "tlclassify: interrupted\n")
+
+
+# Of what is raised while Python itself calls something, it only tells.
+EATEN = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tlclassify.cli import commands
+class Eater:
+    def __del__(self):
+        raise KeyboardInterrupt
+def wait(options):
+    Eater()
+    time.sleep(5)
+commands._COMMANDS["info"] = wait
+sys.exit(commands.main(["info"]))
+"""
+
+
+def test_ctrl_c_is_not_lost_in_a_callback():
+    with python(EATEN) as process:
         _, err = process.communicate()
     assert (process.returncode, err) == (130, "tlclassify: interrupted\n")
 

@@ -12,12 +12,14 @@ import re
 import socket
 import sys
 import warnings
+from _thread import interrupt_main
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Timer
 from typing import Any, NamedTuple, NoReturn
 
 import tlclassify
@@ -288,14 +290,32 @@ def _hushed(options: Namespace) -> Iterator[None]:
         os.dup2(kept, 2)
 
 
+@contextmanager
+def _insistent() -> Iterator[None]:
+    """Interrupt again where Ctrl-C came into a callback, of whose errors Python only tells."""
+
+    def insist(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            Timer(0.1, interrupt_main).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    kept, sys.unraisablehook = sys.unraisablehook, insist
+    try:
+        yield
+    finally:
+        sys.unraisablehook = kept
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 1 where what was given is not right."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = build_parser().parse_args(argv)
     try:
         # Keras tells of its downloads on standard output, which is for results.
-        with _hushed(options), redirect_stdout(sys.stderr), warnings.catch_warnings():
+        with _hushed(options), _insistent(), redirect_stdout(sys.stderr), warnings.catch_warnings():
             tell_once = cache(_tell)  # of what is said in each fold
+            warnings.filterwarnings("ignore", module="PIL")  # of tags, without a file's name
             warnings.showwarning = lambda message, *_, **__: tell_once(f"warning: {message}")
             answer = _COMMANDS[options.command](options)
         if isinstance(sys.stdout, io.TextIOWrapper):

@@ -479,6 +479,21 @@ def test_what_compiled_libraries_say_is_dropped(trace):
     assert answer.stderr == ("noiseprogress, restored" if trace else "progress, restored")
 
 
+QUIET = """
+import sys
+from tlclassify.cli import commands
+commands._COMMANDS["info"] = lambda options: commands._Answer("result", None, [])
+sys.exit(commands.main(["info"]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell of POSIX")
+def test_who_closes_standard_error_gets_the_result():
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, QUIET]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (0, "result\n")
+
+
 LONG = """
 import sys
 from tlclassify.cli import commands

@@ -278,7 +278,7 @@ def _tell(message: object) -> None:
 @contextmanager
 def _hushed(options: Namespace) -> Iterator[None]:
     """Drop what compiled libraries say when they start, unless a trace is asked for."""
-    if options.traceback or sys.stderr is not sys.__stderr__:
+    if options.traceback or sys.stderr is None or sys.stderr is not sys.__stderr__:
         yield
         return
     kept = os.dup(2)

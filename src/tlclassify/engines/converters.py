@@ -153,11 +153,17 @@ def keep_in_float16(model: Any) -> None:
 
 def _quantize(path: Path, images: Batches) -> None:
     """Rewrite an ONNX file so that it computes in int8, in ranges measured on the images."""
-    onnx = import_module("onnx")
-    model = onnx.load(path)
-    # Resizing stays exact: its products come before any convolution, and all sees their error.
-    exact, above = [], set[str]()
-    for node in model.graph.node:
+    # It takes batch normalisation into convolutions; else what is between would be rounded too.
+    prepare = import_module("onnxruntime.quantization.shape_inference").quant_pre_process
+    prepare(path, path, skip_symbolic_shape=True)
+    model = import_module("onnx").load(path)
+    # Resizing stays exact: its products come before any convolution, and all sees their error. So
+    # does the head, after the last pooling: it is small, and decides.
+    nodes, above = list(model.graph.node), set[str]()
+    steps = [node.op_type for node in nodes]
+    last = max((i for i, step in enumerate(steps) if step in _POOLING), default=len(nodes))
+    exact = [] if "Conv" in steps[last:] else [node.name for node in nodes[last + 1 :]]
+    for node in nodes:
         if node.op_type == "Conv" or above.intersection(node.input):
             above.update(node.output)
         else:
@@ -167,9 +173,6 @@ def _quantize(path: Path, images: Batches) -> None:
             "precision must be 'float32' or 'float16' for a network without convolutions, at the "
             "first of which int8 begins in ONNX; received 'int8'."
         )
-    # Else it advises to prepare the graph, by a tool that finds nothing to do on a converted one.
-    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    onnx.save(model, path)
     feeds = ({model.graph.input[0].name: batch} for batch in images())
     import_module("onnxruntime.quantization").quantize_static(
         path,
@@ -231,6 +234,7 @@ def _write_saved_model(
     (extra / METADATA_FILE).write_text(metadata.to_json(), encoding="ascii")
 
 
+_POOLING = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
 _ALL = ("float32", "float16", "int8")
 _ONNX: _Packages = {"tensorflow": ("onnx", "tf2onnx"), "jax": ("onnx", "jax2onnx")}
 _OPENVINO: _Packages = {"tensorflow": ("openvino",), "jax": ("openvino", *_ONNX["jax"])}

@@ -80,7 +80,26 @@ def bench_fine_tune_few() -> None:
                 report_gain(task.name, n, gains, aim)
 
 
-def measure_gain(task: Task, n_per_class: int, seed: int) -> tuple[float, float, bool]:
+def bench_start_share() -> None:
+    """Measure what the preset "top" gains by how it ends and how long it is, on other draws."""
+    variants = {
+        "12 epochs": {"fine_tune_stage__epochs": 12, "fine_tune_stage__start_share": 0.0},
+        "12 epochs, half way": {"fine_tune_stage__epochs": 12},
+        "more epochs, half way": {},
+    }
+    for task in load_tasks():
+        if task.name in FINE_TUNE_AIMS:
+            for n in (5, 10, 30):
+                for name, params in variants.items():
+                    found = [measure_gain(task, n, 100 + i, **params)[:2] for i in range(N_TURNS)]
+                    gain, width = interval([100 * (after - before) for before, after in found])
+                    label = f"{task.name}, {n} a class, {name}: points (+- {width:.1f})"
+                    row(label, gain, "", "", None)
+
+
+def measure_gain(
+    task: Task, n_per_class: int, seed: int, **params: object
+) -> tuple[float, float, bool]:
     """Return the accuracy of the head, that after fine-tuning, and whether that was kept."""
     from tlclassify import TransferClassifier
 
@@ -92,7 +111,7 @@ def measure_gain(task: Task, n_per_class: int, seed: int) -> tuple[float, float,
         for stage in (None, "top"):
             clf = TransferClassifier("mobilenet", fine_tune_stage=stage, **options)
             if stage:
-                clf.set_params(augmentation="flip")
+                clf.set_params(augmentation="flip", **params)
             clf.fit(task.X[rows], task.y[rows])
             accuracies.append(clf.score(task.X_test, task.y_test))
     head, fine_tuned = accuracies

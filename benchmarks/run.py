@@ -5,7 +5,8 @@
     make bench BENCH=few_images  # two hours
     make bench BENCH=penalty  # half an hour
     make bench BENCH=fine_tune_few  # two hours
-    make bench BENCH=selection  # half an hour
+    make bench BENCH=start_share  # how fine-tuning is to end; two hours
+    make bench BENCH=selection  # ten minutes
     PHOTOS=clothing:insects make bench BENCH=aspect  # folders of class folders; half an hour
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
@@ -64,6 +65,7 @@ ASKED_FOR = {
     "many_images",
     "selection",
     "side_by_side",
+    "start_share",
 }
 
 
@@ -225,6 +227,7 @@ BENCHMARKS = {
     "figures": figures.bench_figures,
     "penalty": few_images.bench_penalty,
     "fine_tune_few": fine_tuning.bench_fine_tune_few,
+    "start_share": fine_tuning.bench_start_share,
     "selection": selection.bench_selection,
     "side_by_side": side_by_side.bench_side_by_side,
     "stages": fine_tuning.bench_stages,

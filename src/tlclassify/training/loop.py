@@ -275,14 +275,8 @@ def run_stage(
     try:
         if trained_before and validation is not None:  # what it was before counts as an epoch
             epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
-        model.fit(
-            training,
-            validation_data=validation,
-            epochs=n_epochs,
-            shuffle=False,
-            verbose=0,
-            callbacks=callbacks,
-        )
+        told: dict[str, Any] = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
+        model.fit(training, validation_data=validation, epochs=n_epochs, **told)
     finally:
         progress.close()
         share = stage.start_share if trained_before else 0.0

@@ -77,7 +77,8 @@ def save(
     >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    check_fitted(clf)
+    advice = "Pass the last step of a pipeline, best_estimator_ of a search, or for an extractor "
+    check_fitted(clf, advice=f"{advice}its classifier, from which from_classifier makes it again.")
     check_report(report, clf, card=card)
     try:
         text = saved_file.encode_manifest(clf)

@@ -77,6 +77,25 @@ def test_from_photographs_to_model_page_and_table(photos, registered, capsys):
     assert [row["label"] for row in rows] == tlclassify.load(model).predict(paths).tolist()
 
 
+def test_an_image_of_a_format_that_cannot_be_read_is_named(model, photos, capsys):
+    (photos / "new").mkdir()
+    (photos / "new" / "IMG_1.HEIC").write_bytes(b"an image of a telephone")
+    assert_refused(run(capsys, "predict", model, photos / "new"), 1, "IMG_1.HEIC: not an image")
+
+
+@pytest.mark.filterwarnings("ignore:.*were trained on")
+def test_a_page_names_its_files_and_is_named_itself(model, photos, capsys):
+    page = photos.parent / "report.html"
+    _, _, told = run(capsys, "evaluate", model, photos, "--html", page)
+    assert f"tlclassify: the page is {page}\n" in told
+    text = page.read_text(encoding="utf-8")
+    assert "<br>01.png" in text
+    assert not [word for word in ("cross-validated", "cache_dir") if word in text]
+    assert "<p>Head solved exactly, C=" in text
+    run(capsys, "evaluate", model, photos, "--html", page, "--cv", 2)
+    assert "cross-validated" in page.read_text(encoding="utf-8")
+
+
 @needs_tensorflow
 def test_an_exported_model_needs_no_keras(model, photos):
     code = "import sys\nfrom tlclassify.cli.commands import main\n"

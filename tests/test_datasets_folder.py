@@ -51,7 +51,7 @@ def test_hidden_files_are_passed_over_and_others_are_listed(root):
     images = load_image_folder(root, verbose=0)
     assert len(images.X) == 5
     assert relative(images.ignored_paths, root) == ["dog/notes.txt", "labels.csv", "stray.png"]
-    assert repr(images) == "ImageDataset(5 image files, 2 classes, 3 other files ignored)"
+    assert repr(images) == "ImageDataset(5 image files, 2 classes, 3 other file(s) ignored)"
 
 
 def test_all_unreadable_files_are_named_together(root):

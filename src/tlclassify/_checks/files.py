@@ -24,6 +24,8 @@ IMAGE_SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff",
     ".webp",
 )  # fmt: skip
+# Images that cannot be read here, which is told and not passed over in silence.
+_OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg")
 # What network drives, archives and systems put beside photographs.
 _NOT_OURS = {
     "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found",
@@ -136,9 +138,15 @@ def list_files(folder: str | PathLike[str]) -> Iterator[str]:
             yield entry.path
 
 
+def is_named_as_image(path: str) -> bool:
+    """Whether a file is named as images are, be it one that can be read here or not."""
+    is_named_so = path.lower().endswith(IMAGE_SUFFIXES + _OTHER_SUFFIXES)
+    return is_named_so and not Path(path).is_dir()
+
+
 def list_images(folder: str | PathLike[str]) -> list[str]:
     """Return the files of a folder, and of those in it, that are named as images are."""
-    return [path for path in list_files(folder) if path.lower().endswith(IMAGE_SUFFIXES)]
+    return [path for path in list_files(folder) if is_named_as_image(path)]
 
 
 def find_problem(path: str | PathLike[str], folder: Path = Path()) -> str:

@@ -35,6 +35,7 @@ from tlclassify.inputs.images import ImageSource, reopen_images, warn_of_known
 from tlclassify.inputs.splits import check_groups, split_folds
 
 _THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
+_NOT_TOLD = ("cache_dir", "callbacks", "verbose")  # which change no number
 _LIBRARIES = {
     name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
 } | {"scikit-learn": "sklearn"}
@@ -110,7 +111,7 @@ def evaluate(
         probabilities = cross_val_predict(clf, X, labels, **options)
     p = check_probabilities(probabilities, shape=(len(true), len(classes)))
     report = build_report(true, p, classes, top_k=ks, confidence_level=confidence_level)
-    return replace(report, origin=trace_origin(clf, X, report))
+    return replace(report, origin=trace_origin(clf, X, report, cv=cv))
 
 
 def predict_table(
@@ -154,10 +155,8 @@ def predict_table(
     best = np.argsort(-p, axis=1, kind="stable")[:, :n_best]
     probabilities = np.take_along_axis(p, best, axis=1)
     least_sure = np.argsort(probabilities[:, 0], kind="stable")[:N_THUMBNAILS].tolist()
-    is_column = getattr(X, "ndim", 1) == 1
-    is_paths = is_column and isinstance(next(iter(X)), str | os.PathLike)
     return PredictionTable(
-        paths=tuple(map(os.fspath, X)) if is_paths else None,
+        paths=_paths_of(X),
         labels=classes[best],
         probabilities=probabilities,
         threshold=threshold if threshold is None else float(threshold),
@@ -165,9 +164,18 @@ def predict_table(
     )
 
 
-def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
+def _paths_of(X: Any) -> tuple[str, ...] | None:
+    """Return the paths that a column holds, or None of anything else."""
+    is_column = getattr(X, "ndim", 1) == 1
+    is_paths = is_column and isinstance(next(iter(X)), str | os.PathLike)
+    return tuple(map(str, X)) if is_paths else None
+
+
+def trace_origin(clf: Any, X: Any, report: EvaluationReport, *, cv: Any = None) -> Origin:
     """Return where a report on `X` comes from, of the classifier as it is now."""
     params = clf.get_params(deep=False) if hasattr(clf, "get_params") else {}
+    params = {name: value for name, value in params.items() if name not in _NOT_TOLD}
+    params |= {} if cv is None else {"cv": cv}
     texts = {name: short_name(repr(value), width=_SETTING_WIDTH) for name, value in params.items()}
     # Other libraries keep what they like under this name.
     history = getattr(clf, "history_", None)
@@ -177,12 +185,15 @@ def trace_origin(clf: Any, X: Any, report: EvaluationReport) -> Origin:
         texts["fitted head"] = short_name(repr(blueprint.head), width=_SETTING_WIDTH)
         texts["learnt by"] = training_text(epochs)
     orders = [report.ranked_images(order)[:N_THUMBNAILS] for order in ("wrong", "uncertain")]
+    thumbnails = take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist())
+    paths = _paths_of(X) if thumbnails else None
     return Origin(
         settings={"classifier": type(clf).__name__, **texts},
         versions=list_versions(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         history=tuple(row for row in epochs if {"loss", "accuracy"} <= row.keys()),
-        thumbnails=take_thumbnails(clf, X, np.unique(np.concatenate(orders)).tolist()),
+        thumbnails=thumbnails,
+        names={row: paths[row] for row in thumbnails} if paths else {},
     )
 
 

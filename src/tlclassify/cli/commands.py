@@ -62,8 +62,7 @@ def _evaluate(options: Namespace) -> _Answer:
             # So that the folds run each photograph once in all.
             clf.set_params(cache_dir=folder)
         report = tlclassify.evaluate(clf, images.X, images.y, groups=images.groups, **choices)
-    if hasattr(options, "html"):
-        report.to_html(options.html)
+    _write_page(options, report)
     record = report.to_dict()
     return _Answer(str(report), record, record["per_class"])
 
@@ -97,8 +96,7 @@ def _compare(options: Namespace) -> _Answer:
     )
     if comparison.best is None:
         raise ValueError(str(comparison))
-    if hasattr(options, "html"):
-        comparison.to_html(options.html)
+    _write_page(options, comparison)
     rows = comparison.to_dict()["rows"]
     for row in rows:
         report = row.pop("report") or {}
@@ -214,6 +212,14 @@ def _check_page(options: Namespace) -> None:
         _check_place("--html", options.html)
         for module in ("jinja2", "matplotlib"):
             import_extra(module, "plot", user="--html")
+
+
+def _write_page(options: Namespace, found: Any) -> None:
+    """Write a page where one is asked for, and say where."""
+    if hasattr(options, "html"):
+        found.to_html(options.html)
+        if getattr(options, "verbose", 1):
+            _tell(f"the page is {options.html}")
 
 
 def _check_place(name: str, path: Path) -> None:

@@ -13,8 +13,6 @@ from tlclassify._checks import files
 from tlclassify._checks.parameters import check_choice, listed, show_progress
 
 _PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-# Images that cannot be read here, which is told and not passed over in silence.
-_OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg")
 _N_CHECKED_AT_ONCE = 256
 
 
@@ -41,7 +39,7 @@ class ImageDataset:
         size = "x".join(str(side) for side in self.X.shape[1:])
         images = f"images of {size}" if size else "image files"
         n_ignored = len(self.ignored_paths)
-        others = f", {n_ignored} other files ignored" if n_ignored else ""
+        others = f", {n_ignored} other file(s) ignored" if n_ignored else ""
         return f"ImageDataset({len(self.X)} {images}, {len(self.class_names)} classes{others})"
 
 
@@ -92,7 +90,7 @@ def load_image_folder(
         os.fsencode(inside.name).decode(errors="backslashreplace"): [*files.list_files(inside)]
         for inside in _class_folders(root)
     }
-    images = {name: [file for file in inside if _is_image(file)] for name, inside in found.items()}
+    images = {name: [*filter(files.is_named_as_image, inside)] for name, inside in found.items()}
     empty = [name for name, inside in images.items() if not inside]
     if empty:
         raise ValueError(
@@ -124,7 +122,7 @@ def _class_folders(root: Path) -> list[os.DirEntry[str]]:
     entries = files.list_entries(root)
     class_folders = [entry for entry in entries if entry.is_dir()]
     if not class_folders:
-        n_images = sum(_is_image(entry.path) for entry in entries)
+        n_images = sum(files.is_named_as_image(entry.path) for entry in entries)
         raise ValueError(
             f"{root} must hold one folder per class; it holds no folder and {n_images} images. "
             "Move the images of each class into a folder named after it."
@@ -145,8 +143,3 @@ def _class_folders(root: Path) -> list[os.DirEntry[str]]:
                 "them. Remove the link."
             )
     return class_folders
-
-
-def _is_image(file: str) -> bool:
-    is_named_so = file.lower().endswith(files.IMAGE_SUFFIXES + _OTHER_SUFFIXES)
-    return is_named_so and not Path(file).is_dir()

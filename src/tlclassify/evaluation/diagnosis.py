@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ class Origin:
     created: str
     history: tuple[Mapping[str, Any], ...]
     thumbnails: Mapping[int, NDArray[np.uint8]]
+    names: Mapping[int, str] = field(default_factory=dict)  # of the files of thumbnails
 
 
 class ConfusedPair(NamedTuple):
@@ -87,7 +88,9 @@ class ThresholdChoice:
         level, confidence = f"{self.accuracy:.4g}", f"{self.confidence:.4g}"
         wanted = f"right at least {level} of the time, with confidence {confidence}"
         if self.threshold is not None:
-            which = f"answers with a probability of at least {self.threshold:.9g}"
+            # Rounded up, for whoever copies it: above the threshold the promise holds too.
+            least = math.ceil(self.threshold * 1e4) / 1e4
+            which = f"answers with a probability of at least {least:g}"
             share = "{:.3f} of the images ({:.3f} to {:.3f})".format(
                 self.share, *self.share_interval
             )

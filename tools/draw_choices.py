@@ -10,9 +10,9 @@ PATH = Path(__file__).parents[1] / "docs" / "guide" / "choosing.svg"
 WIDTH, ROW, GAP, LEFT = 470, 34, 26, 40
 START = "TransferClassifier().fit(X, y)"
 QUESTIONS = {
-    "How many images a class?": {
-        "up to a hundred": "as it is",
-        "hundreds, thousands": 'fine_tune_stage="top"',
+    "How many images, how much time?": {
+        "a few, seconds": "as it is",
+        "five a class, minutes": 'fine_tune_stage="top"',
         "would more help?": "learning_curve(clf, X, y)",
     },
     "How large, which shape?": {

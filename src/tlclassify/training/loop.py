@@ -197,7 +197,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def restore(self, start_share: float | None = None) -> None:
         """Put the best epoch's weights back, or their average with those before the stage."""
         for variable, best, start in zip(self.variables, self.best, self.start, strict=True):
-            is_averaged = start_share and np.issubdtype(best.dtype, np.floating)
+            is_averaged = start_share and keras.backend.is_float_dtype(variable.dtype)
             variable.assign(best + start_share * (start - best) if is_averaged else best)
 
     def report(self, *, trained_before: bool) -> None:

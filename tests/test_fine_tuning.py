@@ -485,10 +485,16 @@ def test_a_stage_ends_between_the_weights_before_and_after_it(clf, images):
 
 
 def test_without_a_head_before_there_is_no_average(clf, images):
-    clf.set_params(head_stage=None)
-    whole, part = (fit_with_share(clf, images, share) for share in (0.0, 0.9))
-    for x, y in zip(whole, part, strict=True):
-        np.testing.assert_array_equal(x, y)
+    share = {"fine_tune_stage__start_share": None, "fine_tune_stage__learning_rate": 1e-9}
+    random = prepare_fit(clf.set_params(head_stage=None, **share), *images).network
+    before = random.get_layer("two").get_weights()
+    clf.set_params(fine_tune_stage__learning_rate=0.1, fine_tune_stage__epochs=1).fit(*images)
+    whole = weights(clf, "two")
+    clf.set_params(fine_tune_stage__start_share=0.0).fit(*images)
+    np.testing.assert_array_equal(whole[0], weights(clf, "two")[0])
+    assert np.abs(whole[0] - before[0]).max() > 1e-3
+    with pytest.raises(ValueError, match="fine_tune_stage__start_share must be 0 or None where"):
+        clf.set_params(fine_tune_stage__start_share=0.5).fit(*images)
 
 
 def test_validation_decides_between_the_best_epoch_and_the_average(clf, images):

@@ -1,5 +1,7 @@
 """Stages by name, what their parameters may be, and what None stands for."""
 
+from contextlib import suppress
+
 import keras
 import numpy as np
 import pytest
@@ -141,6 +143,33 @@ def test_label_smoothing_gives_to_all_classes_alike(smoothing):
     targets = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
     losses = -(targets * np.log(probabilities)).sum(axis=1)
     assert history[0]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def overshoot(**options):
+    """Go so far beyond what is best that only half way is better than before."""
+    inputs = keras.Input((1,))
+    dense = keras.layers.Dense(2, use_bias=False, activation="softmax", kernel_initializer="zeros")
+    model = keras.Model(inputs, dense(inputs))
+    X, y = np.ones((4, 1), np.float32), np.array([0, 0, 0, 1])
+    examples = [Examples(StoredInputs([X]), y, n_classes=2, batch_size=4) for _ in range(2)]
+    stage = Stage(1, learning_rate=6.2, optimizer="sgd", schedule="constant", start_share=0.5)
+    prepared = Prepared(model, stage, *examples)
+    with suppress(KeyboardInterrupt):
+        run_stage(prepared, name="x", history=[], trained_before=True, **options)
+    first, second = dense.get_weights()[0][0]
+    return float(first - second)
+
+
+def test_half_way_is_tried_where_no_epoch_is_better_than_before():
+    assert overshoot() == pytest.approx(1.55, abs=1e-3)
+
+
+def test_of_an_interrupted_stage_validation_keeps_nothing_untried():
+    def interrupt(epoch, logs):
+        raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
+    assert overshoot(callbacks=[callback]) == 0.0
 
 
 def test_clone_keeps_every_parameter():

@@ -115,7 +115,7 @@ def check_column(name: str, column: Any, columns: Iterable[Any]) -> None:
 
 def column_names(table: Any) -> Any:
     """Return the names of a frame's columns; None of anything else, a dict too."""
-    if hasattr(table, "collect"):
+    if callable(getattr(table, "collect", None)):
         raise TypeError(f"a {type(table).__name__} has no rows yet; pass its .collect().")
     return getattr(table, "column_names", getattr(table, "columns", None))
 
@@ -124,8 +124,8 @@ def take_column(table: Any, name: str) -> Any:
     """Return the one column of a table; and anything else so that NumPy loses nothing of it."""
     columns = column_names(table)
     if columns is None:
-        if np.ma.is_masked(table) and table.ndim == 1:
-            return np.where(table.mask, None, table.data)
+        if isinstance(table, np.ma.MaskedArray) and np.ma.is_masked(table) and table.ndim == 1:
+            return table.tolist()
         # Polars' rows of several fields would become several columns.
         is_struct = str(getattr(table, "dtype", "")).startswith("Struct")
         return table.to_list() if is_struct else table

@@ -35,7 +35,7 @@ from tlclassify.inputs.images import ImageSource, reopen_images, warn_of_known
 from tlclassify.inputs.splits import check_groups, split_folds
 
 _THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
-_NOT_TOLD = ("cache_dir", "callbacks", "verbose")  # which change no number
+_NOT_TOLD = ("cache_dir", "verbose")  # which change no number
 _LIBRARIES = {
     name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
 } | {"scikit-learn": "sklearn"}
@@ -166,16 +166,16 @@ def predict_table(
 
 def _paths_of(X: Any) -> tuple[str, ...] | None:
     """Return the paths that a column holds, or None of anything else."""
-    is_column = getattr(X, "ndim", 1) == 1
-    is_paths = is_column and isinstance(next(iter(X)), str | os.PathLike)
-    return tuple(map(str, X)) if is_paths else None
+    items: list[Any] = list(X) if getattr(X, "ndim", 1) == 1 else [None]
+    is_paths = all(isinstance(item, str | os.PathLike) for item in items)
+    return tuple(map(os.fspath, items)) if is_paths else None
 
 
 def trace_origin(clf: Any, X: Any, report: EvaluationReport, *, cv: Any = None) -> Origin:
     """Return where a report on `X` comes from, of the classifier as it is now."""
     params = clf.get_params(deep=False) if hasattr(clf, "get_params") else {}
     params = {name: value for name, value in params.items() if name not in _NOT_TOLD}
-    params |= {} if cv is None else {"cv": cv}
+    params |= {} if cv is None else {"measured by cross-validation": cv}
     texts = {name: short_name(repr(value), width=_SETTING_WIDTH) for name, value in params.items()}
     # Other libraries keep what they like under this name.
     history = getattr(clf, "history_", None)

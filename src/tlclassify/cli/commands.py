@@ -8,22 +8,20 @@ import csv
 import io
 import json
 import os
-import re
 import socket
 import sys
 import warnings
-from _thread import interrupt_main
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from threading import Timer
 from typing import Any, NamedTuple, NoReturn
 
 import tlclassify
 from tlclassify.cli.arguments import SETTINGS, build_parser
+from tlclassify.cli.streams import hushed, insistent, tell
 
 _EXPORTS, _MODELS = (".onnx", ".xml"), (".onnx", ".xml", ".tlc")
 # What is wrong with what was given. All else is a fault of the program, and shows where it lies.
@@ -130,7 +128,7 @@ def _serve(options: Namespace) -> NoReturn:
             f"--host and --port must be an address of this machine and a free port; received "
             f"{host} and {port} ({error.strerror})."
         ) from error
-    _tell(f"{options.model} is at http://{host}:{listener.getsockname()[1]} until Ctrl-C")
+    tell(f"{options.model} is at http://{host}:{listener.getsockname()[1]} until Ctrl-C")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     raise KeyboardInterrupt
 
@@ -219,7 +217,7 @@ def _write_page(options: Namespace, found: Any) -> None:
     if hasattr(options, "html"):
         found.to_html(options.html)
         if getattr(options, "verbose", 1):
-            _tell(f"the page is {options.html}")
+            tell(f"the page is {options.html}")
 
 
 def _check_place(name: str, path: Path) -> None:
@@ -274,54 +272,16 @@ def _render(answer: _Answer, form: str) -> str:
     return answer.text
 
 
-def _tell(message: object) -> None:
-    """Tell something in one line."""
-    whole = re.sub(r"\.?\n(?=[A-Z])", ". ", str(message))  # a line that is a sentence of its own
-    lines = [line.strip().removeprefix("- ") for line in whole.splitlines()]
-    print("tlclassify:", "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
-
-
-@contextmanager
-def _hushed(options: Namespace) -> Iterator[None]:
-    """Drop what compiled libraries say when they start, unless a trace is asked for."""
-    if options.traceback or sys.stderr is None or sys.stderr is not sys.__stderr__:
-        yield
-        return
-    kept = os.dup(2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    try:
-        with os.fdopen(os.dup(kept), "w", buffering=1) as file, redirect_stderr(file):
-            yield
-    finally:
-        os.dup2(kept, 2)
-
-
-@contextmanager
-def _insistent() -> Iterator[None]:
-    """Interrupt again where Ctrl-C came into a callback, of whose errors Python only tells."""
-
-    def insist(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            Timer(0.1, interrupt_main).start()
-        else:
-            sys.__unraisablehook__(unraisable)
-
-    kept, sys.unraisablehook = sys.unraisablehook, insist
-    try:
-        yield
-    finally:
-        sys.unraisablehook = kept
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 1 where what was given is not right."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = build_parser().parse_args(argv)
     try:
         # Keras tells of its downloads on standard output, which is for results.
-        with _hushed(options), _insistent(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-            tell_once = cache(_tell)  # of what is said in each fold
-            warnings.filterwarnings("ignore", module="PIL")  # of tags, without a file's name
+        with hushed(options), insistent(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+            tell_once = cache(tell)  # of what is said in each fold
+            # Of tags, without a file's name.
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
             warnings.showwarning = lambda message, *_, **__: tell_once(f"warning: {message}")
             answer = _COMMANDS[options.command](options)
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -329,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
         print(_render(answer, options.form), flush=True)
     except KeyboardInterrupt:
-        _tell("interrupted")
+        tell("interrupted")
         return _INTERRUPTED
     except BrokenPipeError:
         # At its end Python would write on into the closed pipe, and complain.
@@ -338,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _EXPECTED as error:
         if options.traceback:
             raise
-        _tell(f"error: {error or type(error).__name__}")
+        tell(f"error: {error or type(error).__name__}")
         return 1
     return 0
 

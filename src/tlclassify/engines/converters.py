@@ -158,16 +158,25 @@ def _quantize(path: Path, images: Batches) -> None:
     prepare(path, path, skip_symbolic_shape=True)
     model = import_module("onnx").load(path)
     # Resizing stays exact: its products come before any convolution, and all sees their error. So
-    # does the head, after the last pooling: it is small, and decides.
-    nodes, above = list(model.graph.node), set[str]()
-    steps = [node.op_type for node in nodes]
-    last = max((i for i, step in enumerate(steps) if step in _POOLING), default=len(nodes))
-    exact = [] if "Conv" in steps[last:] else [node.name for node in nodes[last + 1 :]]
-    for node in nodes:
+    # does what follows the last pooling before a dense layer, the head: it is small, and decides.
+    exact, above, below, pooled = [], set[str](), set[str](), set[str]()
+    for node in model.graph.node:
         if node.op_type == "Conv" or above.intersection(node.input):
             above.update(node.output)
         else:
             exact.append(node.name)
+    head: list[str] = []
+    for node in reversed(model.graph.node):
+        is_before_dense = below.intersection(node.output)
+        if is_before_dense or node.op_type in ("MatMul", "Gemm"):
+            below.update(node.input)
+        is_pooling = is_before_dense and node.op_type in _POOLING
+        if is_pooling or node.op_type == "Conv" or pooled.intersection(node.output):
+            pooled.update(node.input)
+            exact += head if is_pooling else []
+            head = [] if is_pooling else head
+        else:
+            head.append(node.name)
     if not above:
         raise ValueError(
             "precision must be 'float32' or 'float16' for a network without convolutions, at the "
@@ -234,7 +243,7 @@ def _write_saved_model(
     (extra / METADATA_FILE).write_text(metadata.to_json(), encoding="ascii")
 
 
-_POOLING = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+_POOLING = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceSum")
 _ALL = ("float32", "float16", "int8")
 _ONNX: _Packages = {"tensorflow": ("onnx", "tf2onnx"), "jax": ("onnx", "jax2onnx")}
 _OPENVINO: _Packages = {"tensorflow": ("openvino",), "jax": ("openvino", *_ONNX["jax"])}

@@ -88,9 +88,7 @@ class ThresholdChoice:
         level, confidence = f"{self.accuracy:.4g}", f"{self.confidence:.4g}"
         wanted = f"right at least {level} of the time, with confidence {confidence}"
         if self.threshold is not None:
-            # Rounded up, for whoever copies it: above the threshold the promise holds too.
-            least = math.ceil(self.threshold * 1e4) / 1e4
-            which = f"answers with a probability of at least {least:g}"
+            which = f"answers with a probability of at least {self.threshold:.9g}"
             share = "{:.3f} of the images ({:.3f} to {:.3f})".format(
                 self.share, *self.share_interval
             )

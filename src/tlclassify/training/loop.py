@@ -153,6 +153,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     name: str
     watched: str
     progress: Any
+    loss_before: float = np.inf
     lowest: float = np.inf
     best_epoch: int | None = None
     broken_epoch: int | None = None
@@ -194,13 +195,13 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def _copy(self) -> list[Any]:
         return [np.array(keras.ops.convert_to_numpy(variable)) for variable in self.variables]
 
-    def restore(self, start_share: float | None = None) -> None:
-        """Put the best epoch's weights back, or their average with those before the stage."""
+    def restore(self, start_share: float) -> None:
+        """Put back the average of the best epoch's weights with those before the stage."""
         for variable, best, start in zip(self.variables, self.best, self.start, strict=True):
-            is_averaged = start_share and keras.backend.is_float_dtype(variable.dtype)
-            variable.assign(best + start_share * (start - best) if is_averaged else best)
+            is_number = keras.backend.is_float_dtype(variable.dtype)
+            variable.assign((1 - start_share) * best + start_share * start if is_number else best)
 
-    def report(self, *, trained_before: bool) -> None:
+    def report(self, kept_loss: float, *, trained_before: bool) -> None:
         """Raise FloatingPointError where there is no good epoch, warn where there is one."""
         if self.broken_epoch == 1 and not trained_before:
             raise FloatingPointError(
@@ -214,10 +215,10 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
                 "learning_rate.",
                 stacklevel=3,
             )
-        elif self.best_epoch is None and trained_before and np.isfinite(self.lowest):
+        elif kept_loss == self.loss_before < np.inf:
             warnings.warn(
                 f"stage {self.name!r} is undone: its lowest validation loss was no lower than "
-                f"{self.lowest:.3f}, that of the network before it. Lower its learning_rate, or "
+                f"{kept_loss:.3f}, that of the network before it. Lower its learning_rate, or "
                 "unfreeze less.",
                 stacklevel=3,
             )
@@ -249,12 +250,9 @@ def run_stage(
     model, stage = prepared.model, prepared.stage
     training, validation = prepared.training, prepared.validation
     n_epochs: int = stage.epochs  # type: ignore[assignment]
-    optimizer = build_optimizer(
-        stage,
-        model.trainable_variables,
-        n_steps=n_epochs * len(training),
-        rate_factors=prepared.rate_factors,
-    )
+    options: dict[str, Any] = {"rate_factors": prepared.rate_factors}
+    options["n_steps"] = n_epochs * len(training)
+    optimizer = build_optimizer(stage, model.trainable_variables, **options)
     model.compile(
         optimizer, loss=LOSS, weighted_metrics=["accuracy"], steps_per_execution=prepared.n_steps
     )
@@ -272,17 +270,19 @@ def run_stage(
         options = {"monitor": watched.replace("loss", "accuracy"), "mode": "max", **PLATEAU_ARTICLE}
     if stage.schedule.startswith("plateau"):
         callbacks.append(keras.callbacks.ReduceLROnPlateau(**options))
+    share = (stage.start_share or 0.0) if trained_before else 0.0
+    judge: dict[str, Any] = {"x": validation, "verbose": 0, "return_dict": True}
     try:
-        if trained_before and validation is not None:  # what it was before counts as an epoch
-            epochs.lowest = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+        if trained_before and validation is not None:
+            epochs.loss_before = float(np.nan_to_num(model.evaluate(**judge)["loss"], nan=np.inf))
         told: dict[str, Any] = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
         model.fit(training, validation_data=validation, epochs=n_epochs, **told)
     finally:
         progress.close()
-        share = stage.start_share if trained_before else 0.0
-        epochs.restore(share)
+        losses = {1.0: epochs.loss_before, 0.0: epochs.lowest}
+        epochs.restore(share if validation is None else min(losses, key=losses.__getitem__))
     if share and validation is not None:
-        loss = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
-        if not loss <= epochs.lowest:
-            epochs.restore()
-    epochs.report(trained_before=trained_before)
+        epochs.restore(share)
+        losses[share] = model.evaluate(**judge)["loss"]
+        epochs.restore(min(losses, key=losses.__getitem__))
+    epochs.report(min(losses.values()), trained_before=trained_before)

@@ -77,8 +77,10 @@ def save(
     >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    advice = "Pass the last step of a pipeline, best_estimator_ of a search, or for an extractor "
-    check_fitted(clf, advice=f"{advice}its classifier, from which from_classifier makes it again.")
+    advice = (
+        "Pass the last step of a pipeline, or best_estimator_ of a search. An extractor is made "
+    )
+    check_fitted(clf, advice=f"{advice}again from its saved classifier, by from_classifier.")
     check_report(report, clf, card=card)
     try:
         text = saved_file.encode_manifest(clf)

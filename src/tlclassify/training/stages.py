@@ -48,8 +48,8 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     epochs : int or None, default 100
-        Passes over the training images at most. None, which the presets have: 12, and of few
-        images as many as make some 360 steps of the optimizer, but at most 30.
+        Passes over the training images at most. None, which the presets have: 12, and where these
+        are few steps of the optimizer as many as make 360, but at most 30.
     unfreeze : int, float or str, default 0
         What is trained beside the head. An integer: that many blocks from the top; a float
         between 0 and 1: that fraction of the blocks; "all": the whole backbone; a layer's name:
@@ -83,10 +83,10 @@ class Stage(BaseEstimator):  # type: ignore[misc]
         validation loss is of the labels as they are.
     start_share : float in [0, 1) or None, default 0.0
         Share of the weights before the stage in the average with its best epoch's that it ends
-        with. Where images are few and the network knew much before, the average is right more
-        often than either (Wortsman et al., Robust fine-tuning of zero-shot models, 2022). None,
-        which the presets have: 0.5 above the head up to 2,000 images, else 0.0. Of a network
-        without a head trained before there is no average.
+        with; of few images it is often better than both (Wortsman et al., Robust fine-tuning of
+        zero-shot models, 2022). With validation, the lowest loss decides between the three. None,
+        which the presets have: 0.5 above the head up to 2,000 images, else 0.0, as where nothing
+        was trained before.
 
     Examples
     --------

@@ -78,9 +78,9 @@ def save(
     True
     """
     advice = (
-        "Pass the last step of a pipeline, or best_estimator_ of a search. An extractor is made "
+        "Pass a pipeline's last step, a search's best_estimator_, or an extractor's classifier."
     )
-    check_fitted(clf, advice=f"{advice}again from its saved classifier, by from_classifier.")
+    check_fitted(clf, advice=advice)
     check_report(report, clf, card=card)
     try:
         text = saved_file.encode_manifest(clf)

@@ -77,9 +77,7 @@ def save(
     >>> bool((loaded.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    advice = (
-        "Pass a pipeline's last step, a search's best_estimator_, or an extractor's classifier."
-    )
+    advice = "Pass a pipeline's last step, a search's best_estimator_, an extractor's classifier."
     check_fitted(clf, advice=advice)
     check_report(report, clf, card=card)
     try:

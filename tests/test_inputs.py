@@ -272,6 +272,9 @@ def test_the_way_out_is_open_to_what_was_given(given):
     assert len(open_images(eval(way.rstrip("."), {"X": given, "numpy": np}))) in {1, 5}
 
 
+SIDES = [0, 1, 0, 1, 1]
+
+
 class Stream:
     def __init__(self, **parts):
         vars(self).update(parts)
@@ -300,18 +303,17 @@ def test_a_stream_is_refused_with_the_line_that_reads_it(stream, line):
 
 
 @pytest.mark.parametrize("batched", [True, False])
-@pytest.mark.parametrize("labels", [True, False])
-def test_the_line_for_a_tensorflow_dataset(batched, labels):
+@pytest.mark.parametrize("parts", [(UNIT, SIDES), UNIT, {"image": UNIT, "label": SIDES}])
+def test_the_line_for_a_tensorflow_dataset(batched, parts):
     tf = pytest.importorskip("tensorflow")
-    y = [0, 1, 0, 1, 1]
-    data = tf.data.Dataset.from_tensor_slices((UNIT, y) if labels else UNIT)
+    data = tf.data.Dataset.from_tensor_slices(parts)
     data = data.batch(2) if batched else data
     with pytest.raises(TypeError, match=r"single _\w+Dataset.* arrays with ") as caught:
         open_images(data)
-    names = {"X": data, "numpy": np, "y": np.array(y)}
+    names = {"X": data, "numpy": np, "y": np.array(SIDES)}
     exec(str(caught.value).rpartition("with ")[2].rstrip("."), names)
     np.testing.assert_array_equal(read(names["X"]), read(UNIT))
-    assert names["y"].tolist() == y
+    assert names["y"].tolist() == SIDES
 
 
 class Colour(enum.Enum):

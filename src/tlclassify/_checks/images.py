@@ -216,9 +216,14 @@ def _way_out(X: Any, name: str) -> str:
     if isinstance(X, str | PathLike | bytes | Image.Image):
         return f" Pass [{name}] for one image."
     if hasattr(X, "as_numpy_iterator"):  # tf.data.Dataset
-        parts = X.element_spec if isinstance(X.element_spec, tuple) else [X.element_spec]
+        spec, rows = X.element_spec, f"*{name}.as_numpy_iterator()"
+        parts = spec if isinstance(spec, tuple) else [spec]
+        if isinstance(spec, Mapping):  # the images have the most axes
+            keys = sorted(spec, key=lambda key: -(spec[key].shape.rank or 0))[:2]
+            parts, cells = [spec[key] for key in keys], ", ".join(f"each[{key!r}]" for key in keys)
+            rows = f"*(({cells}) for each in {rows[1:]})"
         is_batch = getattr(getattr(parts[0], "shape", None), "rank", None) != 3
-        join, rows = "concatenate" if is_batch else "stack", f"*{name}.as_numpy_iterator()"
+        join = "concatenate" if is_batch else "stack"
         both, one = (
             f"{name}, y = map(numpy.{join}, zip({rows}))",
             f"{name} = numpy.{join}([{rows}])",

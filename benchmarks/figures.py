@@ -9,6 +9,7 @@ comments that name its benchmarks, so that the page forgets nothing that is not 
 """
 
 import json
+import math
 import re
 import string
 from collections.abc import Callable
@@ -129,7 +130,8 @@ def write_gains(record: Record) -> list[str]:
     """Return what fine-tuning adds as a table."""
     lines = ["| data | a class | head alone | fine-tuned | points | kept in |", "| --- " * 6 + "|"]
     for task, n, head, after, gain, width, kept in record["table"]:
-        cells = f"{head:.3f} | {after:.3f} | {100 * gain:+.1f} ± {100 * width:.1f} | {kept:.0%}"
+        half = f"± {100 * width:.1f}" if math.isfinite(width) else "(one draw)"
+        cells = f"{head:.3f} | {after:.3f} | {100 * gain:+.1f} {half} | {kept:.0%}"
         lines.append(f"| {task} | {n:,} | {cells} |")
     return lines
 

@@ -40,7 +40,7 @@ from tlclassify import TransferClassifier
 from tlclassify.displays.drawing import BLUE, VERMILION
 from tlclassify.estimators.recipes import article_classifier
 from tlclassify.inputs.augmentation import no_views
-from tlclassify.training.loop import PLATEAU_ARTICLE
+from tlclassify.training.stages import PLATEAU_ARTICLE
 
 TARGETS = (0.65, 0.81)
 SEED = 0

@@ -26,6 +26,8 @@ from tlclassify.persistence.exporting import export
 pytestmark = needs_tensorflow
 # Each runtime adds up in another order than Keras.
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "int8": 0.15}
+# In ONNX the head is exact.
+LEAST_IN_INT8 = {"onnx": 1e-5, "litert": 1e-3}
 SIZES = [((8, 8), 8), ((5, 7), 12), ((40, 21), 8)]
 
 
@@ -221,7 +223,7 @@ def test_int8_is_near(clf, name, tmp_path, caplog):
     np.testing.assert_allclose(found, clf.predict_proba(images), atol=TOLERANCE["int8"])
     assert not caplog.records
     # More than another order of adding up would make of it.
-    assert np.abs(found - clf.predict_proba(images)).max() > 1e-5
+    assert np.abs(found - clf.predict_proba(images)).max() > LEAST_IN_INT8[name]
 
 
 @pytest.mark.parametrize("name", NAMES)

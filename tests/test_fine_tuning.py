@@ -469,10 +469,10 @@ def test_a_stage_is_held_to_the_head_by_one_measure(clf, images):
     assert clf.history_[-1]["val_loss"] > lowest
 
 
-def fit_with_share(clf, images, share, **options):
+def fit_with_share(clf, images, share):
     """Return all weights after a stage that leaves a share of those before it."""
     clf = clone(clf).set_params(validation_fraction=0, fine_tune_stage__start_share=share)
-    clf.fit(*images, **options)
+    clf.fit(*images)
     return [*clf.backbone_.get_weights(), *clf.head_.get_weights()]
 
 

@@ -159,24 +159,24 @@ def _quantize(path: Path, images: Batches) -> None:
     model = import_module("onnx").load(path)
     # Resizing stays exact: its products come before any convolution, and all sees their error. So
     # does what follows the last pooling before a dense layer, the head: it is small, and decides.
-    exact, above, below, pooled = [], set[str](), set[str](), set[str]()
+    exact, above = [], set[str]()
     for node in model.graph.node:
         if node.op_type == "Conv" or above.intersection(node.input):
             above.update(node.output)
         else:
             exact.append(node.name)
-    head: list[str] = []
+    head, body, dense, is_pooled = [], set[str](), set[str](), False
     for node in reversed(model.graph.node):
-        is_before_dense = below.intersection(node.output)
-        if is_before_dense or node.op_type in ("MatMul", "Gemm"):
-            below.update(node.input)
+        is_before_dense = bool(dense.intersection(node.output))
         is_pooling = is_before_dense and node.op_type in _POOLING
-        if is_pooling or node.op_type == "Conv" or pooled.intersection(node.output):
-            pooled.update(node.input)
-            exact += head if is_pooling else []
-            head = [] if is_pooling else head
+        is_pooled |= is_pooling
+        if is_pooling or node.op_type == "Conv" or body.intersection(node.output):
+            body.update(node.input)
         else:
             head.append(node.name)
+        if is_before_dense or node.op_type in ("MatMul", "Gemm"):
+            dense.update(node.input)
+    exact += head if is_pooled else []
     if not above:
         raise ValueError(
             "precision must be 'float32' or 'float16' for a network without convolutions, at the "

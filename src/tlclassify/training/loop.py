@@ -15,13 +15,9 @@ from tlclassify._checks.parameters import show_progress
 from tlclassify.engines.runners import fill_up, round_up
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-from tlclassify.training.stages import Stage, build_optimizer
+from tlclassify.training.stages import Stage, build_callbacks, build_optimizer
 
 LOSS = "categorical_crossentropy"
-_PLATEAU = {"patience": 2, "factor": 0.2}
-_LOWEST_RATE = _PLATEAU["factor"] ** 2
-_IMPROVEMENT = 1e-3
-PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -250,9 +246,12 @@ def run_stage(
     model, stage = prepared.model, prepared.stage
     training, validation = prepared.training, prepared.validation
     n_epochs: int = stage.epochs  # type: ignore[assignment]
-    options: dict[str, Any] = {"rate_factors": prepared.rate_factors}
-    options["n_steps"] = n_epochs * len(training)
-    optimizer = build_optimizer(stage, model.trainable_variables, **options)
+    optimizer = build_optimizer(
+        stage,
+        model.trainable_variables,
+        n_steps=n_epochs * len(training),
+        rate_factors=prepared.rate_factors,
+    )
     model.compile(
         optimizer, loss=LOSS, weighted_metrics=["accuracy"], steps_per_execution=prepared.n_steps
     )
@@ -260,23 +259,20 @@ def run_stage(
     watched = "loss" if validation is None else "val_loss"
     epochs = _Epochs(prepared.variables or model.variables, history, name, watched, progress)
     # Epochs come before what changes the rate or takes time of its own.
-    callbacks = [epochs, *callbacks]
-    options = {"monitor": watched, "mode": "min", "min_delta": _IMPROVEMENT}
-    if stage.patience is not None:
-        callbacks.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
-    if stage.schedule == "plateau":
-        options |= _PLATEAU | {"min_lr": _LOWEST_RATE * stage.learning_rate}  # type: ignore[operator]
-    elif stage.schedule == "plateau_article":
-        options = {"monitor": watched.replace("loss", "accuracy"), "mode": "max", **PLATEAU_ARTICLE}
-    if stage.schedule.startswith("plateau"):
-        callbacks.append(keras.callbacks.ReduceLROnPlateau(**options))
+    callbacks = [epochs, *callbacks, *build_callbacks(stage, watched)]
     share = (stage.start_share or 0.0) if trained_before else 0.0
     judge: dict[str, Any] = {"x": validation, "verbose": 0, "return_dict": True}
     try:
         if trained_before and validation is not None:
             epochs.loss_before = float(np.nan_to_num(model.evaluate(**judge)["loss"], nan=np.inf))
-        told: dict[str, Any] = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
-        model.fit(training, validation_data=validation, epochs=n_epochs, **told)
+        model.fit(
+            training,
+            validation_data=validation,
+            epochs=n_epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=callbacks,
+        )
     finally:
         progress.close()
         losses = {1.0: epochs.loss_before, 0.0: epochs.lowest}

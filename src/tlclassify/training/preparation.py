@@ -177,12 +177,13 @@ def _check_settings(
             )
     if clf.fine_tune_stage is not None:
         stages["fine_tune"] = get_stage(clf.fine_tune_stage, name="fine_tune_stage")
-    for name, stage in [*stages.items()][: 0 if clf.warm_start else 1]:
-        if stage.start_share and not isinstance(clf.head_stage, str):
-            raise ValueError(
-                f"{name}_stage__start_share must be 0 or None where nothing is trained before; "
-                f"received {stage.start_share!r}. Leave it out."
-            )
+    name, first = next(iter(stages.items()), ("", Stage()))
+    begins = not clf.warm_start and not isinstance(clf.head_stage, str)
+    if begins and first.start_share:
+        raise ValueError(
+            f"{name}_stage__start_share must be 0 or None where nothing is trained before; "
+            f"received {first.start_share!r}. Leave it out."
+        )
     if clf.head_stage is None and not stages:
         raise ValueError("head_stage or fine_tune_stage must be given; received None twice.")
     share = Interval(0, 1, closed="left", optional=True)

@@ -25,6 +25,10 @@ _OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
 }
 _WARMUP_FRACTION = 0.1
+_PLATEAU = {"patience": 2, "factor": 0.2}
+_LOWEST_RATE = _PLATEAU["factor"] ** 2
+_IMPROVEMENT = 1e-3
+PLATEAU_ARTICLE = {"patience": 3, "factor": 0.01, "min_lr": 1e-5}
 _ALLOWED: dict[str, Interval | Sequence[str]] = {
     "epochs": COUNT_OR_NONE,
     "learning_rate": Interval(0, closed="right", optional=True),
@@ -38,7 +42,6 @@ _ALLOWED: dict[str, Interval | Sequence[str]] = {
     "label_smoothing": Interval(0, 1, closed="left"),
     "start_share": Interval(0, 1, closed="left", optional=True),
 }
-_FEW_IMAGES = 2_000
 
 
 @dataclass(eq=False, repr=False)
@@ -110,11 +113,15 @@ class Stage(BaseEstimator):  # type: ignore[misc]
     start_share: float | None = 0.0
 
 
-_GENTLE: dict[str, Any] = {"schedule": "cosine", "patience": None, "label_smoothing": 0.1}
-_PRESETS = {
-    name: Stage(None, unfreeze=unfreeze, start_share=None, **_GENTLE)
-    for name, unfreeze in (("top", 0.5), ("all", "all"))
-}
+_TOP = Stage(
+    None,
+    unfreeze=0.5,
+    schedule="cosine",
+    patience=None,
+    label_smoothing=0.1,
+    start_share=None,
+)
+_PRESETS = {"top": _TOP, "all": clone(_TOP).set_params(unfreeze="all")}
 
 
 def get_stage(stage: Any, *, name: str) -> Stage:
@@ -138,13 +145,12 @@ def resolve_stage(stage: Stage, n_images: int) -> Stage:
     if stage.unfreeze == 0:
         # Few images in large batches would be few steps.
         sixteenth = 2 ** math.ceil(math.log2(max(n_images / 16, 1)))
-        numbers = (2e-3, 1.0, min(max(sixteenth, 16), 512), 0.0)
-    elif n_images <= _FEW_IMAGES:
-        numbers = (3e-4, 0.05, 32, 0.5)
+        defaults = {"learning_rate": 2e-3, "weight_decay": 1.0, "start_share": 0.0}
+        defaults["batch_size"] = min(max(sixteenth, 16), 512)
     else:
-        numbers = (3e-4, 0.05, 64, 0.0)
-    names = ("learning_rate", "weight_decay", "batch_size", "start_share")
-    defaults = dict(zip(names, numbers, strict=True))
+        batch_size, start_share = (32, 0.5) if n_images <= 2_000 else (64, 0.0)
+        defaults = {"learning_rate": 3e-4, "weight_decay": 0.05, "start_share": start_share}
+        defaults["batch_size"] = batch_size
     if stage.optimizer != "adamw":
         defaults["weight_decay"] = 0.0
     n_steps = math.ceil(n_images / (stage.batch_size or defaults["batch_size"]))  # an epoch
@@ -202,3 +208,18 @@ def build_optimizer(
     # Inside a compiled step, what it keeps would be kept by TensorFlow for ever.
     optimizer.build(variables)
     return optimizer
+
+
+def build_callbacks(stage: Stage, watched: str) -> list[keras.callbacks.Callback]:
+    """Return what ends a resolved stage early, or lowers its rate, by the loss that is watched."""
+    callbacks: list[keras.callbacks.Callback] = []
+    options: dict[str, Any] = {"monitor": watched, "mode": "min", "min_delta": _IMPROVEMENT}
+    if stage.patience is not None:
+        callbacks.append(keras.callbacks.EarlyStopping(**options, patience=stage.patience))
+    if stage.schedule == "plateau":
+        options |= _PLATEAU | {"min_lr": _LOWEST_RATE * stage.learning_rate}  # type: ignore[operator]
+    elif stage.schedule == "plateau_article":
+        options = {"monitor": watched.replace("loss", "accuracy"), "mode": "max", **PLATEAU_ARTICLE}
+    if stage.schedule.startswith("plateau"):
+        callbacks.append(keras.callbacks.ReduceLROnPlateau(**options))
+    return callbacks

@@ -225,3 +225,9 @@ def test_a_solved_head_has_no_learning_rate(clf, images):
         find_learning_rate(clf, *images)
     clf.set_params(fine_tune_stage=Stage(1, unfreeze=1))
     assert find_learning_rate(clf, *images, n_steps=12).suggestion > 0
+
+
+def test_features_that_are_not_finite_are_an_error(clf, images):
+    clf.set_params(backbone=lambda x: keras.ops.log(keras.layers.Conv2D(4, 3)(x) * 0 - 1))
+    with pytest.raises(ValueError, match="backbone must give finite features; .* for 24 of 24"):
+        clf.fit(*images)

@@ -8,12 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import read_image
 from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
-from tlclassify.engines.runners import round_up, run_batches
+from tlclassify.engines.runners import count_devices, round_up, run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 from tlclassify.networks.cuts import (
     SCALING,
-    count_devices,
     cut_points,
     inputs_of,
     output_at,

@@ -129,6 +129,50 @@ def fill_up(batch: Any, n_filled: int) -> Any:
     return batch if len(batch) == n_filled else batch[np.arange(n_filled) % len(batch)]
 
 
+def count_devices(network: Any) -> int:
+    """Return among how many devices Keras divides each batch, all of one machine."""
+    import keras
+
+    found, strategy = (
+        keras.distribution.distribution(),
+        getattr(network, "distribute_strategy", None),
+    )
+    if strategy:  # TensorFlow's, also of one device
+        nodes = strategy.cluster_resolver and strategy.cluster_resolver.cluster_spec().as_dict()
+        n_devices, n_hosts = strategy.num_replicas_in_sync, sum(map(len, (nodes or {}).values()))
+    elif found is None:
+        return 1
+    else:
+        mesh = found.device_mesh
+        n_devices = mesh.shape[mesh.axis_names.index(found.batch_dim_name)]
+        n_hosts = getattr(found, "num_processes", 1)
+    if n_hosts > 1:
+        raise RuntimeError(
+            f"a batch must be divided among devices of one process; received {n_hosts} processes. "
+            "Start one process, with MirroredStrategy on TensorFlow, DataParallel on JAX."
+        )
+    return int(n_devices)
+
+
+def divide(network: "keras.Model", batch: Any, n_devices: int) -> Any:
+    """Return a batch of which each of several devices gets its part; its length must allow it."""
+    import keras
+
+    if found := keras.distribution.distribution():
+        distribute = keras.distribution.distribute_tensor
+        return keras.tree.map_structure(
+            lambda x: distribute(x, found.get_data_layout(x.shape)), batch
+        )
+
+    def take(context: Any) -> Any:
+        number = context.replica_id_in_sync_group
+        return keras.tree.map_structure(
+            lambda x: keras.ops.convert_to_tensor(np.split(x, n_devices)[number]), batch
+        )
+
+    return network.distribute_strategy.experimental_distribute_values_from_function(take)
+
+
 def run_batches(
     model: Any, source: Any, *, batch_size: int, progress: Any = None
 ) -> Iterator[NDArray[np.float32]]:
@@ -136,8 +180,6 @@ def run_batches(
     check_process()
     runner, n_devices = model.open() if isinstance(model, Runner) else model, 1
     if hasattr(runner, "layers"):  # Keras's own
-        from tlclassify.networks.cuts import count_devices, divide
-
         n_devices = count_devices(runner)
     for batch in read_batches(source, batch_size):
         # Filled up to a power of two, so that a graph is compiled for few sizes only.

@@ -19,46 +19,6 @@ _last_training = [object()]
 _N_BLOCKS, _FRACTION = Interval(0, integer=True), Interval(0, 1, closed="left")
 
 
-def count_devices(network: Any) -> int:
-    """Return among how many devices Keras divides each batch, all of one machine."""
-    strategy, found = (
-        getattr(network, "distribute_strategy", None),
-        keras.distribution.distribution(),
-    )
-    if strategy is not None:  # TensorFlow's, also of one device
-        nodes = strategy.cluster_resolver and strategy.cluster_resolver.cluster_spec().as_dict()
-        n_devices, n_hosts = strategy.num_replicas_in_sync, sum(map(len, (nodes or {}).values()))
-    elif found is None:
-        return 1
-    else:
-        mesh = found.device_mesh
-        n_devices = mesh.shape[mesh.axis_names.index(found.batch_dim_name)]
-        n_hosts = getattr(found, "num_processes", 1)
-    if n_hosts > 1:
-        raise RuntimeError(
-            f"a batch must be divided among devices of one process; received {n_hosts} processes. "
-            "Start one process, with MirroredStrategy on TensorFlow, DataParallel on JAX."
-        )
-    return int(n_devices)
-
-
-def divide(network: keras.Model, batch: Any, n_devices: int) -> Any:
-    """Return a batch of which each of several devices gets its part; its length must allow it."""
-    if found := keras.distribution.distribution():
-        distribute = keras.distribution.distribute_tensor
-        return keras.tree.map_structure(
-            lambda x: distribute(x, found.get_data_layout(x.shape)), batch
-        )
-
-    def take(context: Any) -> Any:
-        number = context.replica_id_in_sync_group
-        return keras.tree.map_structure(
-            lambda x: keras.ops.convert_to_tensor(np.split(x, n_devices)[number]), batch
-        )
-
-    return network.distribute_strategy.experimental_distribute_values_from_function(take)
-
-
 def inputs_of(operation: Any) -> list[Any]:
     """Return the tensors that an operation takes; an input layer takes none."""
     if isinstance(operation, keras.layers.InputLayer):

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 
 from tlclassify.activations.run import Running, StoredSource, store_further, store_images
-from tlclassify.engines.runners import run_batches
+from tlclassify.engines.runners import count_devices, run_batches
 from tlclassify.inputs.augmentation import Augmentation
 from tlclassify.inputs.images import ImageSource
 from tlclassify.inputs.splits import seeded, split_rows
@@ -121,6 +121,11 @@ class Fit:
         features = outputs[0] if n_views == 1 else np.concatenate(outputs)
         targets, weights = np.tile(self.training.targets, n_views), self.training.weights
         weights = None if weights is None else np.tile(weights, n_views)
+        if n_broken := np.count_nonzero(~np.isfinite(features).all(axis=1)):
+            raise ValueError(
+                f"backbone must give finite features; received NaN or infinity for {n_broken} of "
+                f"{len(features)} images. Look for it in its weights, and in layers that divide."
+            )
         self._build_top(features, weights)
         last = self.top.get_layer("probabilities")
         x = keras.ops.convert_to_numpy(keras.Model(self.top.input, last.input)(features))
@@ -160,7 +165,7 @@ class Fit:
         cuts.unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
         model, inputs, is_table = self._build_trained(cut, stored)
         batch_size: int = stage.batch_size  # type: ignore[assignment]
-        n_devices = cuts.count_devices(model)
+        n_devices = count_devices(model)
         training = Examples(
             inputs[0],
             self.training.targets,

@@ -25,9 +25,9 @@ def extractor(tiny, files):
 
 @pytest.fixture
 def folder(extractor, files, tmp_path):
-    """Features of 24 photographs and one that cannot be read, in four files."""
+    """Features of 24 photographs in three files, and of one that cannot be read in a fourth."""
     model = export(extractor, tmp_path / "extractor.onnx")
-    options = {"what": "features", "rows_per_file": 7, "verbose": 0}
+    options = {"what": "features", "rows_per_file": 8, "verbose": 0}
     with pytest.warns(UserWarning, match="1 of 25 images could not be read"):
         return predict_files(model, [*files[0], "no.png"], tmp_path / "features", **options)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlclassify._checks import files
-from tlclassify._checks.images import Framing, Picture
+from tlclassify._checks.images import Picture
 from tlclassify._checks.parameters import (
     COUNT,
     COUNT_OR_NONE,
@@ -101,7 +102,7 @@ class BatchPredictor:
             ("n_threads", self.n_threads, COUNT_OR_NONE),
         )
         self.path = Path(self.path).absolute()
-        self._open()
+        _ = self._model
 
     def __call__(self, batch: Any) -> Any:
         """Return what is found on the images of a batch, beside its other columns.
@@ -157,9 +158,8 @@ class BatchPredictor:
         Errors call that `name`; relative paths lead from `root`; a bar's `update` is told of
         `progress`.
         """
-        model = self._open()
-        framing = getattr(model, "framing_", None) or model.blueprint_.framing
-        rows = _Rows(images, name, Path(root), model.image_shape_, model.pixel_range_, framing)
+        model = self._model
+        rows = _Rows(model, images, name, Path(root))
         run = model.transform if self.what == FEATURES else model.predict_proba
         values, errors = list[NDArray[np.float32]](), list[str | None]()
         for pixels, of_rows in read_batches(rows, self.batch_size):
@@ -181,10 +181,9 @@ class BatchPredictor:
         found["error"] = np.array(errors, dtype=object)
         return {f"{self.prefix}{key}": column for key, column in found.items()}
 
-    def _open(self) -> Any:
-        """Return the model, which is loaded at the first call after an unpickling too."""
-        if hasattr(self, "_model"):
-            return self._model
+    @cached_property
+    def _model(self) -> Any:
+        """The model, which is loaded again after an unpickling."""
         path, digest = Path(self.path), files.digest_file(self.path)
         # When it is made, there is none to keep to.
         self.fingerprint_: str = vars(self).get("fingerprint_", digest)
@@ -212,7 +211,6 @@ class BatchPredictor:
                 from tlclassify.estimators.extractor import FeatureExtractor
 
                 model = FeatureExtractor.from_classifier(model)
-        self._model: Any = model
         self.image_shape_: tuple[int, int, int] = model.image_shape_
         self.classes_ = None if self.what == FEATURES else model.classes_
         self.n_outputs_: int = model.n_features_ if self.classes_ is None else len(self.classes_)
@@ -227,12 +225,10 @@ class BatchPredictor:
 class _Rows:
     """A column of images, each of which is read or has an error of its own."""
 
+    model: Any
     images: Sequence[Any]
     name: str
     root: Path
-    image_shape: tuple[int, int, int]
-    pixel_range: int
-    framing: Framing
 
     def __len__(self) -> int:
         return len(self.images)
@@ -245,7 +241,7 @@ class _Rows:
         return [image for image in found if isinstance(image, np.ndarray)], errors
 
     def _read_row(self, row: int) -> NDArray[np.uint8] | Exception:
-        image, name = self.images[row], f"{self.name}[{row}]"
+        model, image, name = self.model, self.images[row], f"{self.name}[{row}]"
         try:
             if isinstance(image, str | PathLike):
                 image = self.root / image
@@ -253,13 +249,14 @@ class _Rows:
                 X = np.asarray(image)
                 if isinstance(image, list) and X.dtype == int and 0 <= X.min() <= X.max() <= 255:
                     X = X.astype(np.uint8)  # lists do not say what they hold
-                source = open_images(X[None], pixel_range=self.pixel_range, name=name)
+                source = open_images(X[None], pixel_range=model.pixel_range_, name=name)
                 pixels: NDArray[np.uint8] = source.read(0, 1)[0]
-                if pixels.shape == self.image_shape:
+                if pixels.shape == model.image_shape_:
                     return pixels
                 image = Image.fromarray(pixels)
             if not isinstance(image, PathLike):
                 image = Picture(self.name, {row: image}, row)
-            return files.read_image(image, size=self.image_shape[:2], framing=self.framing)
+            framing = getattr(model, "framing_", None) or model.blueprint_.framing
+            return files.read_image(image, size=model.image_shape_[:2], framing=framing)
         except (OSError, ValueError, TypeError) as error:
             return error

@@ -83,7 +83,9 @@ def fit_features(
             f"folder must have features of this extractor; {str(folder)!r} has those of another "
             "network, image size or pooling, or none. Pass what was exported for predict_files."
         )
-    has_label, labels = _find_labels(rows, y)
+    is_read = dataset.field("error").is_null()
+    paths = rows.to_table(columns=["path"], filter=is_read)["path"].to_pylist()
+    labels = [y[path] for path in paths if path in y]
     if not labels:
         raise ValueError(f"y must have paths of {str(folder)!r}; none of its {len(y):,} is there.")
     clf = _lend(extractor, network, clone(classifier or TransferClassifier()), len(labels))
@@ -101,12 +103,13 @@ def fit_features(
         features = (
             np.memmap(file, np.float32, shape=shape) if is_large else np.empty(shape, np.float32)
         )
-        batches = rows.to_batches(columns=["features"], **_ONE_BY_ONE)
-        for batch, found in zip(batches, has_label, strict=True):
-            values = batch.filter(found)["features"].flatten().to_numpy(zero_copy_only=False)
-            stop = start + sum(found)
-            features[places[start:stop]] = values.reshape(-1, len(probe))
-            start = stop
+        columns = ["path", "features"]
+        for batch in rows.to_batches(columns=columns, filter=is_read, **_ONE_BY_ONE):
+            has_label = np.array([path in y for path in batch["path"].to_pylist()], dtype=bool)
+            found = batch.filter(has_label)["features"].flatten()
+            values = found.to_numpy(zero_copy_only=False).reshape(-1, len(probe))
+            features[places[start : start + len(values)]] = values
+            start += len(values)
         ends = np.cumsum([len(images) for images in parts])[:-1]
         pairs = zip(np.split(features, ends), parts, strict=True)
         fit.at_lowest = [StoredSource(*pair) for pair in pairs]
@@ -116,19 +119,7 @@ def fit_features(
     return with_temperature(clf.set_params(warm_start=False), 1.0)
 
 
-def _find_labels(rows: Any, y: Mapping[str, Any]) -> tuple[list[list[bool]], list[Any]]:
-    """Return batch by batch which rows have features and a label, and all labels."""
-    has_label, labels = [], list[Any]()
-    for batch in rows.to_batches(columns=["path", "error"], **_ONE_BY_ONE):
-        found = [row["error"] is None and row["path"] in y for row in batch.to_pylist()]
-        labels += [y[path] for path in batch.filter(found)["path"].to_pylist()]
-        has_label.append(found)
-    return has_label, labels
-
-
-def _lend(
-    extractor: Any, network: keras.Model, clf: TransferClassifier, n_images: int
-) -> TransferClassifier:
+def _lend(extractor: Any, network: keras.Model, clf: Any, n_images: int) -> Any:
     """Return a classifier that goes on from an extractor's network, as after a fit."""
     if clf.fine_tune_stage is not None or clf.augmentation is not None or clf.warm_start:
         raise ValueError(
@@ -146,6 +137,5 @@ def _lend(
     clf.model_ = clf.backbone_ = network
     clf.image_shape_, clf.pixel_range_ = extractor.image_shape_, extractor.pixel_range_
     clf.n_features_ = extractor.n_features_
-    known: Any = None
-    clf.head_, clf.classes_, clf.history_ = known, known, History()
+    clf.head_, clf.classes_, clf.history_ = None, None, History()
     return clf

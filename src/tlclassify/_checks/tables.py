@@ -21,11 +21,12 @@ _Class = TypeVar("_Class", bound=type)
 
 def read_columns(
     table: Any, wanted: Mapping[str, Any], *, name: str
-) -> tuple[dict[Any, NDArray[Any]], list[int] | None]:
-    """Return columns of a file or frame, wanted by parameters, as objects; and lines of CSV."""
-    lines, chosen = None, [*wanted.values()]
+) -> tuple[dict[Any, NDArray[Any]], list[int] | None, Path]:
+    """Return columns, wanted by parameters, as objects; lines of CSV; and the table's folder."""
+    lines, chosen, folder = None, [*wanted.values()], Path()
     if isinstance(table, str | PathLike):
-        path = Path(table)
+        path = Path(table).expanduser()
+        folder = path.parent
         if not path.is_file():
             step = " Pass a folder to load_image_folder." if path.is_dir() else ""
             raise FileNotFoundError(f"{name}: there is no file {str(path)!r}.{step}")
@@ -49,7 +50,7 @@ def read_columns(
     lengths = {str(column): len(cells) for column, cells in columns.items()}
     if len({*lengths.values()}) > 1:
         raise ValueError(f"{name} must have columns of one length; received {lengths}.")
-    return columns, lines
+    return columns, lines, folder
 
 
 def _read_csv(
@@ -101,17 +102,10 @@ def shown_by(
     """
 
     def text(self: Any) -> str:
-        lines = ([part] if isinstance(part, str) else align(part) for part in describe(self))
-        return "\n".join(line for part in lines for line in part)
+        return "\n".join(p if isinstance(p, str) else align(p) for p in describe(self))
 
     def html(self: Any) -> str:
-        # Without any colour or font, it follows the notebook's own, light or dark.
-        parts = []
-        for part in describe(self):
-            if not isinstance(part, str):
-                parts.append(_table(part))
-            elif part:
-                parts.append(f'<p style="white-space: pre-line">{escape(part)}</p>')
+        parts = [_as_html(part) for part in describe(self) if part]
         if draw is not None:
             with suppress(ImportError):  # there are no pictures without matplotlib
                 parts.append(draw(self))
@@ -128,26 +122,25 @@ def shown_by(
     return decorate
 
 
-def align(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines with the first column set left and the others right."""
+def align(table: Sequence[Sequence[str]]) -> str:
+    """Return a table as lines, with the first column set left and the others right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for first, *others in table:
         cells = (cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return lines
+    return "\n".join(lines)
 
 
-def _table(table: Sequence[Sequence[str]]) -> str:
-    rows = [
-        "".join(
-            f'<th style="text-align: left">{escape(cell)}</th>'
-            if i == 0
-            else f"<{tag}>{escape(cell)}</{tag}>"
-            for i, cell in enumerate(row)
-        )
-        for tag, row in zip(["th", *["td"] * len(table)], table, strict=False)
-    ]
-    head, *body = (f"<tr>{row}</tr>" for row in rows)
-    inside = f"<thead>{head}</thead><tbody>{''.join(body)}</tbody>"
+def _as_html(part: Part) -> str:
+    # Without any colour or font, it follows the notebook's own, light or dark.
+    if isinstance(part, str):
+        return f'<p style="white-space: pre-line">{escape(part)}</p>'
+    rows = list[str]()
+    for row in part:
+        first, *others = map(escape, row)
+        tag = "td" if rows else "th"
+        cells = "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
+        rows.append(f'<tr><th style="text-align: left">{first}</th>{cells}</tr>')
+    inside = f"<thead>{rows[0]}</thead><tbody>{''.join(rows[1:])}</tbody>"
     return f'<table style="text-align: right">{inside}</table>'

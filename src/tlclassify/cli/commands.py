@@ -257,7 +257,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()]
         for row in rows
     ]
-    return "\n".join(align([[*rows[0]], *cells]))
+    return align([[*rows[0]], *cells])
 
 
 def _render(answer: _Answer, form: str) -> str:

@@ -58,15 +58,11 @@ def load_image_table(
     >>> images, images.y.tolist()
     (ImageDataset(2 image files, 2 classes), ['cat', 'dog'])
     """
-    table, folder = path_or_frame, Path()
-    if isinstance(table, str | PathLike):
-        table = Path(table).expanduser()
-        folder = table.parent
-    folder = folder if root is None else Path(root).expanduser()
     wanted = {"path_column": path_column, "label_column": label_column}
     if group_column is not None:
         wanted["group_column"] = group_column
-    columns, lines = read_columns(table, wanted, name="path_or_frame")
+    columns, lines, folder = read_columns(path_or_frame, wanted, name="path_or_frame")
+    folder = folder if root is None else Path(root).expanduser()
     paths, labels = columns[path_column], columns[label_column]
     rows, word = lines or list(range(len(paths))), "line" if lines else "row"
     if not rows:

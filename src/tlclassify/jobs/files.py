@@ -287,13 +287,12 @@ def _list_paths(files: Any, column: str) -> tuple[Any, Path]:
             files = list_images(files)
         elif files.suffix.lower() not in _TABLES:
             raise FileNotFoundError(f"files: there is no folder {str(given)!r}.")
-        else:
-            root = files.parent
     elif callable(columns := column_names(files)):  # of Ray, which fetches what it is asked for
         check_column("column", column, columns())
         files = files.select_columns([column]).to_pandas()
     if isinstance(files, Path | Mapping) or column_names(files) is not None:
-        files = read_columns(files, {"column": column}, name="files")[0][column]
+        columns, _, root = read_columns(files, {"column": column}, name="files")
+        files = columns[column]
     try:
         files = files.to_pylist() if hasattr(files, "to_pylist") else files
         paths = pa.array(map(os.fspath, files), pa.large_string())

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from os import SEEK_END, PathLike
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
@@ -140,8 +140,7 @@ def list_files(folder: str | PathLike[str]) -> Iterator[str]:
 
 def is_named_as_image(path: str) -> bool:
     """Whether a file is named as images are, be it one that can be read here or not."""
-    is_named_so = path.lower().endswith(IMAGE_SUFFIXES + _OTHER_SUFFIXES)
-    return is_named_so and not Path(path).is_dir()
+    return path.lower().endswith(IMAGE_SUFFIXES + _OTHER_SUFFIXES) and not Path(path).is_dir()
 
 
 def list_images(folder: str | PathLike[str]) -> list[str]:
@@ -224,18 +223,16 @@ def digest_file(source: Source, *, in_part: bool = False) -> str:
             pixels = read_image(source)
             content = str(pixels.shape).encode() + pixels.tobytes()
         return hashlib.sha256(content).hexdigest()
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), Path(source).stat().st_size
     with Path(source).open("rb") as file:
-        size = file.seek(0, SEEK_END)
         if in_part and size > 3 * _SAMPLE_BYTES:
             digest.update(str(size).encode())
             for start in (0, size // 2, size - _SAMPLE_BYTES):
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))
-            return digest.hexdigest()
-        file.seek(0)
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
+        else:
+            while chunk := file.read(_READ_BYTES):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

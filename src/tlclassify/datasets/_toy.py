@@ -55,7 +55,8 @@ def make_shapes(
 ) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
     """Draw images of shapes at random places, sizes and colours.
 
-    The classes are circle, square, triangle, cross, ring and diamond, equal in number.
+    The classes are circle, square, triangle, cross, ring and diamond, equal in number. ValueError
+    if a parameter is out of its range.
 
     Parameters
     ----------
@@ -69,11 +70,6 @@ def make_shapes(
     -------
     X : ndarray of shape (n_samples, image_size, image_size, 3) and dtype uint8, in [0, 255]
     y : ndarray of shape (n_samples,) and dtype str, the name of the shape in each image
-
-    Raises
-    ------
-    ValueError
-        If parameters are out of their ranges.
 
     Examples
     --------

@@ -1,6 +1,5 @@
 """An exported classifier, without Keras: its graph, its class names and image size."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,10 @@ class _Exported:
         self.image_shape_, self.pixel_range_ = metadata.image_shape, metadata.pixel_range
         self.framing_ = Framing(metadata.aspect, metadata.fill)
         self.engine_, self.batch_size, self._engine = engine.name, batch_size, engine
+        if metadata.n_features:
+            self.n_features_ = metadata.n_features
+        else:
+            self.classes_ = metadata.labels
 
     def __repr__(self) -> str:
         (height, width, _), n_features = self.image_shape_, self.metadata_.n_features
@@ -67,24 +70,14 @@ class ExportedClassifier(_Exported):
     batch_size : int
     """
 
-    @cached_property
-    def classes_(self) -> NDArray[Any]:
-        """The labels, of shape (n_classes,)."""
-        return self.metadata_.labels
-
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
-        """Return class probabilities.
+        """Return class probabilities, float32 of shape (n, n_classes); rows sum to 1.
 
         Parameters
         ----------
         X : array-like
             Pixels of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), uint8 in [0, 255] or
             floating point in the range seen in `fit`; or n file paths.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), float32
-            Columns in the order of `classes_`; rows sum to 1.
         """
         return self._run(X)
 
@@ -124,18 +117,8 @@ class ExportedExtractor(_Exported):
         As in `ExportedClassifier`.
     """
 
-    @property
-    def n_features_(self) -> int:
-        """Width of an embedding."""
-        return self.metadata_.n_features
-
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return the embeddings of images as for `ExportedClassifier.predict_proba`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_features_), float32
-        """
+        """Return the embeddings, float32 of shape (n, n_features_), of images as for `fit`."""
         return self._run(X)
 
 

@@ -15,7 +15,6 @@ from tlclassify._checks import files
 from tlclassify._checks.images import Picture
 from tlclassify._checks.parameters import (
     COUNT,
-    COUNT_OR_NONE,
     check_choice,
     check_column,
     check_parameters,
@@ -96,11 +95,7 @@ class BatchPredictor:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        check_parameters(
-            ("what", self.what, WHATS),
-            ("batch_size", self.batch_size, COUNT),
-            ("n_threads", self.n_threads, COUNT_OR_NONE),
-        )
+        check_parameters(("what", self.what, WHATS), ("batch_size", self.batch_size, COUNT))
         self.path = Path(self.path).absolute()
         _ = self._model
 

@@ -5,28 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
-
-from tlclassify._checks.parameters import check_type
 from tlclassify.analysis.evaluate import list_versions
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.evaluation.text import training_text
 from tlclassify.networks.backbones import get_backbone
-
-
-def check_report(report: Any, clf: TransferClassifier, *, card: bool) -> None:
-    """Check that a report is one of this classifier, and that there is a card to put it in."""
-    if report is None:
-        return
-    check_type("report", report, EvaluationReport, "an EvaluationReport or None")
-    if not card:
-        raise ValueError("report must be None without a card; received one. Pass card=True too.")
-    if not np.array_equal(report.classes, clf.classes_):
-        raise ValueError(
-            f"report must be of the {len(clf.classes_)} classes of clf; received one of "
-            f"{report.n_classes} others. Make it with evaluate(clf, X_test, y_test)."
-        )
 
 
 def build_model_card(clf: TransferClassifier, *, report: EvaluationReport | None = None) -> str:

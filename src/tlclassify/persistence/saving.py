@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from tlclassify._checks.files import write_whole
+from tlclassify._checks.parameters import check_type
 from tlclassify.analysis.calibration import with_temperature
 from tlclassify.engines.metadata import decode_labels_from_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
@@ -25,7 +26,7 @@ from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import STANDARDIZATION, Head, HeadBuilder, Statistics, build_head
 from tlclassify.networks.rows import Backbone
 from tlclassify.persistence import saved_file
-from tlclassify.persistence.model_card import build_model_card, check_report
+from tlclassify.persistence.model_card import build_model_card
 
 _BACKBONE, _HEAD, _MARKS = "backbone", "head", "marks"
 # Room for convolutions that a GPU computes in 19 bits; half precision gets more.
@@ -79,7 +80,17 @@ def save(
     """
     advice = "Pass a pipeline's last step, a search's best_estimator_, an extractor's classifier."
     check_fitted(clf, advice=advice)
-    check_report(report, clf, card=card)
+    if report is not None:
+        check_type("report", report, EvaluationReport, "an EvaluationReport or None")
+        if not card:
+            raise ValueError(
+                "report must be None without a card; received one. Pass card=True too."
+            )
+        if not np.array_equal(report.classes, clf.classes_):
+            raise ValueError(
+                f"report must be of the {len(clf.classes_)} classes of clf; received one of "
+                f"{report.n_classes} others. Make it with evaluate(clf, X_test, y_test)."
+            )
     try:
         text = saved_file.encode_manifest(clf)
     except (MsgspecError, ValueError) as error:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -100,19 +101,16 @@ def fit_features(
         needed = f"{n_bytes / 2**30:,.1f} GiB of features need as much room in {place}"
         raise OSError(errno.ENOSPC, f"{needed}. Point TMPDIR to a larger disk")
     with tempfile.TemporaryFile() as file:
-        features = (
-            np.memmap(file, np.float32, shape=shape) if is_large else np.empty(shape, np.float32)
-        )
-        columns = ["path", "features"]
-        for batch in rows.to_batches(columns=columns, filter=is_read, **_ONE_BY_ONE):
+        make: Any = partial(np.memmap, file) if is_large else np.empty
+        features = make(dtype=np.float32, shape=shape)
+        for batch in rows.to_batches(columns=["path", "features"], filter=is_read, **_ONE_BY_ONE):
             has_label = np.array([path in y for path in batch["path"].to_pylist()], dtype=bool)
             found = batch.filter(has_label)["features"].flatten()
             values = found.to_numpy(zero_copy_only=False).reshape(-1, len(probe))
             features[places[start : start + len(values)]] = values
             start += len(values)
         ends = np.cumsum([len(images) for images in parts])[:-1]
-        pairs = zip(np.split(features, ends), parts, strict=True)
-        fit.at_lowest = [StoredSource(*pair) for pair in pairs]
+        fit.at_lowest = [*map(StoredSource, np.split(features, ends), parts)]
         fit.run()
     clf.head_, clf.classes_, clf.blueprint_ = fit.top, fit.classes, fit.blueprint
     clf.history_, clf.image_marks_ = History(fit.history), np.empty(0, np.uint64)

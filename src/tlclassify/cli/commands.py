@@ -265,9 +265,8 @@ def _render(answer: _Answer, form: str) -> str:
         return json.dumps(answer.record, indent=2)
     if form == "csv":
         content, rows = io.StringIO(), [_flat(row) for row in answer.rows]
-        writer = csv.DictWriter(content, [*rows[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        cells = [[*rows[0]], *(row.values() for row in rows)]
+        csv.writer(content, lineterminator="\n").writerows(cells)
         return content.getvalue().rstrip("\n")
     return answer.text
 

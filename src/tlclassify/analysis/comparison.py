@@ -1,8 +1,4 @@
-"""Several backbones on one task: which one, how much better, and at what price.
-
-A finished row is kept from call to call in a file named by the SHA-256 of the images, the labels,
-the split, the settings and the versions at work; what cannot be read counts as absent.
-"""
+"""Several backbones on one task: which one, how much better, and at what price."""
 
 import hashlib
 import json
@@ -12,7 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -41,7 +37,6 @@ _TIMED_IMAGES, _TIMED_SECONDS = 512, 2.0
 _REASON_WIDTH = 300
 # What keeps a backbone from a task: weights, disk, network, memory, size, precision, packages.
 _EXPECTED = (OSError, MemoryError, ValueError, FloatingPointError, OverflowError, ImportError)
-_COSTS = [field.name for field in fields(ComparisonRow)[3:]]
 
 
 def compare_backbones(
@@ -186,9 +181,8 @@ def _measure_row(
         fit_seconds = time.perf_counter() - start
         progress.update()
         progress.set_description(f"{name}: evaluate")
-        options = {"confidence_level": level, "cv": folds}
-        if folds is not None:
-            options["groups"] = task.groups
+        groups = None if folds is None else task.groups
+        options = {"confidence_level": level, "cv": folds, "groups": groups}
         # Groups go to the classifier itself, whatever a caller's own tools are told.
         with config_context(enable_metadata_routing=False):
             report = evaluate(clf, task.X_test, task.labels_test, **options)
@@ -254,7 +248,7 @@ def _name_file(folder: Path | None, clf: TransferClassifier) -> Path | None:
 def _read_row(
     path: Path | None, name: str, clf: TransferClassifier, task: Task, level: float
 ) -> ComparisonRow | None:
-    """Return the row that an equal classifier left, or None."""
+    """Return the row that an equal classifier left, or None, also where it cannot be read."""
     if path is None:
         return None
     try:
@@ -274,7 +268,7 @@ def _keep_row(path: Path | None, row: ComparisonRow) -> None:
     report = row.report
     if path is None or report is None:
         return
-    costs = {key: getattr(row, key) for key in _COSTS}
+    costs = {key: x for key, x in vars(row).items() if key not in {"name", "report", "failure"}}
     origin = {"created": report.origin.created, "history": report.origin.history}
     kept = np.array(json.dumps({"costs": costs, **origin}))
     try:

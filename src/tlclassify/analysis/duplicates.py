@@ -67,8 +67,7 @@ def find_duplicates(X: Any, X_other: Any = None, *, max_distance: float = 0.3) -
 def _describe(source: ImageSource) -> NDArray[np.float32]:
     """Return for each image numbers whose squared differences say how unlike two images are."""
     size = (_SIDE, _SIDE)
-    if source.is_files:
-        source = replace(source, file_shape=size)
+    source = replace(source, file_shape=size)
     described = np.empty((len(source), 3 * (_SIDE**2 + 1)), dtype=np.float32)
     for start in range(0, len(source), _BATCH):
         images = [

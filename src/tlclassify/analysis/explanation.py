@@ -11,13 +11,7 @@ from tlclassify._checks.parameters import check_labels, close_match_hint, encode
 from tlclassify.engines.runners import count_devices, round_up, run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
-from tlclassify.networks.cuts import (
-    SCALING,
-    cut_points,
-    inputs_of,
-    output_at,
-    outputs_of,
-)
+from tlclassify.networks.cuts import SCALING, cut_points, inputs_of, output_at, outputs_of
 from tlclassify.networks.steps import mirror
 
 # A file is read as large as that to see its shape.
@@ -135,20 +129,19 @@ def _find_map(network: keras.Model, layer: str | None) -> keras.KerasTensor:
         )
     outputs = {name: output_at(network, name) for name in points[points.index(SCALING) :][::-1]}
     maps = {name: output for name, output in outputs.items() if len(output.shape) == 4}
-    if layer is None:
-        if next(iter(maps)) == SCALING:
-            raise ValueError(
-                f"clf must have a backbone with a feature map; {network.name!r} has none, whose "
-                "channels could be weighed. Take one that is built of convolutions."
-            )
-        return next(iter(maps.values()))
-    if layer in maps:
-        return maps[layer]
-    raise ValueError(
-        f"layer must name a cut point of {network.name!r} with rows and columns; received "
-        f"{layer!r}.{close_match_hint(layer, maps)} From the top: {listed(maps)}. Pass None for "
-        "the first of them."
-    )
+    chosen = next(iter(maps)) if layer is None else layer
+    if layer is None and chosen == SCALING:
+        raise ValueError(
+            f"clf must have a backbone with a feature map; {network.name!r} has none, whose "
+            "channels could be weighed. Take one that is built of convolutions."
+        )
+    if chosen not in maps:
+        raise ValueError(
+            f"layer must name a cut point of {network.name!r} with rows and columns; received "
+            f"{layer!r}.{close_match_hint(layer, maps)} From the top: {listed(maps)}. Pass None "
+            "for the first of them."
+        )
+    return maps[chosen]
 
 
 def _build_scores(

@@ -190,20 +190,15 @@ def _solve(
 ) -> float:
     """Return the accuracy of a head solved on some rows, from what is stored of all."""
     training, stored = fit.training.take(rows), fit.store(fit.features)
-    labels = fit.classes[training.targets]
-    weights = check_weights(None, class_weight, labels, fit.classes)
-    validation, judged = fit.validation, stored[-1]
-    views = stored if validation is None else stored[:-1]
-    if validation is None:
-        # The first view is the image itself.
-        validation, judged = fit.training.take(held_out), stored[0].take(held_out)
+    weights = check_weights(None, class_weight, fit.classes[training.targets], fit.classes)
+    # The first view is the image itself.
+    *views, judged = stored if fit.validation else [*stored, stored[0].take(held_out)]
     part = replace(
         fit,
         head=head,
         training=replace(training, weights=weights),
-        validation=validation,
+        validation=fit.validation or fit.training.take(held_out),
         stages={},
-        top=None,
         history=[],
         at_lowest=[*(view.take(rows) for view in views), judged],
     )

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,7 @@ class AccuracyBarsDisplay:
         return self
 
 
+@dataclass(eq=False, repr=False)
 class ImageCountDisplay:
     """Accuracy against labelled images a class, with the law fitted to it and what it forecasts.
 
@@ -174,8 +176,7 @@ class ImageCountDisplay:
     'Labelled images a class'
     """
 
-    def __init__(self, curve: LearningCurve) -> None:
-        self.curve = curve
+    curve: LearningCurve
 
     @classmethod
     def from_curve(cls, curve: LearningCurve) -> "ImageCountDisplay":

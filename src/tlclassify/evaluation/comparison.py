@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class ComparisonRow:
 
 def _describe(comparison: "Comparison") -> list[Part]:
     parts: list[Part] = []
-    if comparison.best is not None and (report := comparison.best.report) is not None:
+    if (report := comparison.rows[0].report) is not None:
         quality, cost = comparison_tables(comparison)
         judged = f"judged by the same {report.n_samples:,} images of {report.n_classes:,} classes"
         level = f"intervals and differences at {100 * comparison.confidence_level:g}%"
@@ -135,12 +136,10 @@ def compare_reports(rows: Sequence[ComparisonRow], *, confidence_level: float) -
     p_values = np.full((len(ordered), len(ordered)), np.nan)
     np.fill_diagonal(p_values[: len(reports)], 1)
     adjusted = p_values.copy()
-    if len(reports) > 1:
-        i, j = np.triu_indices(len(reports), k=1)
-        pairs = zip(i, j, strict=True)
-        tested = np.array([mcnemar(reports[first], reports[second]) for first, second in pairs])
-        p_values[i, j] = p_values[j, i] = tested
-        adjusted[i, j] = adjusted[j, i] = adjust_holm(tested)
+    tested = np.array([mcnemar(first, second) for first, second in combinations(reports, 2)])
+    i, j = np.triu_indices(len(reports), k=1)
+    p_values[i, j] = p_values[j, i] = tested
+    adjusted[i, j] = adjusted[j, i] = adjust_holm(tested)
     return Comparison(tuple(ordered), float(confidence_level), p_values, adjusted)
 
 

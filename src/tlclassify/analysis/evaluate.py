@@ -36,9 +36,7 @@ from tlclassify.inputs.splits import check_groups, split_folds
 
 _THUMBNAIL_PIXELS, _SETTING_WIDTH, _SUM_TOLERANCE = 128, 300, 1e-3
 _NOT_TOLD = ("cache_dir", "verbose")  # which change no number
-_LIBRARIES = {
-    name: name for name in ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch")
-} | {"scikit-learn": "sklearn"}
+_LIBRARIES = ("tlclassify", "numpy", "keras", "tensorflow", "jax", "torch", "sklearn")
 
 
 def evaluate(
@@ -199,8 +197,8 @@ def trace_origin(clf: Any, X: Any, report: EvaluationReport, *, cv: Any = None) 
 
 def list_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries at work."""
-    loaded = {name: sys.modules.get(module) for name, module in _LIBRARIES.items()}
-    found = {name: getattr(module, "__version__", "") for name, module in loaded.items()}
+    found = {name: getattr(sys.modules.get(name), "__version__", "") for name in _LIBRARIES}
+    found["scikit-learn"] = found.pop("sklearn")
     return {"python": platform.python_version()} | {k: str(v) for k, v in found.items() if v}
 
 

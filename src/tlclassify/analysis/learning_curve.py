@@ -120,9 +120,7 @@ def learning_curve(
 def _draw(task: Task, fraction: float, seed: int) -> _Draw:
     """Hold images out, and put the others of each class in a random order."""
     targets = task.targets
-    rows, held_out = np.arange(len(targets)), np.arange(0)
-    if task.X_test is None:
-        rows, held_out = task.hold_out(fraction, seed)
+    rows, held_out = task.hold_out(fraction if task.X_test is None else 0, seed)
     rows = np.random.default_rng(seed).permutation(rows)
     by_class = [rows[targets[rows] == number] for number in range(len(task.classes))]
     return _Draw(by_class, held_out)
@@ -164,8 +162,7 @@ def _measure(
     # What all fits read is run before, and so is what judges them.
     fit.store(fit.lowest)
     accuracies = np.empty((len(sizes), len(draws)))
-    total = accuracies.size
-    with show_progress(total, "learning curve", unit="fit", verbose=verbose) as progress:
+    with show_progress(accuracies.size, "learning curve", unit="fit", verbose=verbose) as progress:
         for i, size in enumerate(sizes):
             head, is_solved = choose_head(clf, size * len(task.classes))
             alone = is_solved and clf.fine_tune_stage is None

@@ -226,8 +226,7 @@ class LearningCurvesDisplay:
 
     def plot(self, ax: Sequence[Axes] | None = None) -> "LearningCurvesDisplay":
         """Draw on two Axes or a new figure, `ax_` of `figure_`; ImportError without matplotlib."""
-        grid = {"ncols": 2, "figsize": (10.0, 4.0)}
-        self.ax_, self.figure_ = open_axes(self, ax, n_panels=2, **grid)
+        self.ax_, self.figure_ = open_axes(self, ax, n_panels=2, ncols=2, figsize=(10.0, 4.0))
         n_epochs = len(self.history)
         stages = [str(row.get("stage", "")) for row in self.history]
         starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]

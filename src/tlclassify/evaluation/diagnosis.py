@@ -89,9 +89,8 @@ class ThresholdChoice:
         wanted = f"right at least {level} of the time, with confidence {confidence}"
         if self.threshold is not None:
             which = f"answers with a probability of at least {self.threshold:.9g}"
-            share = "{:.3f} of the images ({:.3f} to {:.3f})".format(
-                self.share, *self.share_interval
-            )
+            low, high = self.share_interval
+            share = f"{self.share:.3f} of the images ({low:.3f} to {high:.3f})"
             right = f"{self.n_correct:,} of {self.n_answered:,} right here"
             return f"{which if self.threshold else 'all answers'} are {wanted}: {share}, {right}"
         why = "the surest of them are not right often enough"

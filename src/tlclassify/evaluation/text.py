@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from tlclassify.evaluation.report import EvaluationReport
 
 _CLASSES_IN_FULL, _WORST_CLASSES, _NAME_WIDTH, _N_EPOCHS = 50, 20, 44, 40
-_EPOCH_COLUMNS = (
-    *("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"),
-    *("learning_rate", "C", "seconds"),
-)
+_EPOCH_COLUMNS = "stage epoch loss accuracy val_loss val_accuracy learning_rate C seconds"
 
 
 def short_name(name: str, *, width: int) -> str:
@@ -94,7 +91,7 @@ def draw_with(display: str, record: Any) -> str:
 
 def _describe_history(history: Sequence[Mapping[str, Any]]) -> list[Part]:
     known = {name for row in history for name in row}
-    names = [name for name in _EPOCH_COLUMNS if name in known or not known]
+    names = [name for name in _EPOCH_COLUMNS.split() if name in known or not known]
     cells = [[row.get(name, "") for name in names] for row in history[-_N_EPOCHS:]]
     table = [[x if isinstance(x, str) else f"{x:.4g}" for x in row] for row in cells]
     left_out = len(history) - len(table)

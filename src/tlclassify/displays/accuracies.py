@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -161,7 +160,6 @@ class AccuracyBarsDisplay:
         return self
 
 
-@dataclass(eq=False, repr=False)
 class ImageCountDisplay:
     """Accuracy against labelled images a class, with the law fitted to it and what it forecasts.
 
@@ -176,7 +174,8 @@ class ImageCountDisplay:
     'Labelled images a class'
     """
 
-    curve: LearningCurve
+    def __init__(self, curve: LearningCurve) -> None:
+        self.curve = curve
 
     @classmethod
     def from_curve(cls, curve: LearningCurve) -> "ImageCountDisplay":

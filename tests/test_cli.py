@@ -538,3 +538,16 @@ def test_file_names_come_out_as_they_are(model, photos, capfdbinary):
     next(photos.glob("cat/*.png")).rename(name)
     assert main(["predict", str(model), str(name), "--csv"]) == 0
     assert b"/caf\xe9.png,cat," in capfdbinary.readouterr().out
+
+
+@needs_tensorflow
+def test_of_an_exported_extractor_there_is_something_to_tell_and_nothing_to_predict(
+    model, photos, capsys
+):
+    path = photos.with_name("features.onnx")
+    tlclassify.export(tlclassify.FeatureExtractor.from_classifier(tlclassify.load(model)), path)
+    code, out, _ = run(capsys, "info", path, "--json")
+    assert (code, json.loads(out)["n_features"]) == (0, 12)
+    for command in (["predict", path, photos / "cat"], ["serve", path]):
+        wanted = "MODEL must be a classifier, not an extractor; received"
+        assert_refused(run(capsys, *command), 1, wanted)

@@ -153,20 +153,26 @@ def _describe(path: Path, clf: Any) -> _Answer:
         "weights_licence": about.weights_licence,
         "training": training_text(getattr(clf, "history_", ())),
         "image_shape": [*clf.image_shape_],
-        "classes": clf.classes_.tolist(),
     }
+    if hasattr(clf, "classes_"):
+        record["classes"] = clf.classes_.tolist()
+    else:
+        record["n_features"] = clf.n_features_
     cells = _flat(record)
     lines = [f"{key.replace('_', ' '):<16} {value}" for key, value in cells.items()]
     return _Answer("\n".join(lines), record, [cells])
 
 
 def _load(options: Namespace) -> Any:
-    """Return the classifier of a file, with the settings that are given."""
+    """Return the model of a file, with the settings that are given; "info" takes extractors too."""
     path, settings = options.model, _given(options, "engine", "batch_size", "cache_dir")
     if path.is_dir() or not path.exists():
         raise _wrong("MODEL", "a file that `tlclassify fit` or `export` has written", path)
     if path.suffix in _EXPORTS:
-        return tlclassify.load_exported(path, **settings)
+        model = tlclassify.load_exported(path, **settings)
+        if options.command != "info" and not hasattr(model, "classes_"):
+            raise _wrong("MODEL", "a classifier, not an extractor", path)
+        return model
     # Not as it was saved: who fits in silence may want to see how far predictions are.
     return tlclassify.load(path).set_params(verbose=getattr(options, "verbose", 1), **settings)
 

@@ -121,7 +121,8 @@ def predict_files(
     import_extra("pyarrow", "table", user="predict_files")
     if is_ray:
         import_extra("ray", "ray", user="engine='ray'")
-        n_threads = n_threads or (1 if Path(model).suffix in SUFFIXES else None)
+        if n_threads is None and Path(model).suffix in SUFFIXES:
+            n_threads = 1
     options: Any = {"engine": runtime, "batch_size": batch_size, "n_threads": n_threads}
     predictor = BatchPredictor(model, what=what, **options)
     paths, root = _list_paths(files, column)

@@ -223,7 +223,9 @@ def _name_task(task: Task, folds: Any) -> str:
     pairs = [[part.tolist() for part in pair] for pair in folds or ()]
     groups = None if task.groups is None else task.groups.tolist()
     digest = hashlib.sha256(f"{sorted(list_versions().items())} {pairs} {groups}".encode())
-    for images, labels in ((task.images, task.labels), (task.X_test, task.labels_test)):
+    # What folds judge by is what they fit on.
+    judged = [] if folds else [(task.X_test, task.labels_test)]
+    for images, labels in [(task.images, task.labels), *judged]:
         digest.update(open_images(images).digests().tobytes())
         digest.update(repr(labels.tolist()).encode())
     return digest.hexdigest()
@@ -278,5 +280,5 @@ def _keep_row(path: Path | None, row: ComparisonRow) -> None:
         warnings.warn(
             f"cache_dir: the row {row.name!r} could not be kept in {path.parent} ({error}); the "
             "same call again would fit it anew. Free some room or choose another folder.",
-            stacklevel=2,
+            stacklevel=3,
         )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tlclassify._checks.files import read_image
+from tlclassify._checks.images import STRETCH
 from tlclassify._checks.parameters import check_labels, close_match_hint, encode_labels, listed
 from tlclassify.engines.runners import count_devices, round_up, run_batches
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
@@ -102,8 +103,9 @@ def grad_cam(
         of_mirror_images = keras.Model(below.input, below(mirror(below.input)))
         maps = np.mean([maps, explain(of_mirror_images)[:, :, ::-1]], axis=0, dtype=np.float32)
     heatmaps = np.empty((len(source), *source.shape), np.float32)
+    has_shapes = source.is_files and source.framing.aspect != STRETCH
     for row, (image, square) in enumerate(zip(source.images, maps, strict=True)):
-        shape = read_image(image, max_side=_SIDE).shape[:2] if source.is_files else source.shape
+        shape = read_image(image, max_side=_SIDE).shape[:2] if has_shapes else source.shape
         extent = source.framing.extent(shape, source.shape)
         down, across = map(_reading, square.shape, source.shape, extent)
         heat = down @ square[..., 0] @ across.T

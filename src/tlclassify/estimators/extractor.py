@@ -18,7 +18,13 @@ from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.inputs.images import reopen_images
 from tlclassify.inputs.splits import draw_seeds
 from tlclassify.networks import backbones
-from tlclassify.networks.blueprints import Blueprint, as_in_the_fit, rebuild_network, reduce_network
+from tlclassify.networks.blueprints import (
+    Blueprint,
+    as_in_the_fit,
+    build_frozen,
+    rebuild_network,
+    reduce_network,
+)
 from tlclassify.networks.cuts import parts_of
 from tlclassify.networks.heads import POOLINGS, Head
 from tlclassify.networks.rows import Backbone
@@ -110,17 +116,11 @@ class FeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_shared(self, ("pooling", self.pooling, POOLINGS))
         row, head = backbones.get_backbone(self.backbone), Head(pooling=self.pooling)
         source, sizes = backbones.open_for_backbone(X, row, self.image_size, self.aspect)
-        weights, framing = self.weights, source.framing
-        self.blueprint_ = Blueprint(self.backbone, weights, head, sizes, framing=framing)
-        self.model_ = backbones.build_frozen(
-            row,
-            head,
-            image_shape=source.shape,
-            image_sizes=sizes,
-            framing=framing,
-            weights=weights,
-            random_state=draw_seeds(self.random_state, 1)[0],
+        self.blueprint_ = Blueprint(
+            self.backbone, self.weights, head, sizes, framing=source.framing
         )
+        (seed,) = draw_seeds(self.random_state, 1)
+        self.model_ = build_frozen(self.blueprint_, image_shape=source.shape, random_state=seed)
         # An engine would keep the last network alive.
         self._runners: dict[keras.Model, Runner] = {}
         self.n_features_ = self._n_features_out = int(self.model_.output_shape[1])

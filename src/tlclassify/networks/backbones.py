@@ -15,8 +15,7 @@ from tlclassify._checks.images import STRETCHED, Framing
 from tlclassify._checks.parameters import check_process, close_match_hint
 from tlclassify.inputs.images import ImageSource, measure_side, open_images
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.cuts import BESIDE, SCALING, freeze, output_at, parts_of
-from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
+from tlclassify.networks.cuts import SCALING, output_at, parts_of
 from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling
 from tlclassify.networks.sources import check_model, copy_above, load_weight_file
 from tlclassify.networks.steps import build_resizing
@@ -289,34 +288,6 @@ def open_for_backbone(
     side = measure_side(source)
     sizes = tuple(image_size or choose_image_size(part, side) for part in row.parts)
     return (replace(source, file_shape=(max(sizes),) * 2) if source.is_files else source), sizes
-
-
-def build_frozen(
-    row: Backbone,
-    head: Head | HeadBuilder,
-    *,
-    image_sizes: Sequence[int],
-    weights: str | Path | None,
-    **options: Any,
-) -> keras.Model:
-    """Build the network up to the head's cut, frozen; each part of the backbone has a size."""
-    if len(row.parts) > 1 and not (isinstance(head, Head) and weights in {"pretrained", None}):
-        raise ValueError(
-            "backbone must be a single one with a head or weights of your own; received "
-            f"{row.name!r}. Pass a Head, and weights='pretrained' or None."
-        )
-    parts = []
-    for part, size in zip(row.parts, image_sizes, strict=True):
-        backbone = build_backbone(part, image_size=size, weights=weights, **options)
-        pooled = build_pooling(head, backbone.output)
-        parts.append(keras.Model(backbone.input, pooled, name=part.name))
-    network = parts[0]
-    if len(parts) > 1:
-        images = keras.Input(network.input.shape[1:], dtype="uint8", name="images")
-        beside = keras.layers.Concatenate(name=BESIDE)([part(images) for part in parts])
-        network = keras.Model(images, beside, name=row.name)
-    freeze(network)
-    return network
 
 
 def take_backbone(network: keras.Model, row: Backbone) -> Backbone:

@@ -11,9 +11,9 @@ import keras
 
 from tlclassify._checks.images import STRETCHED, Framing
 from tlclassify.inputs.splits import seeded
-from tlclassify.networks.backbones import AnyBackbone, get_backbone
-from tlclassify.networks.cuts import flat_layers
-from tlclassify.networks.heads import Head, HeadBuilder
+from tlclassify.networks.backbones import AnyBackbone, build_backbone, get_backbone
+from tlclassify.networks.cuts import BESIDE, flat_layers, freeze
+from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,32 @@ class Blueprint:
         if self.weights != "pretrained":
             return "unknown (that of the file passed as weights)"
         return get_backbone(self.backbone).licence or "unknown"
+
+
+def build_frozen(
+    blueprint: Blueprint, *, image_shape: tuple[int, int], random_state: int | None = None
+) -> keras.Model:
+    """Build the network up to the head's cut, frozen; each part of the backbone has a size."""
+    row, head, weights = get_backbone(blueprint.backbone), blueprint.head, blueprint.weights
+    if len(row.parts) > 1 and not (isinstance(head, Head) and weights in {"pretrained", None}):
+        raise ValueError(
+            "backbone must be a single one with a head or weights of your own; received "
+            f"{row.name!r}. Pass a Head, and weights='pretrained' or None."
+        )
+    options: dict[str, Any] = {"image_shape": image_shape, "framing": blueprint.framing}
+    options |= {"weights": weights, "random_state": random_state}
+    parts = []
+    for part, size in zip(row.parts, blueprint.image_sizes, strict=True):
+        backbone = build_backbone(part, image_size=size, **options)
+        pooled = build_pooling(head, backbone.output)
+        parts.append(keras.Model(backbone.input, pooled, name=part.name))
+    network = parts[0]
+    if len(parts) > 1:
+        images = keras.Input(network.input.shape[1:], dtype="uint8", name="images")
+        beside = keras.layers.Concatenate(name=BESIDE)([part(images) for part in parts])
+        network = keras.Model(images, beside, name=row.name)
+    freeze(network)
+    return network
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from tlclassify.engines.metadata import decode_labels_from_json
 from tlclassify.estimators.classifier import TransferClassifier, check_fitted
 from tlclassify.evaluation import EvaluationReport
 from tlclassify.evaluation.text import History
-from tlclassify.networks.backbones import build_frozen, get_backbone, list_backbones
-from tlclassify.networks.blueprints import Blueprint, as_in_the_fit
+from tlclassify.networks.backbones import get_backbone, list_backbones
+from tlclassify.networks.blueprints import Blueprint, as_in_the_fit, build_frozen
 from tlclassify.networks.cuts import flat_layers
 from tlclassify.networks.heads import STANDARDIZATION, Head, HeadBuilder, Statistics, build_head
 from tlclassify.networks.rows import Backbone
@@ -207,14 +208,8 @@ def _rebuild(
         )
     n_classes = len(manifest.classes)
     with as_in_the_fit(blueprint):
-        network = build_frozen(
-            row,
-            blueprint.head,
-            image_shape=manifest.image_shape[:2],
-            image_sizes=blueprint.image_sizes,
-            framing=blueprint.framing,
-            weights=None,
-        )
+        bare = replace(blueprint, weights=None)
+        network = build_frozen(bare, image_shape=manifest.image_shape[:2])
         _fill(network, parts[_BACKBONE])
         features_shape = network.output.shape[1:]
         if isinstance(blueprint.head, Head):

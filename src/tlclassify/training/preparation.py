@@ -33,8 +33,8 @@ from tlclassify.inputs.splits import (
     draw_seeds,
     split_rows,
 )
-from tlclassify.networks.backbones import build_frozen, get_backbone, open_for_backbone
-from tlclassify.networks.blueprints import Blueprint
+from tlclassify.networks.backbones import get_backbone, open_for_backbone
+from tlclassify.networks.blueprints import Blueprint, build_frozen
 from tlclassify.networks.cuts import layers_above, parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit, Labelled
@@ -74,9 +74,8 @@ def prepare_fit(
     if goes_on:
         network, blueprint = clf.backbone_, clf.blueprint_
     else:
-        options = {"image_shape": source.shape, "weights": clf.weights, "framing": source.framing}
-        network = build_frozen(row, head, image_sizes=sizes, random_state=weights_seed, **options)
         blueprint = Blueprint(clf.backbone, clf.weights, head, sizes, framing=source.framing)
+        network = build_frozen(blueprint, image_shape=source.shape, random_state=weights_seed)
     fit = Fit(
         network,
         head,

@@ -59,11 +59,16 @@ def build_frozen(
             "backbone must be a single one with a head or weights of your own; received "
             f"{row.name!r}. Pass a Head, and weights='pretrained' or None."
         )
-    options: dict[str, Any] = {"image_shape": image_shape, "framing": blueprint.framing}
-    options |= {"weights": weights, "random_state": random_state}
     parts = []
     for part, size in zip(row.parts, blueprint.image_sizes, strict=True):
-        backbone = build_backbone(part, image_size=size, **options)
+        backbone = build_backbone(
+            part,
+            image_shape=image_shape,
+            image_size=size,
+            weights=weights,
+            framing=blueprint.framing,
+            random_state=random_state,
+        )
         pooled = build_pooling(head, backbone.output)
         parts.append(keras.Model(backbone.input, pooled, name=part.name))
     network = parts[0]

@@ -1,7 +1,5 @@
 """The linear head solved: a logistic regression with a penalty, as scikit-learn states it."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, sgemm
@@ -40,7 +38,8 @@ def solve_logistic(
     rows, bias_scale = np.arange(len(x)), np.sqrt(n_classes)
 
     # Products by SciPy, as its minimizer's: NumPy's come from another library with threads of its
-    # own, and while one waits for work it takes a core from the other.
+    # own, and while one waits for work it takes a core from the other. It copies what is not in
+    # columns, so arrays in rows are given transposed.
     def loss_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         kernel, bias = np.split(flat.reshape(-1, n_classes), [-1])
         logits = np.float64(sgemm(1, x.T, kernel, trans_a=True)) + bias * bias_scale
@@ -60,13 +59,13 @@ def solve_logistic(
         method="L-BFGS-B",
         options={"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": 0},
     )
-    *kernel, bias = found.x.reshape(-1, n_classes)
-    kernel = to_kernel @ np.array(kernel)
-    return kernel if basis is None else basis @ kernel, bias * bias_scale
+    kernel, bias = np.split(found.x.reshape(-1, n_classes), [-1])
+    kernel = to_kernel @ kernel
+    return kernel if basis is None else basis @ kernel, bias[0] * bias_scale
 
 
 def _choose_coordinates(
-    x: NDArray[np.float32], members: Any, penalty: float, *, n_features: int
+    x: NDArray[np.float32], members: csr_array, penalty: float, *, n_features: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the penalty's square form in new coordinates of a kernel, and the way back."""
     totals = np.maximum(members.sum(axis=0), np.finfo(float).tiny)[:, None]

@@ -227,7 +227,9 @@ def test_a_solved_head_has_no_learning_rate(clf, images):
     assert find_learning_rate(clf, *images, n_steps=12).suggestion > 0
 
 
-def test_features_that_are_not_finite_are_an_error(clf, images):
+@pytest.mark.parametrize("stage", ["exact", Stage(2)], ids=["exact", "epochs"])
+def test_features_that_are_not_finite_are_an_error(clf, images, stage):
     clf.set_params(backbone=lambda x: keras.ops.log(keras.layers.Conv2D(4, 3)(x) * 0 - 1))
+    clf.set_params(head_stage=stage)
     with pytest.raises(ValueError, match="backbone must give finite features; .* for 24 of 24"):
         clf.fit(*images)

@@ -121,11 +121,6 @@ class Fit:
         features = outputs[0] if n_views == 1 else np.concatenate(outputs)
         targets, weights = np.tile(self.training.targets, n_views), self.training.weights
         weights = None if weights is None else np.tile(weights, n_views)
-        if n_broken := np.count_nonzero(~np.isfinite(features).all(axis=1)):
-            raise ValueError(
-                f"backbone must give finite features; received NaN or infinity for {n_broken} of "
-                f"{len(features)} images. Look for it in its weights, and in layers that divide."
-            )
         self._build_top(features, weights)
         last = self.top.get_layer("probabilities")
         x = keras.ops.convert_to_numpy(keras.Model(self.top.input, last.input)(features))
@@ -217,6 +212,15 @@ class Fit:
         self, features: NDArray[np.float32] | None, weights: NDArray[np.float32] | None = None
     ) -> None:
         statistics = None
+        if features is not None:
+            with np.errstate(invalid="ignore"):  # one infinity less another
+                sums = features.sum(axis=tuple(range(1, features.ndim)), dtype=np.float64)
+            if n_broken := np.count_nonzero(~np.isfinite(sums)):
+                raise ValueError(
+                    f"backbone must give finite features; received NaN or infinity for {n_broken} "
+                    f"of {len(features)} images. Look for it in its weights, and in layers that "
+                    "divide."
+                )
         if features is not None and isinstance(self.head, Head):
             step = math.ceil(len(features) / _ROWS_MEASURED)
             used = None if weights is None else weights[::step]

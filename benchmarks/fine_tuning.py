@@ -1,9 +1,14 @@
 """Measure stages: their accuracy, and what an epoch costs over training what is above the cut."""
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -180,6 +185,39 @@ def measure_first_loss(unfreeze: float, n_images: int, folder: str) -> float:
     compile_bare(above, stage)
     fitted = above.fit(features, targets, batch_size=stage.batch_size, shuffle=False, verbose=0)
     return fitted.history["loss"][0]
+
+
+ONEDNN = """
+import json
+import time
+from measuring import load_cifar10
+from tlclassify import TransferClassifier
+X, y, _, _ = load_cifar10()
+clf = TransferClassifier("mobilenet", fine_tune_stage="top", random_state=0, verbose=0)
+clf.set_params(fine_tune_stage__epochs=3).fit(X[:640], y[:640])
+clf.predict(X[:640])
+start = time.perf_counter()
+clf.predict(X[:640])
+predicted = time.perf_counter() - start
+print(json.dumps([min(row["seconds"] for row in clf.history_[1:]), predicted]))
+"""
+
+
+def bench_onednn() -> None:
+    """Measure what TensorFlow's oneDNN kernels gain, which it leaves off on some processors."""
+    runs: dict[str, list[list[float]]] = {"0": [], "1": []}
+    for _ in range(N_TURNS):
+        for switch, found in runs.items():
+            environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": switch}
+            command = [sys.executable, "-c", ONEDNN]
+            options: dict[str, Any] = {"cwd": Path(__file__).parent, "env": environment}
+            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, **options)
+            found.append(json.loads(answer.stdout.splitlines()[-1]))
+    off, on = (np.array(found) for found in runs.values())
+    names = ("fine-tuning, an epoch", "prediction")
+    for name, *pair in zip(names, np.median(off / on, axis=0), np.median(on, axis=0), strict=True):
+        row(f"{name} of 640 images, oneDNN's speed over none", pair[0], "x", "", None)
+        row("... with it", pair[1], "s", "", None)
 
 
 def prepare(unfreeze: float, n_images: int, folder: str) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@
     make bench BENCH=fine_tune_few  # two hours
     make bench BENCH=start_share  # how fine-tuning is to end; two hours
     make bench BENCH=selection  # ten minutes
+    make bench BENCH=onednn  # on a processor without AVX-512; ten minutes
     PHOTOS=clothing:insects make bench BENCH=aspect  # folders of class folders; half an hour
     make bench BENCH=fine_tune_50000  # half an hour, so only when it is named
     make bench BENCH=fine_tune_whole  # an hour or two
@@ -63,6 +64,7 @@ ASKED_FOR = {
     "fine_tune_50000",
     "fine_tune_whole",
     "many_images",
+    "onednn",
     "selection",
     "side_by_side",
     "start_share",
@@ -230,6 +232,7 @@ BENCHMARKS = {
     "selection": selection.bench_selection,
     "side_by_side": side_by_side.bench_side_by_side,
     "stages": fine_tuning.bench_stages,
+    "onednn": fine_tuning.bench_onednn,
     "fine_tune": fine_tuning.bench_fine_tune,
     "compare": trust.bench_compare,
     "learning_curve": trust.bench_learning_curve,

@@ -551,3 +551,12 @@ def test_of_an_exported_extractor_there_is_something_to_tell_and_nothing_to_pred
     for command in (["predict", path, photos / "cat"], ["serve", path]):
         wanted = "MODEL must be a classifier, not an extractor; received"
         assert_refused(run(capsys, *command), 1, wanted)
+
+
+@pytest.mark.parametrize("given", [None, "0"])
+def test_fast_kernels_are_on_unless_the_environment_says_otherwise(monkeypatch, capsys, given):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")  # so that it is put back at the end
+    if given is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    run(capsys, "info")
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == (given or "1")

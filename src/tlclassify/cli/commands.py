@@ -280,6 +280,7 @@ def _render(answer: _Answer, form: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 1 where what was given is not right."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by itself where there is no AVX-512
     options = build_parser().parse_args(argv)
     try:
         # Keras tells of its downloads on standard output, which is for results.

@@ -153,7 +153,7 @@ def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> No
         prepare(unfreeze, n_images, folder) for _ in range(3)
     )
     stage = fit.stages["fine_tune"]
-    features = np.asarray(array_fit.store(fit.cuts["fine_tune"]).views[0], dtype=np.float32)
+    features = np.asarray(array_fit.store(fit.cuts["fine_tune"])[0].outputs[:], dtype=np.float32)
     above = part_above(array_fit)
     pixels = fit.training.images.read(0, n_images)
     from_pixels = keras.Model(fit.network.input, fit.top(fit.network.output))
@@ -179,7 +179,7 @@ def measure_first_loss(unfreeze: float, n_images: int, folder: str) -> float:
     """Return the loss of an epoch of `model.fit` on arrays, in the order in which ours trains."""
     prepared, fit = prepare(unfreeze, n_images, folder)
     order = prepared.training.rows
-    features = np.asarray(fit.store(fit.cuts["fine_tune"]).views[0], dtype=np.float32)[order]
+    features = fit.store(fit.cuts["fine_tune"])[0].outputs[:].astype(np.float32)[order]
     targets = np.eye(10, dtype=np.float32)[prepared.training.targets[order]]
     stage, above = fit.stages["fine_tune"], part_above(fit)
     compile_bare(above, stage)

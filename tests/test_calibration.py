@@ -1,4 +1,6 @@
 import copy
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from exports import fit_small
 from tlclassify.analysis.calibration import calibrate, find_temperature, with_temperature
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.networks.heads import Head
@@ -368,3 +371,15 @@ def test_what_is_not_fitted_or_no_transfer_classifier(trained, images):
 def test_bad_images_and_labels(trained, images, change, message):
     with pytest.raises(ValueError, match=message):
         calibrate(trained, *change(*images))
+
+
+def test_a_copy_that_is_gone_leaves_nothing_behind():
+    X, y = draw_images(24, seed=0)
+    clf = fit_small()
+    calibrated = calibrate(clf, X, y)
+    assert calibrated.temperature_ != 1
+    calibrated.predict(X)
+    network = weakref.ref(calibrated.model_)
+    del calibrated
+    gc.collect()
+    assert network() is None

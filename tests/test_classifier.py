@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from exports import fit_small
 from tlclassify.estimators.classifier import TransferClassifier
+from tlclassify.networks import backbones
 from tlclassify.networks.heads import Head
 from tlclassify.training.stages import Stage
 
@@ -219,6 +220,7 @@ def test_weights_reach_the_training(clf, images):
 def test_a_users_head_function(clf, images):
     def head(feature_map, n_classes):
         x = keras.layers.GlobalMaxPooling2D()(feature_map)
+        x = keras.layers.Dense(4, name="features")(x)  # as our own input of a head once was
         return keras.layers.Dense(n_classes, activation="softmax")(x)
 
     clf.set_params(head=head).fit(*images)
@@ -336,3 +338,58 @@ def test_fits_beside_one_another_equal_the_fit_alone(clf, images, backend):
         np.testing.assert_allclose(each.predict_proba(X), alone, atol=1e-5)
     assert random.getstate() == before[0]
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_the_unit_of_weights_changes_no_training_by_epochs(clf, images):
+    X, y = images
+    plain = clone(clf).fit(X, y)
+    small = clone(clf).fit(X, y, sample_weight=np.full(24, 1e-4))
+    np.testing.assert_allclose(small.predict_proba(X), plain.predict_proba(X), atol=1e-5)
+    assert small.history_[0]["loss"] == pytest.approx(plain.history_[0]["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["exact", Stage(1)], ids=["exact", "epochs"])
+def test_weights_that_leave_nothing_are_an_error(clf, images, stage):
+    X, y = images
+    clf.set_params(head_stage=stage, class_weight={"cat": 0})
+    with pytest.raises(ValueError, match="must leave images to train on; received a product of 0"):
+        clf.fit(X, y, sample_weight=y == "cat")
+
+
+def test_a_class_that_is_absent_has_no_part_in_class_weights(clf, images):
+    X, y = images
+    clf.fit(X, y).set_params(warm_start=True, class_weight={"cat": 2.0, "eel": 3.0})
+    assert clf.fit(X[y != "eel"], y[y != "eel"]).classes_.tolist() == ["cat", "dog", "eel"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"class_weight": np.ones(3)}, "class_weight must be None, 'balanced' or a dict"),
+        ({"head": Head(hidden_units=np.array([8, 4]))}, "hidden_units must be 'auto' or"),
+        ({"random_state": -1}, "random_state must be an integer from 0"),
+        ({"random_state": np.random.default_rng(0)}, "random_state must be .* received Generator"),
+    ],
+)
+def test_a_parameter_of_another_kind_is_named(clf, images, params, message):
+    with pytest.raises(ValueError, match=message):
+        clf.set_params(**params).fit(*images)
+
+
+def test_numbers_among_objects_are_scored_as_they_are_learnt(clf, images):
+    X, y = images
+    numbers = np.unique(y, return_inverse=True)[1].astype(object)
+    clf.fit(X, numbers)
+    assert clf.score(X, numbers) == np.mean(clf.predict(X) == numbers)
+
+
+def test_a_function_without_a_name_is_a_backbone(images):
+    options = {"weights": None, "image_size": 8, "random_state": 0, "verbose": 0}
+    clf = TransferClassifier(lambda x: keras.ops.relu(keras.layers.Conv2D(4, 3)(x)), **options)
+    assert clf.fit(*images).backbone_.name == "lambda"  # TensorFlow runs none called "<lambda>"
+
+
+def test_a_fit_goes_on_where_its_backbone_is_no_longer_registered(registered, images, monkeypatch):
+    clf = TransferClassifier("tiny", weights=None, random_state=0, verbose=0).fit(*images)
+    monkeypatch.delitem(backbones._registry, "tiny")
+    assert clf.set_params(warm_start=True).fit(*images).score(*images) > 0.5

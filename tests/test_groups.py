@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict, cross_val_score
 
 from tlclassify.analysis.comparison import compare_backbones
@@ -196,3 +197,11 @@ def test_pictures_of_one_colour_are_told_apart_by_it():
     assert find_duplicates(X).tolist() == [[0, 2]]
     with pytest.raises(ValueError, match=r"max_distance must be a number in \[0, inf\]"):
         find_duplicates(X, max_distance=-1)
+
+
+def test_under_routing_groups_go_where_they_are_taken(images):
+    X, y = images[0].reshape(24, -1) / 255, images[1]
+    plain = evaluate(LogisticRegression(), X, y, cv=GroupKFold(4), groups=PAIRS)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = evaluate(LogisticRegression(), X, y, cv=GroupKFold(4), groups=PAIRS)
+    np.testing.assert_array_equal(routed.probabilities, plain.probabilities)

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
 
 from tlclassify.analysis.learning_rates import find_learning_rate
 from tlclassify.networks.heads import Head
@@ -67,3 +68,8 @@ def test_the_losses_are_those_of_single_batches(clf, images):
 def test_bad_parameters(clf, images):
     with pytest.raises(ValueError, match="3 parameters are not valid"):
         find_learning_rate(clf, *images, low=0, high=0, n_steps=3)
+
+
+def test_what_is_no_classifier_of_ours_is_named(clf, images):
+    with pytest.raises(TypeError, match="clf must be a TransferClassifier; received Pipeline"):
+        find_learning_rate(make_pipeline(clf), *images)

@@ -147,3 +147,8 @@ def test_bad_probabilities_and_no_images():
         predict_table(Oracle(P * 2), list("abcd"))
     with pytest.raises(ValueError, match="X must hold at least one image; received none"):
         predict_table(Oracle(P[:0]), [])
+
+
+def test_a_frame_of_one_column_has_paths_too():
+    frame = pytest.importorskip("pandas").DataFrame({"file": ["a.png", "b.png", "c.png", "d.png"]})
+    assert predict_table(Oracle(), frame).paths == table_of().paths

@@ -233,3 +233,11 @@ def test_features_that_are_not_finite_are_an_error(clf, images, stage):
     clf.set_params(head_stage=stage)
     with pytest.raises(ValueError, match="backbone must give finite features; .* for 24 of 24"):
         clf.fit(*images)
+
+
+def test_features_are_measured_on_images_that_weigh_something(clf, images, monkeypatch):
+    X, y = images
+    monkeypatch.setattr("tlclassify.training.fit._ROWS_MEASURED", 12)
+    weights = np.arange(24) % 2
+    p = clone(clf).fit(X, y, sample_weight=weights).predict_proba(X)
+    np.testing.assert_allclose(p, clf.fit(X[1::2], y[1::2]).predict_proba(X), atol=1e-3)

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn import get_config
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import has_fit_parameter
 
 from tlclassify._checks.files import read_image
@@ -25,7 +26,9 @@ from tlclassify._checks.parameters import (
     Interval,
     check_labels,
     check_parameters,
+    column_names,
     encode_labels,
+    take_column,
 )
 from tlclassify.evaluation.diagnosis import Origin
 from tlclassify.evaluation.predictions import PredictionTable
@@ -103,8 +106,10 @@ def evaluate(
         classes, true = np.unique(labels, return_inverse=True)
         groups = check_groups(groups, n_samples=len(labels))
         options: dict[str, Any] = {"cv": split_folds(cv, labels, groups), "method": "predict_proba"}
-        is_routed = get_config()["enable_metadata_routing"]
-        if groups is not None and (is_routed or has_fit_parameter(clf, "groups")):
+        takes_groups = has_fit_parameter(clf, "groups")
+        if get_config()["enable_metadata_routing"]:
+            takes_groups |= bool(get_routing_for_object(clf).consumes("fit", ["groups"]))
+        if groups is not None and takes_groups:
             options["params"] = {"groups": groups}
         probabilities = cross_val_predict(clf, X, labels, **options)
     p = check_probabilities(probabilities, shape=(len(true), len(classes)))
@@ -164,7 +169,9 @@ def predict_table(
 
 def _paths_of(X: Any) -> tuple[str, ...] | None:
     """Return the paths that a column holds, or None of anything else."""
-    items: list[Any] = list(X) if getattr(X, "ndim", 1) == 1 else [None]
+    columns = column_names(X)
+    column = take_column(X, "X") if columns is not None and len([*columns]) == 1 else X
+    items: list[Any] = list(column) if getattr(column, "ndim", 1) == 1 else [None]
     is_paths = all(isinstance(item, str | os.PathLike) for item in items)
     return tuple(map(os.fspath, items)) if is_paths else None
 

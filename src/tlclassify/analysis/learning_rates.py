@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from tlclassify._checks.parameters import Interval, check_choice, check_parameters
+from tlclassify._checks.parameters import Interval, check_choice, check_parameters, check_type
 from tlclassify._checks.tables import Part, shown_by
 from tlclassify.estimators.classifier import TransferClassifier
 from tlclassify.evaluation.text import draw_with
@@ -121,6 +121,7 @@ def find_learning_rate(
         ("high", high, Interval(low, closed="right")),
         ("n_steps", n_steps, Interval(_N_STEPS_AT_LEAST, integer=True)),
     )
+    check_type("clf", clf, TransferClassifier, "a TransferClassifier")
     fit = prepare_fit(clone(clf).set_params(callbacks=None), X, y)
     if not fit.stages:
         raise ValueError(

@@ -11,11 +11,12 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from tlclassify._checks.images import STRETCH
-from tlclassify._checks.parameters import show_progress
+from tlclassify._checks.parameters import check_labels, show_progress
 from tlclassify.activations.run import PART_ROWS, Pass, Running, beside
 from tlclassify.engines.runners import KERAS, Runner, reopen_runner, run_batches
 from tlclassify.evaluation.text import History
@@ -267,6 +268,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]  # type: ignore[no-any-return]
 
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on images and labels as of `fit`, weighted if weights are given."""
+        predicted = self.predict(X)
+        labels = check_labels(y, n_samples=len(predicted))
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
+
     def _keep(self, fit: Fit) -> None:
         # Only after training, so that a new fit that fails leaves the last one whole.
         source = fit.training.images
@@ -285,7 +292,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __copy__(self) -> "TransferClassifier":
         """Return a copy that shares the networks."""
         shallow = type(self).__new__(type(self))
-        shallow.__dict__.update(self.__dict__)
+        # With engines of its own, which end with it.
+        shallow.__dict__.update(self.__dict__ | {"_runners": {}})
         return shallow
 
     def __getstate__(self) -> dict[str, Any]:

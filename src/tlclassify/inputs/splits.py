@@ -30,7 +30,13 @@ _ROUNDING = 1e-9
 
 def draw_seeds(random_state: int | np.random.RandomState | None, n: int) -> list[int]:
     """Return independent seeds, decided by `random_state` unless it is None."""
-    drawn = check_random_state(random_state).randint(2**31 - 1, size=n)
+    try:
+        drawn = check_random_state(random_state).randint(2**31 - 1, size=n)
+    except ValueError:
+        raise ValueError(
+            "random_state must be an integer from 0 to 2**32 - 1, a numpy.random.RandomState or "
+            f"None; received {random_state!r}."
+        ) from None
     return [int(seed) for seed in drawn]
 
 
@@ -129,7 +135,9 @@ def check_weights(
                 "class_weight must hold finite numbers, zero or more, of labels in y; received "
                 f"{wrong!r}. The labels are {listed(known)}."
             )
-    elif class_weight is not None and class_weight != "balanced":
+    elif class_weight is not None and not (
+        isinstance(class_weight, str) and class_weight == "balanced"
+    ):
         raise ValueError(
             "class_weight must be None, 'balanced' or a dict from label to weight; received "
             f"{class_weight!r}."
@@ -138,7 +146,12 @@ def check_weights(
     if sample_weight is not None:
         weights = check_sample_weight(sample_weight, n_samples=len(labels))
     if class_weight is not None:
-        by_class = compute_sample_weight(class_weight, labels).astype(np.float32)
+        if isinstance(class_weight, dict):
+            of_each = np.array([class_weight.get(label, 1.0) for label in classes.tolist()])
+            by_class = of_each[np.searchsorted(classes, labels)]
+        else:
+            by_class = compute_sample_weight(class_weight, labels)
+        by_class = by_class.astype(np.float32)
         weights = by_class if weights is None else weights * by_class
     return weights
 

@@ -3,6 +3,7 @@
 import inspect
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -63,7 +64,9 @@ def get_backbone(backbone: AnyBackbone) -> Backbone:
     if isinstance(backbone, list | tuple):
         return _join([get_backbone(part) for part in backbone])
     if callable(backbone):
-        return _make_row(backbone)
+        row = _make_row(backbone)
+        # TensorFlow takes no network that is called "<lambda>".
+        return replace(row, name=re.sub(r"\W", "", row.name) or "backbone")
     if not isinstance(backbone, str):
         raise TypeError(
             "backbone must be a name, a Backbone, a keras.Model, a function or a list of them; "

@@ -104,7 +104,8 @@ def get_head(head: str | Head | HeadBuilder, *, n_images: int | None = None) -> 
     if isinstance(head, str):
         head = _PRESETS[check_choice("head", head, tuple(_PRESETS))]
     if isinstance(head, Head):
-        units = () if head.hidden_units == AUTO else head.hidden_units
+        units = head.hidden_units
+        units = () if isinstance(units, str) and units == AUTO else units
         if isinstance(units, str) or not isinstance(units, Sequence):
             raise ValueError(  # noqa: TRY004 - as all that is wrong with parameters
                 f"hidden_units must be {AUTO!r} or a sequence of integers; received {units!r}."
@@ -175,7 +176,8 @@ def build_head(
     statistics: Statistics | None = None,
 ) -> keras.Model:
     """Build the part of the head that has weights: features to class probabilities, float32."""
-    inputs = keras.Input(features_shape, name="features")
+    # By a name that no layer of a head of someone's own is likely to have.
+    inputs = keras.Input(features_shape, name="input_of_head")
     if isinstance(head, Head):
         x = inputs
         if statistics is not None:

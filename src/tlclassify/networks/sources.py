@@ -72,6 +72,14 @@ def check_model(model: keras.Model) -> None:
         _, height, width, n_channels = inputs[0]
         activation = getattr(model.layers[-1], "activation", None)
         ends_in_softmax = activation is keras.activations.softmax
+        taken = {"images", "scaling", "pooling", "head"} & {
+            layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)
+        }
+        if taken:
+            raise ValueError(
+                f"backbone must have no layers that are called as ours; received {model.name!r} "
+                f"with {sorted(taken)}. Name them otherwise."
+            )
         if height == width and n_channels == 3 and not ends_in_softmax:
             return
     raise ValueError(

@@ -160,13 +160,14 @@ class Fit:
         cuts.unfreeze_above(self.network, cut, batch_norm=stage.batch_norm)
         model, inputs, is_table = self._build_trained(cut, stored)
         batch_size: int = stage.batch_size  # type: ignore[assignment]
-        n_devices = count_devices(model)
+        n_devices, weights = count_devices(model), self.training.weights
         training = Examples(
             inputs[0],
             self.training.targets,
             n_classes=len(self.classes),
             batch_size=batch_size,
-            sample_weight=self.training.weights,
+            # So that early stopping and learning rates do not depend on their unit.
+            sample_weight=None if weights is None else weights / weights[weights > 0].mean(),
             label_smoothing=stage.label_smoothing,
             mixing=None if stored else self.augmentation,
             seed=self.seed + list(self.stages).index(name),
@@ -218,13 +219,13 @@ class Fit:
             if n_broken := np.count_nonzero(~np.isfinite(sums)):
                 raise ValueError(
                     f"backbone must give finite features; received NaN or infinity for {n_broken} "
-                    f"of {len(features)} images. Look for it in its weights, and in layers that "
-                    "divide."
+                    f"of {len(sums)} images. Look for it in its weights, and in layers that divide."
                 )
         if features is not None and isinstance(self.head, Head):
-            step = math.ceil(len(features) / _ROWS_MEASURED)
-            used = None if weights is None else weights[::step]
-            statistics = measure_features(features[::step], used)
+            rows = np.arange(len(features)) if weights is None else np.flatnonzero(weights)
+            rows = rows[:: math.ceil(len(rows) / _ROWS_MEASURED)]
+            weights = None if weights is None else weights[rows]
+            statistics = measure_features(features[rows], weights)
         shape, n_classes = self.network.output.shape[1:], len(self.classes)
         with seeded(self.seed):
             self.top = build_head(self.head, n_classes, features_shape=shape, statistics=statistics)

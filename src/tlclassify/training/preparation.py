@@ -55,11 +55,10 @@ def prepare_fit(
 ) -> Fit:
     """Check everything, split the images, and build the network or take the last fit's."""
     stages, augmentation, layers = _check_settings(clf)
-    row = get_backbone(clf.backbone)
     if goes_on := clf.warm_start and hasattr(clf, "model_"):
         source = reopen_images(X, clf.image_shape_, clf.pixel_range_, clf.blueprint_.framing)
     else:
-        source, sizes = open_for_backbone(X, row, clf.image_size, clf.aspect)
+        source, sizes = open_for_backbone(X, get_backbone(clf.backbone), clf.image_size, clf.aspect)
     split_seed, weights_seed, seed = draw_seeds(clf.random_state, 3)
     labels = check_labels(y, n_samples=len(source))
     classes, targets = check_targets(labels, classes=clf.classes_ if goes_on else None)
@@ -92,6 +91,7 @@ def prepare_fit(
     )
     if goes_on:
         fit.top, fit.history = clf.head_, list(clf.history_)
+    _check_training(fit)
     _check_effects(fit, get_head(clf.head))
     return fit
 
@@ -107,7 +107,8 @@ def choose_head(
     if clf.head_stage == EXACT and not is_linear:
         raise ValueError(
             f"head_stage={EXACT!r} needs a linear head; received head={head!r}. Pass "
-            "head='linear', or head_stage=Stage(), which trains any head."
+            f"{'warm_start=False and ' if goes_on else ''}head='linear', or head_stage=Stage(), "
+            "which trains any head."
         )
     is_solved = is_linear and clf.head_stage in (AUTO, EXACT)
     # A stage after it would else begin with half the features dropped.
@@ -232,9 +233,13 @@ def _warn_of_idle_settings(fit: Fit, asked: Head | HeadBuilder) -> None:
         )
 
 
-def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
-    """Refuse settings that cannot be or would change nothing, or warn of them."""
-    _warn_of_idle_settings(fit, asked)
+def _check_training(fit: Fit) -> None:
+    """Refuse what cannot be trained or solved."""
+    if fit.training.weights is not None and not fit.training.weights.any():
+        raise ValueError(
+            "sample_weight and class_weight must leave images to train on; received a product of 0 "
+            f"for all {len(fit.training.weights)}. Raise some of them."
+        )
     absent = np.setdiff1d(np.arange(len(fit.classes)), fit.training.targets)
     if fit.is_solved and len(absent):
         raise ValueError(
@@ -247,6 +252,11 @@ def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
             "fine_tune_stage must unfreeze nothing of several backbones; received the backbone "
             f"{fit.network.name!r}. Pass fine_tune_stage=None, or one of them."
         )
+
+
+def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
+    """Refuse settings that would change nothing, or warn of them."""
+    _warn_of_idle_settings(fit, asked)
     for name, cut in fit.cuts.items():
         unfrozen = any(layer.weights for layer in layers_above(fit.network, cut))
         for setting, none in (("layer_decay", 1), ("batch_norm", "frozen")):

@@ -3,7 +3,6 @@
 import inspect
 import math
 import os
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -66,7 +65,7 @@ def get_backbone(backbone: AnyBackbone) -> Backbone:
     if callable(backbone):
         row = _make_row(backbone)
         # TensorFlow takes no network that is called "<lambda>".
-        return replace(row, name=re.sub(r"\W", "", row.name) or "backbone")
+        return replace(row, name=row.name.strip("<>") or "backbone")
     if not isinstance(backbone, str):
         raise TypeError(
             "backbone must be a name, a Backbone, a keras.Model, a function or a list of them; "

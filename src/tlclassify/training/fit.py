@@ -297,6 +297,8 @@ def drop_what_fails(fit: Fit) -> None:
         kept, held_out = split_rows(targets, fit.classes, _HELD_OUT, fit.seed, groups=groups)
     except ValueError:  # of a class there is one image, or too few groups
         return
+    if fit.training.weights is not None and not fit.training.weights[kept].any():
+        return
     judged = fit.training.take(held_out)
     trial = replace(fit, training=fit.training.take(kept), callbacks=(), history=[*fit.history])
     trial.at_lowest = [part.take(kept) for part in fit.store(fit.lowest)]

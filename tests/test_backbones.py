@@ -420,8 +420,7 @@ def test_without_a_network_the_three_ways_on_are_named():
         build_backbone("vgg16", image_shape=(32, 32), image_size=96)
 
 
-@pytest.mark.parametrize("name", ["scaling", "pooling", "head"])
-def test_layers_that_are_called_as_ours_are_named(name):
-    layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name=name)]
-    with pytest.raises(ValueError, match=rf"called as ours; received .* with \['{name}'\]"):
+def test_a_layer_that_is_called_as_ours_is_named():
+    layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="scaling")]
+    with pytest.raises(ValueError, match="must have no layer called 'scaling', as ours is"):
         build_backbone(keras.Sequential(layers), image_shape=(8, 8))

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlclassify.networks.cuts import SCALING
+
 # Each output of a depthwise 3x3 convolution sums 9 inputs; Keras's own "he_normal" counts the
 # inputs of all channels, and 13 such layers would let untrained features vanish.
 _DEPTHWISE_STDDEV = (2 / 9) ** 0.5
@@ -72,13 +74,10 @@ def check_model(model: keras.Model) -> None:
         _, height, width, n_channels = inputs[0]
         activation = getattr(model.layers[-1], "activation", None)
         ends_in_softmax = activation is keras.activations.softmax
-        taken = {"images", "scaling", "pooling", "head"} & {
-            layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)
-        }
-        if taken:
+        if SCALING in {layer.name for layer in model.layers}:
             raise ValueError(
-                f"backbone must have no layers that are called as ours; received {model.name!r} "
-                f"with {sorted(taken)}. Name them otherwise."
+                f"backbone must have no layer called {SCALING!r}, as ours is; received "
+                f"{model.name!r}. Name it otherwise."
             )
         if height == width and n_channels == 3 and not ends_in_softmax:
             return

@@ -80,7 +80,7 @@ def test_threads_take_turns_at_seeding():
 
 def test_a_generator_gives_seeds_too():
     assert draw_seeds(3, 2) == draw_seeds(np.random.RandomState(3), 2)
-    with pytest.raises(ValueError, match="cannot be used to seed"):
+    with pytest.raises(ValueError, match="random_state must be an integer .* received 'three'"):
         draw_seeds("three", 1)
 
 

@@ -153,7 +153,7 @@ def measure_stage(label: str, unfreeze: float, n_images: int, folder: str) -> No
         prepare(unfreeze, n_images, folder) for _ in range(3)
     )
     stage = fit.stages["fine_tune"]
-    features = np.asarray(array_fit.store(fit.cuts["fine_tune"])[0].outputs[:], dtype=np.float32)
+    features = array_fit.store(fit.cuts["fine_tune"])[0].outputs[:].astype(np.float32)
     above = part_above(array_fit)
     pixels = fit.training.images.read(0, n_images)
     from_pixels = keras.Model(fit.network.input, fit.top(fit.network.output))

@@ -123,8 +123,9 @@ def check_weights(
     classes: NDArray[Any],
 ) -> NDArray[np.float32] | None:
     """Return one weight per image, the product of both kinds, or None."""
+    by_class = None
     if isinstance(class_weight, Mapping):
-        class_weight, known = dict(class_weight), dict.fromkeys(classes.tolist())
+        known = dict.fromkeys(classes.tolist(), 1.0)
         wrong = {
             label: weight
             for label, weight in class_weight.items()
@@ -135,9 +136,11 @@ def check_weights(
                 "class_weight must hold finite numbers, zero or more, of labels in y; received "
                 f"{wrong!r}. The labels are {listed(known)}."
             )
-    elif class_weight is not None and not (
-        isinstance(class_weight, str) and class_weight == "balanced"
-    ):
+        of_each = np.array([*(known | dict(class_weight)).values()])  # in the order of classes
+        by_class = of_each[np.searchsorted(classes, labels)]
+    elif isinstance(class_weight, str) and class_weight == "balanced":
+        by_class = compute_sample_weight(class_weight, labels)
+    elif class_weight is not None:
         raise ValueError(
             "class_weight must be None, 'balanced' or a dict from label to weight; received "
             f"{class_weight!r}."
@@ -145,12 +148,7 @@ def check_weights(
     weights = None
     if sample_weight is not None:
         weights = check_sample_weight(sample_weight, n_samples=len(labels))
-    if class_weight is not None:
-        if isinstance(class_weight, dict):
-            of_each = np.array([class_weight.get(label, 1.0) for label in classes.tolist()])
-            by_class = of_each[np.searchsorted(classes, labels)]
-        else:
-            by_class = compute_sample_weight(class_weight, labels)
+    if by_class is not None:
         by_class = by_class.astype(np.float32)
         weights = by_class if weights is None else weights * by_class
     return weights

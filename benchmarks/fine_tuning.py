@@ -260,7 +260,7 @@ def run_ours(prepared: Any) -> tuple[float, float]:
 
 def compile_bare(model: keras.Model, stage: Any) -> None:
     """Compile a model as a stage does."""
-    from tlclassify.training.stages import build_optimizer
+    from tlclassify.training.loop import build_optimizer
 
     optimizer = build_optimizer(stage, model.trainable_variables, n_steps=0)
     model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"])

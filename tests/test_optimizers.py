@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlclassify.training.stages import Stage, build_optimizer, resolve_stage
+from tlclassify.training.loop import build_optimizer
+from tlclassify.training.stages import Stage, resolve_stage
 
 KINDS = ["adamw", "adam", "sgd"]
 STOCK = {

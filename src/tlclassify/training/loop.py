@@ -15,9 +15,10 @@ from tlclassify._checks.parameters import show_progress
 from tlclassify.engines.runners import fill_up, round_up
 from tlclassify.inputs.augmentation import Augmentation, fresh_views, no_views
 from tlclassify.inputs.images import ImageSource
-from tlclassify.training.stages import Stage, build_callbacks, build_optimizer
+from tlclassify.training.stages import OPTIMIZERS, Stage, build_callbacks
 
 LOSS = "categorical_crossentropy"
+_WARMUP_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,57 @@ class Prepared:
     variables: Sequence[keras.Variable] | None = None
     rate_factors: Sequence[float] | None = None
     n_steps: int = 1  # at once
+
+
+def build_optimizer(
+    stage: Stage,
+    variables: Sequence[keras.Variable],
+    *,
+    n_steps: int,
+    rate_factors: Sequence[float] | None = None,
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a resolved stage of `n_steps` for the variables that it trains."""
+    rate: Any = stage.learning_rate
+    if stage.schedule == "cosine":
+        n_warmup = round(_WARMUP_FRACTION * n_steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if n_warmup else stage.learning_rate,
+            decay_steps=n_steps - n_warmup,
+            warmup_target=stage.learning_rate if n_warmup else None,
+            warmup_steps=n_warmup,
+        )
+    kind: Any = OPTIMIZERS[stage.optimizer]
+    factors = rate_factors or [1.0] * len(variables)
+    decay = stage.weight_decay or 0.0
+    decays = [decay if len(variable.shape) > 1 else 0.0 for variable in variables]
+
+    class OfEachVariable(kind):  # type: ignore[misc]
+        """Steps and weight decay by a factor for each variable."""
+
+        # Scaled gradients would change nothing with Adam, which divides each by its own size.
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            number = self._get_variable_index(variable)
+            learning_rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
+            if decays[number]:
+                self.assign_sub(variable, variable * (learning_rate * decays[number]))
+            super().update_step(gradient, variable, learning_rate)
+
+        def _apply_weight_decay(self, _: Any) -> None:
+            """Leave to Keras none of what `update_step` does."""
+
+        def _all_reduce_sum_gradients(self, pairs: Any) -> Any:
+            # TensorFlow never frees the graph in which it sums gradients over replicas.
+            if self._distribution_strategy.num_replicas_in_sync == 1:
+                return list(pairs)
+            return super()._all_reduce_sum_gradients(pairs)
+
+    # A file that a callback writes is read with Keras's own.
+    OfEachVariable.__name__, OfEachVariable.__module__ = kind.__name__, "keras.optimizers"
+    options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
+    optimizer = OfEachVariable(rate, weight_decay=decay, **options)
+    # Inside a compiled step, what it keeps would be kept by TensorFlow for ever.
+    optimizer.build(variables)
+    return optimizer
 
 
 def run_stage(

@@ -19,12 +19,11 @@ from tlclassify.networks.cuts import unfreeze_problem
 __all__ = ["Stage", "get_stage"]
 
 EXACT = "exact"
-_OPTIMIZERS = {
+OPTIMIZERS = {
     "adamw": keras.optimizers.AdamW,
     "adam": keras.optimizers.Adam,
     "sgd": keras.optimizers.SGD,
 }
-_WARMUP_FRACTION = 0.1
 _PLATEAU = {"patience": 2, "factor": 0.2}
 _LOWEST_RATE = _PLATEAU["factor"] ** 2
 _IMPROVEMENT = 1e-3
@@ -34,7 +33,7 @@ _ALLOWED: dict[str, Interval | Sequence[str]] = {
     "learning_rate": Interval(0, closed="right", optional=True),
     "schedule": ("plateau", "plateau_article", "cosine", "constant"),
     "batch_size": COUNT_OR_NONE,
-    "optimizer": tuple(_OPTIMIZERS),
+    "optimizer": tuple(OPTIMIZERS),
     "weight_decay": Interval(0, optional=True),
     "patience": COUNT_OR_NONE,
     "batch_norm": ("frozen", "train"),
@@ -157,57 +156,6 @@ def resolve_stage(stage: Stage, n_images: int) -> Stage:
     defaults["epochs"] = min(max(12, math.ceil(360 / n_steps)), 30)
     chosen = {key: value for key, value in defaults.items() if getattr(stage, key) is None}
     return clone(stage).set_params(**chosen)  # type: ignore[no-any-return]
-
-
-def build_optimizer(
-    stage: Stage,
-    variables: Sequence[keras.Variable],
-    *,
-    n_steps: int,
-    rate_factors: Sequence[float] | None = None,
-) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a resolved stage of `n_steps` for the variables that it trains."""
-    rate: Any = stage.learning_rate
-    if stage.schedule == "cosine":
-        n_warmup = round(_WARMUP_FRACTION * n_steps)
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if n_warmup else stage.learning_rate,
-            decay_steps=n_steps - n_warmup,
-            warmup_target=stage.learning_rate if n_warmup else None,
-            warmup_steps=n_warmup,
-        )
-    kind: Any = _OPTIMIZERS[stage.optimizer]
-    factors = rate_factors or [1.0] * len(variables)
-    decay = stage.weight_decay or 0.0
-    decays = [decay if len(variable.shape) > 1 else 0.0 for variable in variables]
-
-    class OfEachVariable(kind):  # type: ignore[misc]
-        """Steps and weight decay by a factor for each variable."""
-
-        # Scaled gradients would change nothing with Adam, which divides each by its own size.
-        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            number = self._get_variable_index(variable)
-            learning_rate = keras.ops.cast(learning_rate * factors[number], variable.dtype)
-            if decays[number]:
-                self.assign_sub(variable, variable * (learning_rate * decays[number]))
-            super().update_step(gradient, variable, learning_rate)
-
-        def _apply_weight_decay(self, _: Any) -> None:
-            """Leave to Keras none of what `update_step` does."""
-
-        def _all_reduce_sum_gradients(self, pairs: Any) -> Any:
-            # TensorFlow never frees the graph in which it sums gradients over replicas.
-            if self._distribution_strategy.num_replicas_in_sync == 1:
-                return list(pairs)
-            return super()._all_reduce_sum_gradients(pairs)
-
-    # A file that a callback writes is read with Keras's own.
-    OfEachVariable.__name__, OfEachVariable.__module__ = kind.__name__, "keras.optimizers"
-    options: dict[str, Any] = {"momentum": 0.9} if stage.optimizer == "sgd" else {}
-    optimizer = OfEachVariable(rate, weight_decay=decay, **options)
-    # Inside a compiled step, what it keeps would be kept by TensorFlow for ever.
-    optimizer.build(variables)
-    return optimizer
 
 
 def build_callbacks(stage: Stage, watched: str) -> list[keras.callbacks.Callback]:

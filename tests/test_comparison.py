@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
 
 from tlclassify import Stage, TransferClassifier, get_backbone, register_backbone
 from tlclassify._checks import parameters
@@ -417,6 +419,7 @@ def test_progress_is_over_the_whole(shapes, make, capsys, monkeypatch):
         ({"confidence_level": 2}, "confidence_level must be"),
         ({"error_score": 0}, "error_score must be 'raise' or np.nan; received 0"),
         ({"X_test": np.zeros((2, 16, 16, 3), np.uint8)}, "X_test and y_test must come together"),
+        ({"classifier": make_pipeline(DummyClassifier())}, "classifier must be a Transfer"),
         ({"y": ["a"] * 60}, "y must hold at least two classes"),
         ({"y": ["a"] * 59 + ["b"]}, "a split by test_fraction.*pass X_test and y_test"),
         (
@@ -432,6 +435,6 @@ def test_progress_is_over_the_whole(shapes, make, capsys, monkeypatch):
 def test_bad_input_ends_it_at_once(shapes, fits, change, message):
     X, y = shapes
     options = {"names": ["mobilenet_micro"], "X": X, "y": y, "verbose": 0} | change
-    with pytest.raises(ValueError, match=message), warnings.catch_warnings():
+    with pytest.raises((ValueError, TypeError), match=message), warnings.catch_warnings():
         compare_backbones(**options)
     assert not fits

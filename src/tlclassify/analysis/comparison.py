@@ -20,7 +20,13 @@ from sklearn import config_context
 from sklearn.base import clone
 
 from tlclassify._checks.files import open_whole
-from tlclassify._checks.parameters import SHARE, check_parameters, encode_labels, show_progress
+from tlclassify._checks.parameters import (
+    SHARE,
+    check_parameters,
+    check_type,
+    encode_labels,
+    show_progress,
+)
 from tlclassify.analysis.evaluate import evaluate, list_versions, trace_origin
 from tlclassify.engines.runners import Runner, run_batches
 from tlclassify.estimators.classifier import TransferClassifier
@@ -107,6 +113,7 @@ def compare_backbones(
     )
     split_seed, seed = draw_seeds(random_state, 2)
     template = TransferClassifier(random_state=seed) if classifier is None else classifier
+    check_type("classifier", template, TransferClassifier, "a TransferClassifier, or None")
     classifiers = _name_rows(names, template, cache_dir=cache_dir, verbose=max(verbose - 1, 0))
     task = open_task(X, y, groups, X_test, y_test)
     task, folds = _choose_judges(task, cv, test_fraction, split_seed)

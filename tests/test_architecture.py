@@ -143,7 +143,7 @@ def check_sizes(tree, module):
                 yield f"{node.name} has {n_methods} methods"
             if VAGUE_NAME.search(node.name):
                 yield f"{node.name} is a name that says nothing"
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "Lambda":
+        if isinstance(node, ast.Attribute) and node.attr == "Lambda":
             yield f"line {node.lineno}: a Lambda layer"
 
 

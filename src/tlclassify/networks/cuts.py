@@ -48,15 +48,6 @@ def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers())  # noqa: SLF001
 
 
-def check_no_lambda(name: str, layer: keras.Layer) -> None:
-    """Check that what is the user's can be copied, which Keras does to no function in a layer."""
-    if any(isinstance(part, keras.layers.Lambda) for part in flat_layers(layer)):
-        raise ValueError(
-            f"{name} must hold no Lambda layer, because its function can be neither copied nor "
-            f"saved safely; received {layer.name!r}. Write a subclass of keras.layers.Layer."
-        )
-
-
 def parts_of(network: keras.Model) -> list[keras.Model]:
     """Return the networks of several backbones, whose features stand side by side, or itself."""
     if network.operations[-1].name != BESIDE:

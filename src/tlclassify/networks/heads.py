@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters, listed
-from tlclassify.networks.cuts import check_no_lambda
 
 HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor.
@@ -129,8 +128,6 @@ def get_head(head: str | Head | HeadBuilder, *, n_images: int | None = None) -> 
         if copy.hidden_units == AUTO and n_images is not None:
             copy.hidden_units = () if n_images <= _MOST_IMAGES_OF_LINEAR else (512,)
         return copy
-    if isinstance(head, keras.Layer):
-        check_no_lambda("head", head)
     if callable(head):
         return head
     raise TypeError(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlclassify.networks.cuts import SCALING, check_no_lambda
+from tlclassify.networks.cuts import SCALING
 
 # Each output of a depthwise 3x3 convolution sums 9 inputs; Keras's own "he_normal" counts the
 # inputs of all channels, and 13 such layers would let untrained features vanish.
@@ -79,7 +79,6 @@ def check_model(model: keras.Model) -> None:
                 f"backbone must have no layer called {SCALING!r}, as ours is; received "
                 f"{model.name!r}. Name it otherwise."
             )
-        check_no_lambda("backbone", model)
         if height == width and n_channels == 3 and not ends_in_softmax:
             return
     raise ValueError(

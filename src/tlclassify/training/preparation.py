@@ -35,7 +35,7 @@ from tlclassify.inputs.splits import (
 )
 from tlclassify.networks.backbones import get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import Blueprint, build_frozen
-from tlclassify.networks.cuts import check_no_lambda, layers_above, parts_of
+from tlclassify.networks.cuts import layers_above, parts_of
 from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
 from tlclassify.training.fit import Fit, Labelled
 from tlclassify.training.stages import EXACT, Stage, get_stage
@@ -191,8 +191,6 @@ def _check_settings(
     given = clf.augmentation
     layers = list(given) if isinstance(given, tuple | list) else [given]
     if layers and all(isinstance(layer, keras.layers.Layer) for layer in layers):
-        for layer in layers:
-            check_no_lambda("augmentation", layer)
         return stages, None, layers
     return stages, None if given is None else get_augmentation(given), []
 

@@ -22,6 +22,7 @@ from tlclassify.networks.backbones import (
 )
 from tlclassify.networks.cuts import cut_points, fingerprint_model
 from tlclassify.networks.rows import BUILT_IN, STANDARDIZED, Backbone, Scaling
+from tlclassify.training.stages import Stage
 
 FROM_KERAS = [row for row in BUILT_IN if isinstance(row.builder, str)]
 OF_A_FAMILY = {
@@ -281,6 +282,38 @@ UNFIT = [
 def test_a_model_that_is_no_backbone_is_refused(make, message):
     with pytest.raises(ValueError, match=f"to a feature map .*received .*{message}.*Cut off"):
         get_backbone(make())
+
+
+class Scaled(keras.layers.Layer):
+    """A layer that Keras cannot make again from what it says of itself."""
+
+    def __init__(self, factor):
+        super().__init__(name="scaled")
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize("parameter", ["backbone", "head", "augmentation"])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Scaled(2.0), "'scaled', .*unexpected keyword"),
+        (lambda: Scaled(np.ones(3, np.float32)), "'scaled', .*get_config"),
+        (lambda: keras.layers.Lambda(lambda x: x, name="mine"), "'mine', .*Python lambda"),
+    ],
+)
+def test_a_layer_that_keras_cannot_copy_is_named(make_clf, images, runs, parameter, make, reason):
+    """Before anything is trained, save of a head, which needs the backbone's features."""
+    layer = make()
+    inputs = keras.Input((8, 8, 3))
+    own = keras.Model(inputs, keras.layers.Conv2D(4, 3)(layer(inputs)))
+    value = {"backbone": own, "head": layer, "augmentation": [layer]}[parameter]
+    clf = make_clf(fine_tune_stage=Stage(1, unfreeze="all")).set_params(**{parameter: value})
+    with pytest.raises(ValueError, match=f"{parameter} must have layers .*{reason}.*Give the"):
+        clf.fit(*images)
+    assert not runs or parameter == "head"
 
 
 def test_a_function_is_a_backbone(tiny):

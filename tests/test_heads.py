@@ -128,6 +128,25 @@ def test_a_keras_layer_is_a_head(make_clf, images):
     assert not np.array_equal(first.head_.get_weights()[0], second.head_.get_weights()[0])
 
 
+class Halved(keras.layers.Layer):
+    """A layer of a user's own, which Keras is not told of."""
+
+    def call(self, x):
+        return x / 2
+
+
+def halve(x):
+    return x / 2
+
+
+def test_layers_and_functions_of_ones_own_may_stand_in_a_sequential():
+    pooling, dense = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)
+    inner = keras.Sequential([Halved(), keras.layers.Dense(5, activation=halve)])
+    head = keras.Sequential([pooling, inner, keras.layers.Lambda(halve), dense])
+    model = build(keras.Sequential([head, keras.layers.Softmax()]), 4, features(3, 3, 5))
+    assert model.output_shape == (None, 4)
+
+
 @pytest.mark.parametrize(
     "head", [keras.layers.Dense(4, activation="softmax"), keras.layers.Flatten()]
 )

@@ -17,7 +17,7 @@ from tlclassify.inputs.images import ImageSource, measure_side, open_images
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.cuts import SCALING, output_at, parts_of
 from tlclassify.networks.rows import BUILT_IN, Backbone, BackboneNames, Scaling
-from tlclassify.networks.sources import check_model, copy_above, load_weight_file
+from tlclassify.networks.sources import check_model, copy_above, copy_layer, load_weight_file
 from tlclassify.networks.steps import build_resizing
 
 AnyBackbone = str | Backbone | Callable[[Any], Any] | Sequence[Any]
@@ -298,7 +298,7 @@ def take_backbone(network: keras.Model, row: Backbone) -> Backbone:
         pairs = zip(parts_of(network), row.parts, strict=True)
         return replace(row, builder=tuple(take_backbone(*pair) for pair in pairs))
     above = keras.Model(output_at(network, SCALING), network.output, name=row.name)
-    copy = keras.models.clone_model(above)
+    copy = keras.models.clone_model(above, clone_function=copy_layer)
     copy.set_weights(above.get_weights())
     size = above.input.shape[1]
     # The order of channels is changed above the scaling.

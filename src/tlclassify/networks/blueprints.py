@@ -12,8 +12,9 @@ import keras
 from tlclassify._checks.images import STRETCHED, Framing
 from tlclassify.inputs.splits import seeded
 from tlclassify.networks.backbones import AnyBackbone, build_backbone, get_backbone
-from tlclassify.networks.cuts import BESIDE, flat_layers, freeze
+from tlclassify.networks.cuts import BESIDE, freeze
 from tlclassify.networks.heads import Head, HeadBuilder, build_pooling
+from tlclassify.networks.sources import own_objects
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,13 @@ def as_in_the_fit(blueprint: Blueprint) -> Iterator[None]:
 
 def reduce_network(network: keras.Model) -> dict[str, Any]:
     """Return what pickle keeps of a network: Keras's own reduction, and the user's own layers."""
-    classes = {keras.saving.get_registered_name(c): c for c in map(type, flat_layers(network))}
-    # Keras finds classes that are not registered only where it is told of them.
-    own = {name: c for name, c in classes.items() if not c.__module__.startswith("keras.")}
-    return {"reduced": network.__reduce__(), "classes": own}
+    # Keras finds what is not registered only where it is told of it.
+    return {"reduced": network.__reduce__(), "own": own_objects(network)}
 
 
 def rebuild_network(state: dict[str, Any]) -> keras.Model:
     """Return a network of its own from what `reduce_network` has kept."""
     build, arguments = state["reduced"]
     # Keras draws seeds for layers that have none from Python's own generator.
-    with seeded(0), keras.saving.custom_object_scope(state["classes"]):
+    with seeded(0), keras.saving.custom_object_scope(state["own"]):
         return build(*arguments)

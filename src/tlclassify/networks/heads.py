@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 
 from tlclassify._checks.parameters import COUNT, Interval, check_choice, check_parameters, listed
+from tlclassify.networks.sources import copy_layer
 
 HeadBuilder = Callable[[Any, int], Any]
 """A function (feature map: KerasTensor, n_classes: int) -> class probabilities: KerasTensor.
@@ -206,7 +207,7 @@ def build_head(
     else:
         if isinstance(head, keras.Layer):
             # A copy, so that two fits share no weights.
-            outputs = type(head).from_config(head.get_config())(inputs)
+            outputs = copy_layer(head, name="head")(inputs)
         else:
             outputs = head(inputs, n_classes)
         shape = getattr(outputs, "shape", None)

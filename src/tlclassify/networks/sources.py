@@ -2,16 +2,19 @@
 
 import warnings
 from pathlib import Path
+from textwrap import shorten
+from types import FunctionType
 from typing import Any
 
 import keras
 import numpy as np
 
-from tlclassify.networks.cuts import SCALING
+from tlclassify.networks.cuts import SCALING, flat_layers
 
 # Each output of a depthwise 3x3 convolution sums 9 inputs; Keras's own "he_normal" counts the
 # inputs of all channels, and 13 such layers would let untrained features vanish.
 _DEPTHWISE_STDDEV = (2 / 9) ** 0.5
+_REASON_LENGTH = 300
 
 
 def build_alexnet(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -90,6 +93,34 @@ def check_model(model: keras.Model) -> None:
     )
 
 
+def own_objects(layer: Any) -> dict[str, Any]:
+    """Return the user's own classes and functions in a layer, by the names that Keras looks for."""
+    layers = flat_layers(layer) if isinstance(layer, keras.Layer) else [layer]
+    found = {
+        *map(type, layers),
+        *(x for part in layers for x in vars(part).values() if isinstance(x, FunctionType)),
+    }
+    return {
+        keras.saving.get_registered_name(each): each
+        for each in found
+        if not each.__module__.startswith("keras.")
+    }
+
+
+def copy_layer(layer: Any, *, name: str = "backbone") -> Any:
+    """Return a copy of a user's layer, model or operation, with weights of its own."""
+    try:
+        with keras.saving.custom_object_scope(own_objects(layer)):
+            return type(layer).from_config(layer.get_config())
+    except Exception as error:
+        # Layers of one's own raise what they like.
+        raise ValueError(
+            f"{name} must have layers that Keras can copy; received {layer.name!r}, of which Keras "
+            f"says: {shorten(str(error), _REASON_LENGTH).rstrip('.')}. Give the layer's class a "
+            "get_config and an __init__ that takes **kwargs; write a lambda as a function."
+        ) from error
+
+
 def copy_above(
     model: keras.Model, images: keras.KerasTensor, scaled: keras.KerasTensor
 ) -> keras.KerasTensor:
@@ -104,12 +135,13 @@ def copy_above(
         return operation(*args, **options)
 
     # Of a Sequential, Keras copies layers in another way.
-    graph, clone = keras.Model(model.inputs[0], model.outputs[0]), None
+    graph = keras.Model(model.inputs[0], model.outputs[0])
+    options: dict[str, Any] = {"clone_function": copy_layer, "call_function": call}
     if type(model) not in {type(graph), keras.Sequential}:
         # Such a model knows how it is built, where its layers may not.
-        copy = type(model).from_config(model.get_config())
-        graph, clone = keras.Model(copy.inputs[0], copy.outputs[0]), lambda layer: layer
-    options = {"clone_function": clone, "call_function": call}
+        copy = copy_layer(model)
+        graph = keras.Model(copy.inputs[0], copy.outputs[0])
+        options["clone_function"] = lambda layer: layer
     return keras.models.clone_model(graph, input_tensors=images, **options).output
 
 

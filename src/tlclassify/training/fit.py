@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.metrics import log_loss
 
 from tlclassify.activations.run import Running, StoredSource, store_further, store_images
 from tlclassify.engines.runners import count_devices, run_batches
@@ -24,6 +23,7 @@ from tlclassify.inputs.splits import seeded, split_rows
 from tlclassify.networks import cuts
 from tlclassify.networks.blueprints import Blueprint
 from tlclassify.networks.heads import Head, HeadBuilder, add_table, build_head, measure_features
+from tlclassify.networks.sources import copy_layer
 from tlclassify.networks.steps import add_views, build_classifier
 from tlclassify.training.callbacks import WholeFit
 from tlclassify.training.loop import (
@@ -34,7 +34,7 @@ from tlclassify.training.loop import (
     StoredInputs,
     run_stage,
 )
-from tlclassify.training.solving import solve_logistic
+from tlclassify.training.solving import measure_head, solve_logistic
 from tlclassify.training.stages import Stage, resolve_stage
 
 _C_TIMES_FEATURES = 10.0
@@ -129,9 +129,9 @@ class Fit:
         n_classes = len(self.classes)
         last.set_weights(solve_logistic(x, targets, weights, C=C, n_classes=n_classes))
         row: dict[str, Any] = {"stage": "head", "epoch": 1, "C": C}
-        row |= _measure_head(self.top, features, targets, weights)
+        row |= measure_head(self.top, features, targets, weights)
         if self.validation is not None and held_out is not None:
-            found = _measure_head(self.top, held_out, self.validation.targets)
+            found = measure_head(self.top, held_out, self.validation.targets)
             row |= {f"val_{key}": value for key, value in found.items()}
         self.history.append(row | {"seconds": time.perf_counter() - start})
         cuts.note_training()
@@ -261,32 +261,23 @@ class Fit:
         if self.augmentation is not None:
             return add_views(self.network, probabilities)
         (resized,) = cuts.inputs_of(self.network.get_layer(cuts.SCALING))
+        above = keras.Model(resized, probabilities, name=self.network.name)
+        return keras.Model(self.network.input, above(self.augment()))
+
+    def augment(self) -> keras.KerasTensor:
+        """Return images, at the size that the backbone sees, as layers of Keras change them."""
+        (resized,) = cuts.inputs_of(self.network.get_layer(cuts.SCALING))
         x = resized
         # Copies, so that the user's own stay as they are and `random_state` decides their seeds.
         with seeded(self.seed):
             for layer in self.layers:
-                x = type(layer).from_config(layer.get_config())(x)
+                x = copy_layer(layer, name="augmentation")(x)
         if x.shape != resized.shape:
             raise ValueError(
                 f"augmentation must leave images of shape {resized.shape[1:]}; received layers "
                 f"that make {x.shape[1:]} of them."
             )
-        above = keras.Model(resized, probabilities, name=self.network.name)
-        return keras.Model(self.network.input, above(x))
-
-
-def _measure_head(
-    top: keras.Model,
-    features: NDArray[np.float32],
-    targets: NDArray[np.intp],
-    weights: NDArray[np.float32] | None = None,
-) -> dict[str, float]:
-    """Return loss and accuracy of a head, as Keras names them."""
-    p = keras.ops.convert_to_numpy(top(features)).astype(np.float64)
-    p /= p.sum(axis=1, keepdims=True)
-    loss = log_loss(targets, p, sample_weight=weights, labels=np.arange(p.shape[1]))
-    accuracy = np.average(p.argmax(axis=1) == targets, weights=weights)
-    return {"loss": float(loss), "accuracy": float(accuracy)}
+        return x
 
 
 def drop_what_fails(fit: Fit) -> None:

@@ -267,6 +267,7 @@ def _check_effects(fit: Fit, asked: Head | HeadBuilder) -> None:
                     f"{name}_stage__unfreeze."
                 )
     if any(fit.on_images.values()):
+        fit.augment()  # what is wrong with layers is seen before the work
         return
     settings = fit.augmentation
     for name, value in (

@@ -1,5 +1,6 @@
 """The linear head solved: a logistic regression with a penalty, as scikit-learn states it."""
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, sgemm
@@ -7,6 +8,7 @@ from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
+from sklearn.metrics import log_loss
 
 _MAX_ITERATIONS = 1_000
 # Of the loss's slope in the coordinates below: some labels in ten thousand may change after it.
@@ -62,6 +64,20 @@ def solve_logistic(
     kernel, bias = np.split(found.x.reshape(-1, n_classes), [-1])
     kernel = to_kernel @ kernel
     return kernel if basis is None else basis @ kernel, bias[0] * bias_scale
+
+
+def measure_head(
+    top: keras.Model,
+    features: NDArray[np.float32],
+    targets: NDArray[np.intp],
+    weights: NDArray[np.float32] | None = None,
+) -> dict[str, float]:
+    """Return loss and accuracy of a head, as Keras names them."""
+    p = keras.ops.convert_to_numpy(top(features)).astype(np.float64)
+    p /= p.sum(axis=1, keepdims=True)
+    loss = log_loss(targets, p, sample_weight=weights, labels=np.arange(p.shape[1]))
+    accuracy = np.average(p.argmax(axis=1) == targets, weights=weights)
+    return {"loss": float(loss), "accuracy": float(accuracy)}
 
 
 def _choose_coordinates(

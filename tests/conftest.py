@@ -10,13 +10,16 @@ from tlclassify.networks import backbones
 from tlclassify.networks.rows import SYMMETRIC, Backbone
 from tlclassify.training.stages import Stage
 
+# What is said where there are no graphs here; there are some of TensorFlow always.
+NO_GRAPHS = {"torch": "needs Keras on tensorflow", "jax": "needs jax2onnx", "tensorflow": "\0"}
+
 
 def skip_without_graphs(item):
-    """Skip what PyTorch has no graphs for, with the reason that the library gives."""
+    """Skip what a backend has no graphs for here, with the reason that the library gives."""
     try:
         return (yield)
     except ImportError as error:
-        if keras.backend.backend() == "torch" and "needs Keras on tensorflow" in str(error):
+        if NO_GRAPHS[keras.backend.backend()] in str(error):
             pytest.skip(str(error))
         raise
 

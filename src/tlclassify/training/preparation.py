@@ -31,12 +31,13 @@ from tlclassify.inputs.splits import (
     check_targets,
     check_weights,
     draw_seeds,
+    seeded,
     split_rows,
 )
 from tlclassify.networks.backbones import get_backbone, open_for_backbone
 from tlclassify.networks.blueprints import Blueprint, build_frozen
 from tlclassify.networks.cuts import layers_above, parts_of
-from tlclassify.networks.heads import AUTO, Head, HeadBuilder, get_head
+from tlclassify.networks.heads import AUTO, Head, HeadBuilder, build_head, get_head
 from tlclassify.training.fit import Fit, Labelled
 from tlclassify.training.stages import EXACT, Stage, get_stage
 
@@ -234,7 +235,10 @@ def _warn_of_idle_settings(fit: Fit, asked: Head | HeadBuilder) -> None:
 
 
 def _check_training(fit: Fit) -> None:
-    """Refuse what cannot be trained or solved."""
+    """Refuse what cannot be trained or solved, before images are run."""
+    if not isinstance(fit.head, Head) and fit.top is None:
+        with seeded(0):
+            build_head(fit.head, len(fit.classes), features_shape=fit.network.output.shape[1:])
     if fit.training.weights is not None and not fit.training.weights.any():
         raise ValueError(
             "sample_weight and class_weight must leave images to train on; received a product of 0 "

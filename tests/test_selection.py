@@ -17,6 +17,13 @@ def test_without_labels_each_kind_is_chosen(make_clf, images):
     np.testing.assert_array_equal(select_images(clf, X, n_images=3), rows)
 
 
+def test_choosing_moves_no_random_state(make_clf, images):
+    clf = make_clf().set_params(random_state=np.random.RandomState(0))
+    first, second = (select_images(clf, images[0], n_images=3) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert clf.random_state.randint(2**31) == np.random.RandomState(0).randint(2**31)
+
+
 def test_a_fitted_classifier_asks_for_those_of_which_it_is_not_sure(make_clf, images):
     X, y = images
     clf = make_clf(head_stage="exact", validation_fraction=None).fit(X[:6], y[:6])

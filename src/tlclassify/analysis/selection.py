@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler, normalize
@@ -77,7 +78,8 @@ def select_images(clf: TransferClassifier, X: Any, *, n_images: int) -> NDArray[
         rows = rows[np.argsort(first - second, kind="stable")]
         rows = rows[: max(len(rows) // 2, min(2 * n_images, len(rows)))]
     else:
-        extractor = FeatureExtractor(**{name: getattr(clf, name) for name in _SHARED.split()})
+        # A copy, so that a RandomState stays where it is for `fit`.
+        extractor = clone(FeatureExtractor(**{k: getattr(clf, k) for k in _SHARED.split()}))
     features = StandardScaler().fit_transform(extractor.transform(X)[rows])
     n_components = min(_N_COMPONENTS, *features.shape)
     features = normalize(PCA(n_components, random_state=0).fit_transform(features))

@@ -28,12 +28,20 @@ TUNE = Stage(1, unfreeze=1, learning_rate=1e-3, batch_size=8, batch_norm="train"
 class Halved(keras.layers.Layer):
     """A layer of a user's own, in a module that can be imported."""
 
+    def build(self, input_shape):
+        self.built = True
+
     def call(self, x):
         return x / 2
 
 
+def own_activation(x):
+    return keras.ops.relu(x)
+
+
 def own_head(feature_map, n_classes):
     x = Halved()(keras.layers.GlobalMaxPooling2D()(feature_map))
+    x = keras.layers.Dense(4, activation=own_activation)(x)
     return keras.layers.Dense(n_classes, activation="softmax", name="own")(x)
 
 

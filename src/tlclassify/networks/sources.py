@@ -96,13 +96,12 @@ def check_model(model: keras.Model) -> None:
 def own_objects(layer: Any) -> dict[str, Any]:
     """Return the user's own classes and functions in a layer, by the names that Keras looks for."""
     layers = flat_layers(layer) if isinstance(layer, keras.Layer) else [layer]
-    found = {
-        *map(type, layers),
-        *(x for part in layers for x in vars(part).values() if isinstance(x, FunctionType)),
-    }
+    functions = (x for part in layers for x in vars(part).values() if isinstance(x, FunctionType))
+    # A lambda has no name to be looked up by, and what is wrapped is a method of a layer.
+    named = (x for x in functions if x.__name__ != "<lambda>" and not hasattr(x, "__wrapped__"))
     return {
         keras.saving.get_registered_name(each): each
-        for each in found
+        for each in (*map(type, layers), *named)
         if not each.__module__.startswith("keras.")
     }
 

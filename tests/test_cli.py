@@ -483,7 +483,7 @@ import os, sys
 from tlclassify.cli import commands
 def run(options):
     os.write(2, b"noise")
-    sys.stderr.write("progress, ")
+    print("progress, ", end="", file=sys.stderr, flush=True)
     return commands._Answer("", None, [])
 commands._COMMANDS["info"] = run
 commands.main(["info", *sys.argv[1:]])

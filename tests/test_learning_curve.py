@@ -43,12 +43,13 @@ def made_curve(sizes=SIZES, n_draws=5, spread=0.01, n_test=2_000, level=0.95, se
 
 def test_accuracy_grows_with_the_images(clf, noisy):
     X, y, X_test, y_test = noisy
+    clf.set_params(random_state=1)  # of whose weights every backend makes enough
     before = str(clf.get_params())
     curve = learning_curve(clf, X, y, X_test=X_test, y_test=y_test, random_state=0, verbose=0)
     assert curve.train_sizes.tolist() == [1, 2, 5, 10, 20, 30]
     assert curve.accuracies.shape == (6, 5)
     assert (curve.n_test, curve.n_classes) == (300, 3)
-    assert curve.mean_accuracies[-1] > curve.mean_accuracies[0] + 0.05
+    assert curve.mean_accuracies[-1] > curve.mean_accuracies[0] + 0.1
     assert str(clf.get_params()) == before
     assert not hasattr(clf, "model_")
 
